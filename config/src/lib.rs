@@ -1,0 +1,22 @@
+//! Bytes to validated values: `config.json` and runtime options in, resolved [`Container`], [`Process`] and [`Options`]
+//! out. Changes nothing on the machine, and knows neither containerd nor the kernel's calls.
+//!
+//! Every default is filled in here and every refusal is made here, with the JSON pointer of the field at fault, so that
+//! what comes out can be carried out as it stands. `oci-spec` is used inside this crate only: its types are what a user
+//! may write, ours are what a runtime must do.
+//!
+//! Read [`container`] first (the shapes), then [`bundle`] (the way in), then [`spec`] (field by field).
+
+pub mod bundle;
+pub mod container;
+pub mod id;
+pub mod options;
+pub mod refuse;
+pub mod resources;
+pub mod spec;
+
+pub use bundle::Bundle;
+pub use container::{Container, Process};
+pub use id::ContainerId;
+pub use options::Options;
+pub use refuse::Refusal;

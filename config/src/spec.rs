@@ -1,0 +1,1 @@
+//! config.json field by field: `oci_spec` types to ours.
