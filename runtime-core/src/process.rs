@@ -2,7 +2,7 @@
 //!
 //! It is owned by its pidfd: signals go through it, its end is read from it, nobody else waits for it (D6).
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::os::fd::OwnedFd;
 use std::time::SystemTime;
 
@@ -30,7 +30,7 @@ pub struct Exit {
 #[derive(Debug)]
 pub struct Process {
     pid: i32,
-    console: Cell<Option<OwnedFd>>,
+    console: RefCell<Option<OwnedFd>>,
 }
 
 impl Process {
