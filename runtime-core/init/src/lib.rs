@@ -1,2 +1,37 @@
 #![no_std]
-//! x
+#![deny(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::arithmetic_side_effects,
+    clippy::as_conversions
+)]
+//! All the code that runs between clone and execve, and nothing else.
+//!
+//! ```text
+//! parent (runtime-core/spawn) ──clone3──▶ stage one ──clone3(CLONE_PARENT)──▶ stage two ──execve──▶ the user's program
+//!                                         joins the cgroup                    builds the root, pivots,
+//!                                         and the namespaces                  drops rights, waits for `go`
+//! ```
+//!
+//! Two forks, because `setns` and `unshare` of a pid namespace move only children, and an existing pid namespace cannot be
+//! entered by clone (pid_namespaces(7)). CLONE_PARENT makes stage two the runtime's own child, which waits for it by pidfd.
+//!
+//! The contract of this crate: no allocator, no locks, no panics, system calls only. A forked child of a program with
+//! threads may do no more than that (signal-safety(7)), and here the compiler keeps it so: the crate is `no_std` without
+//! `alloc`, and every byte that a child reads was laid out by the parent in a [`Program`] before the fork.
+//!
+//! Reading order: [`step`] (what can be done), `run` (the two stages), `ops` (how each step is done), [`sync`] (what is told to
+//! the parent), `sys` (system calls that rustix lacks; the only unsafe code beside `launch`).
+
+pub mod step;
+pub mod sync;
+
+mod ops;
+mod run;
+#[allow(unsafe_code)] // system calls; each function says what it relies on
+mod sys;
+
+pub use run::{Launched, launch};
+pub use step::{Descriptor, Instruction, Pair, Program, Span, Step, Text};

@@ -1,0 +1,141 @@
+//! How each step is done. `Work` is the little state that steps of one stage share.
+
+mod console;
+mod identity;
+mod mounts;
+mod nodes;
+mod paths;
+
+use core::ffi::CStr;
+
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::step::{Attributes, Descriptor, Program, Step, Text};
+use crate::sync::{self, DETAIL_BYTES, Report};
+use crate::sys;
+
+/// Why a step failed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Failure {
+    /// The error number.
+    pub(crate) errno: Errno,
+    /// What the kernel wrote about it; zeros at the end.
+    pub(crate) detail: [u8; DETAIL_BYTES],
+}
+
+impl From<Errno> for Failure {
+    fn from(errno: Errno) -> Self {
+        Self { errno, detail: [0; DETAIL_BYTES] }
+    }
+}
+
+/// What steps leave behind for later ones.
+pub(crate) struct Work<'a> {
+    program: &'a Program<'a>,
+    /// The container's root: opened by `OpenRoot`, else `/`.
+    root: Option<OwnedFd>,
+    /// A procfs of our own, not attached anywhere.
+    procfs: Option<OwnedFd>,
+    /// An empty read-only tmpfs, not attached: every masked directory is a bind of it, at one superblock for all.
+    mask: Option<OwnedFd>,
+    /// What `FindExecutable` found.
+    executable: Option<Text>,
+}
+
+impl<'a> Work<'a> {
+    pub(crate) fn new(program: &'a Program<'a>) -> Self {
+        Self { program, root: None, procfs: None, mask: None, executable: None }
+    }
+
+    /// Does one step.
+    pub(crate) fn perform(&mut self, step: &Step) -> Result<(), Failure> {
+        match *step {
+            Step::JoinCgroup { tasks } => self.write_all(tasks, b"0")?,
+            Step::OomScoreAdj { value } => self.oom_score_adj(value)?,
+            Step::JoinNamespaces { target, kinds } => sys::setns(self.fd(target)?, kinds)?,
+            Step::NewNamespaces { kinds } => sys::unshare(kinds)?,
+            Step::NewSession => rustix::process::setsid().map(|_| ())?,
+            Step::HostPropagation { path, kind, recursive } => {
+                sys::mount_setattr_at(self.str(path)?, kind, recursive)?;
+            }
+            Step::OpenRoot { path } => self.open_root(path)?,
+            Step::MountFilesystem { fs_type, source, options, attributes, destination } => {
+                self.mount_filesystem(fs_type, source, options, attributes, destination)?;
+            }
+            Step::MountBind { source, recursive, attributes, recursive_attributes, destination } => {
+                self.mount_bind(source, recursive, [attributes, recursive_attributes], destination)?;
+            }
+            Step::SetAttributes { path, attributes, recursive } => {
+                sys::mount_setattr(self.open(path)?.as_fd(), attributes, 0, recursive)?;
+            }
+            Step::SetPropagation { path, kind, recursive } => {
+                sys::mount_setattr(self.open(path)?.as_fd(), Attributes::default(), kind, recursive)?;
+            }
+            Step::MakeNode { path, mode, major, minor, uid, gid } => {
+                self.make_node(path, mode, (major, minor), (uid, gid))?;
+            }
+            Step::MakeLink { target, path } => self.make_link(target, path)?,
+            Step::MaskPath { path } => self.mask_path(path)?,
+            Step::ReadonlyPath { path } => self.readonly_path(path)?,
+            Step::Sysctl { path, value } => self.sysctl(path, value)?,
+            Step::PivotRoot => self.pivot_root()?,
+            Step::Hostname { name } => rustix::system::sethostname(self.str(name)?.to_bytes())?,
+            Step::Domainname { name } => rustix::system::setdomainname(self.str(name)?.to_bytes())?,
+            Step::OpenConsole { size, uid, mount } => self.open_console(size, uid, mount)?,
+            Step::SetStdio { files, uid } => self.set_stdio(files, uid)?,
+            Step::Rlimit { resource, soft, hard } => sys::set_rlimit(resource, soft, hard)?,
+            Step::WorkingDirectory { path } => self.working_directory(path)?,
+            Step::Identity { uid, gid, groups } => self.identity(uid, gid, groups)?,
+            Step::Umask { mask } => {
+                rustix::process::umask(Mode::from_raw_mode(mask));
+            }
+            Step::BoundingSet { keep } => identity::bounding_set(keep)?,
+            Step::Capabilities { effective, permitted, inheritable, ambient } => {
+                sys::set_capabilities(effective, permitted, inheritable)?;
+                identity::ambient_set(ambient)?;
+            }
+            Step::NoNewPrivileges => identity::no_new_privileges()?,
+            Step::Seccomp { flags } => sys::load_filter(self.program.filter, flags)?,
+            Step::FindExecutable { candidates } => self.find_executable(candidates)?,
+            Step::CloseOnExec => sys::close_on_exec_from(3)?,
+            Step::AwaitGo => self.await_go()?,
+            Step::Execute => return Err(self.execute()),
+        }
+        Ok(())
+    }
+
+    fn str(&self, text: Text) -> Result<&'a CStr, Errno> {
+        self.program.str(text)
+    }
+
+    fn fd(&self, descriptor: Descriptor) -> Result<BorrowedFd<'static>, Errno> {
+        sys::borrow(self.program.fd(descriptor)?)
+    }
+
+    fn write_all(&self, file: Descriptor, bytes: &[u8]) -> Result<(), Errno> {
+        rustix::io::write(self.fd(file)?, bytes).map(|_| ())
+    }
+
+    /// Done in stage one, while /proc is still the host's.
+    fn oom_score_adj(&self, value: Text) -> Result<(), Errno> {
+        let file = rustix::fs::open(c"/proc/self/oom_score_adj", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+        rustix::io::write(&file, self.str(value)?.to_bytes()).map(|_| ())
+    }
+
+    fn await_go(&self) -> Result<(), Errno> {
+        let channel = sys::borrow(self.program.channel)?;
+        sync::send(channel, Report::Ready, None)?;
+        if sync::await_go(channel) { Ok(()) } else { sys::exit(1) }
+    }
+
+    fn execute(&self) -> Failure {
+        let Some(Ok(path)) = self.executable.map(|text| self.str(text)) else {
+            return Errno::NOENT.into();
+        };
+        #[allow(unsafe_code)]
+        // SAFETY: the parent built both vectors from its string pool and ended them with null pointers.
+        unsafe { sys::execute(path, self.program.argv, self.program.envp) }.into()
+    }
+}

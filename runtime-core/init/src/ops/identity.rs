@@ -1,0 +1,86 @@
+//! Who the program is: ids, capabilities, no_new_privs; and where it stands: working directory and executable.
+
+use rustix::fs::{Access, AtFlags, CWD, FileType, accessat, fstat, stat};
+use rustix::io::Errno;
+
+use crate::ops::Work;
+use crate::step::{Span, Text, entries};
+use crate::sys;
+
+const PR_SET_KEEPCAPS: u32 = 8;
+const PR_CAPBSET_DROP: u32 = 24;
+const PR_SET_NO_NEW_PRIVS: u32 = 38;
+const PR_CAP_AMBIENT: u32 = 47;
+const PR_CAP_AMBIENT_RAISE: u64 = 2;
+const PR_CAP_AMBIENT_CLEAR_ALL: u64 = 4;
+
+impl Work<'_> {
+    pub(super) fn identity(&self, uid: u32, gid: u32, groups: Span) -> Result<(), Errno> {
+        sys::set_groups(entries(self.program.gids, groups)?)?;
+        sys::prctl(PR_SET_KEEPCAPS, 1, 0)?;
+        sys::set_ids(uid, gid)
+    }
+
+    /// CVE-2024-21626: a descriptor that leaked could make `/proc/self/fd/N` a directory outside the root.
+    pub(super) fn working_directory(&mut self, path: Text) -> Result<(), Errno> {
+        let directory = self.directory(path)?;
+        if FileType::from_raw_mode(fstat(&directory)?.st_mode) != FileType::Directory {
+            return Err(Errno::NOTDIR);
+        }
+        rustix::process::fchdir(&directory)?;
+        if sys::cwd_is_reachable()? { Ok(()) } else { Err(Errno::XDEV) }
+    }
+
+    /// Like execvp(3): a candidate that exists but may not be executed is remembered, for it says more than "not found".
+    pub(super) fn find_executable(&mut self, candidates: Span) -> Result<(), Errno> {
+        let mut worst = Errno::NOENT;
+        for text in entries(self.program.candidates, candidates)? {
+            match self.may_execute(*text) {
+                Ok(()) => {
+                    self.executable = Some(*text);
+                    return Ok(());
+                }
+                Err(Errno::NOENT | Errno::NOTDIR) => {}
+                Err(errno) => worst = errno,
+            }
+        }
+        Err(worst)
+    }
+
+    fn may_execute(&self, path: Text) -> Result<(), Errno> {
+        let path = self.str(path)?;
+        if FileType::from_raw_mode(stat(path)?.st_mode) != FileType::RegularFile {
+            return Err(Errno::ACCESS);
+        }
+        accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS)
+    }
+}
+
+/// Drops what is not in `keep`; EINVAL tells that the kernel knows no higher capability.
+pub(super) fn bounding_set(keep: u64) -> Result<(), Errno> {
+    for capability in 0..u64::BITS {
+        if keep >> capability & 1 == 0 {
+            match sys::prctl(PR_CAPBSET_DROP, capability.into(), 0) {
+                Ok(_) => {}
+                Err(Errno::INVAL) => return Ok(()),
+                Err(errno) => return Err(errno),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Makes `mask` the ambient set.
+pub(super) fn ambient_set(mask: u64) -> Result<(), Errno> {
+    sys::prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0)?;
+    for capability in 0..u64::BITS {
+        if mask >> capability & 1 == 1 {
+            sys::prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability.into())?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn no_new_privileges() -> Result<(), Errno> {
+    sys::prctl(PR_SET_NO_NEW_PRIVS, 1, 0).map(|_| ())
+}

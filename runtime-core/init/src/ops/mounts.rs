@@ -1,0 +1,196 @@
+//! Mounts, by the descriptor-based mount API throughout: fsopen(2), open_tree(2), mount_setattr(2), move_mount(2). What is
+//! mounted is complete before it is attached, and it is attached to an opened place, not to a path.
+
+use core::ffi::CStr;
+
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, fsconfig_create,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree, unmount,
+};
+
+use crate::ops::{Failure, Work, paths};
+use crate::step::{Attributes, Pair, Span, Text, entries};
+use crate::sync::DETAIL_BYTES;
+use crate::sys;
+
+/// `MS_SLAVE`, sys/mount.h.
+const MS_SLAVE: u64 = 1 << 19;
+
+/// `MOUNT_ATTR_RDONLY | _NOSUID | _NODEV | _NOEXEC`, linux/mount.h.
+const SEALED: u64 = 0xf;
+
+/// Major and minor number of /dev/null.
+const NULL_DEVICE: (u32, u32) = (1, 3);
+
+impl Work<'_> {
+    /// Makes the rootfs a mount of its own, for pivot_root(2) wants one, and opens it.
+    pub(super) fn open_root(&mut self, path: Text) -> Result<(), Errno> {
+        let path = self.str(path)?;
+        paths::make_enclosing_mount_private(path)?;
+        let tree = clone_mount(CWD, path, true)?;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let place = rustix::fs::open(path, flags, Mode::empty())?;
+        attach(tree.as_fd(), place.as_fd())?;
+        self.root = Some(tree);
+        Ok(())
+    }
+
+    pub(super) fn mount_filesystem(
+        &mut self,
+        fs_type: Text,
+        source: Text,
+        options: Span,
+        attributes: u64,
+        destination: Text,
+    ) -> Result<(), Failure> {
+        let options = entries(self.program.pairs, options)?;
+        let mount = self.new_filesystem(self.str(fs_type)?, self.str(source)?, options, attributes)?;
+        let place = self.directory(destination)?;
+        Ok(attach(mount.as_fd(), place.as_fd())?)
+    }
+
+    pub(super) fn mount_bind(
+        &mut self,
+        source: Text,
+        recursive: bool,
+        [own, all]: [Attributes; 2],
+        destination: Text,
+    ) -> Result<(), Errno> {
+        let mount = clone_mount(CWD, self.str(source)?, recursive)?;
+        if !own.is_empty() {
+            sys::mount_setattr(mount.as_fd(), own, 0, false)?;
+        }
+        if !all.is_empty() {
+            sys::mount_setattr(mount.as_fd(), all, 0, true)?;
+        }
+        let place =
+            if is_directory(mount.as_fd())? { self.directory(destination)? } else { self.file_place(destination)? };
+        attach(mount.as_fd(), place.as_fd())
+    }
+
+    pub(super) fn mask_path(&mut self, path: Text) -> Result<(), Failure> {
+        let Some(place) = self.open_if_there(path)? else { return Ok(()) };
+        let cover = if is_directory(place.as_fd())? { self.empty_directory()? } else { self.null_device()? };
+        Ok(attach(cover.as_fd(), place.as_fd())?)
+    }
+
+    pub(super) fn readonly_path(&mut self, path: Text) -> Result<(), Errno> {
+        let Some(place) = self.open_if_there(path)? else { return Ok(()) };
+        let cover = clone_mount(place.as_fd(), c"", true)?;
+        let readonly = Attributes { set: MountAttrFlags::MOUNT_ATTR_RDONLY.bits().into(), clear: 0 };
+        sys::mount_setattr(cover.as_fd(), readonly, 0, true)?;
+        attach(cover.as_fd(), place.as_fd())
+    }
+
+    /// Writes through a procfs that is attached nowhere: no mount of the image's can be in the way (CVE-2025-52881), and no
+    /// link is followed.
+    pub(super) fn sysctl(&mut self, path: Text, value: Text) -> Result<(), Failure> {
+        if self.procfs.is_none() {
+            self.procfs = Some(self.new_filesystem(c"proc", c"proc", &[], SEALED)?);
+        }
+        let procfs = self.procfs.as_ref().ok_or(Errno::BADF)?;
+        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+        let file = rustix::fs::openat2(procfs, self.str(path)?, flags, Mode::empty(), resolve)?;
+        rustix::io::write(&file, self.str(value)?.to_bytes())?;
+        Ok(())
+    }
+
+    /// The new root comes to lie below the old one at `/`; the old one, made a slave so that nothing shows on the host, is
+    /// detached. pivot_root(2), "pivot_root(".", ".")".
+    pub(super) fn pivot_root(&mut self) -> Result<(), Errno> {
+        let old = rustix::fs::open(c"/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        rustix::process::fchdir(self.root()?)?;
+        rustix::process::pivot_root(c".", c".")?;
+        rustix::process::fchdir(&old)?;
+        sys::mount_setattr_at(c".", MS_SLAVE, true)?;
+        unmount(c".", UnmountFlags::DETACH)?;
+        rustix::process::chdir(c"/")
+    }
+
+    /// A path of the container that may be missing.
+    fn open_if_there(&mut self, path: Text) -> Result<Option<OwnedFd>, Errno> {
+        match self.open(path) {
+            Ok(place) => Ok(Some(place)),
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    /// A detached mount of an empty read-only directory.
+    fn empty_directory(&mut self) -> Result<OwnedFd, Failure> {
+        if self.mask.is_none() {
+            self.mask = Some(self.new_filesystem(c"tmpfs", c"tmpfs", &[], SEALED)?);
+        }
+        let mask = self.mask.as_ref().ok_or(Errno::BADF)?;
+        Ok(clone_mount(mask.as_fd(), c"", false)?)
+    }
+
+    /// A detached mount of the container's /dev/null, after a look at what it really is (CVE-2025-31133).
+    fn null_device(&mut self) -> Result<OwnedFd, Errno> {
+        let null = paths::open_in(self.root()?, c"/dev/null", OFlags::NOFOLLOW)?;
+        let stat = rustix::fs::fstat(&null)?;
+        let number = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
+        if FileType::from_raw_mode(stat.st_mode) != FileType::CharacterDevice || number != NULL_DEVICE {
+            return Err(Errno::NODEV);
+        }
+        clone_mount(null.as_fd(), c"", false)
+    }
+
+    /// A new file system, attached nowhere.
+    fn new_filesystem(
+        &self,
+        fs_type: &CStr,
+        source: &CStr,
+        options: &[Pair],
+        attributes: u64,
+    ) -> Result<OwnedFd, Failure> {
+        let context = fsopen(fs_type, FsOpenFlags::FSOPEN_CLOEXEC)?;
+        let attributes = MountAttrFlags::from_bits_retain(u32::try_from(attributes).map_err(|_| Errno::INVAL)?);
+        self.configure(context.as_fd(), source, options)
+            .and_then(|()| fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes))
+            .map_err(|errno| explain(context.as_fd(), errno))
+    }
+
+    fn configure(&self, context: BorrowedFd<'_>, source: &CStr, options: &[Pair]) -> Result<(), Errno> {
+        if !source.is_empty() {
+            fsconfig_set_string(context, c"source", source)?;
+        }
+        for Pair { key, value } in options {
+            match value {
+                Some(value) => fsconfig_set_string(context, self.str(*key)?, self.str(*value)?)?,
+                None => fsconfig_set_flag(context, self.str(*key)?)?,
+            }
+        }
+        fsconfig_create(context)
+    }
+}
+
+/// A detached copy of what is mounted at `path` (at `dir` itself where the path is empty).
+pub(super) fn clone_mount(dir: BorrowedFd<'_>, path: &CStr, recursive: bool) -> Result<OwnedFd, Errno> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    flags.set(OpenTreeFlags::AT_RECURSIVE, recursive);
+    flags.set(OpenTreeFlags::AT_EMPTY_PATH, path.is_empty());
+    open_tree(dir, path, flags)
+}
+
+/// Attaches a detached mount at an opened place.
+pub(super) fn attach(mount: BorrowedFd<'_>, place: BorrowedFd<'_>) -> Result<(), Errno> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(mount, c"", place, c"", flags)
+}
+
+fn is_directory(file: BorrowedFd<'_>) -> Result<bool, Errno> {
+    Ok(FileType::from_raw_mode(rustix::fs::fstat(file)?.st_mode) == FileType::Directory)
+}
+
+/// Adds what the kernel wrote into the context about the error: `tmpfs: Unknown parameter 'sise'`.
+fn explain(context: BorrowedFd<'_>, errno: Errno) -> Failure {
+    let mut detail = [0; DETAIL_BYTES];
+    // Empty (ENODATA) when the file system has nothing to say.
+    let _ = rustix::io::read(context, &mut detail);
+    Failure { errno, detail }
+}

@@ -1,0 +1,96 @@
+//! The two stages: a loop over steps each, the fork between them, and the one way out on failure.
+
+use rustix::fd::{BorrowedFd, OwnedFd};
+use rustix::io::Errno;
+
+use crate::ops::{Failure, Work};
+use crate::step::{Program, Step};
+use crate::sync::{self, Report};
+use crate::sys::{self, Fork, Kinship};
+
+/// Exit code of a child that failed; the report says why.
+const FAILED: i32 = 1;
+
+/// A stage one that is on its way.
+#[derive(Debug)]
+pub struct Launched {
+    /// Its pid.
+    pub pid: i32,
+    /// Its pidfd; wait with `__WALL`, for its exit signal is 0.
+    pub pidfd: OwnedFd,
+}
+
+/// Forks stage one of `program`, into the cgroup v2 directory `cgroup` where one is given. What follows is told over the
+/// channel (see [`sync`]).
+///
+/// Signals are blocked around the fork, so that no handler of the parent's runs in the child before it has reset them.
+pub fn launch(program: &Program<'_>, cgroup: Option<BorrowedFd<'_>>) -> Result<Launched, Errno> {
+    let mask = sys::block_signals();
+    #[allow(unsafe_code)]
+    // SAFETY: the child runs `stage_one`, which is of this crate and never returns.
+    let forked = unsafe { sys::fork(&Kinship::Child(cgroup)) };
+    match forked {
+        Ok(Fork::Child) => stage_one(program),
+        Ok(Fork::Parent(pid, pidfd)) => {
+            sys::restore_signals(mask);
+            Ok(Launched { pid, pidfd: pidfd.ok_or(Errno::BADF)? })
+        }
+        Err(errno) => {
+            sys::restore_signals(mask);
+            Err(errno)
+        }
+    }
+}
+
+/// Joins what is to be joined, forks stage two, tells its pid and exits.
+fn stage_one(program: &Program<'_>) -> ! {
+    sys::reset_signals();
+    // Nobody in a pid namespace that we pass through may look into us: CVE-2019-5736 and its kin. execve makes it normal.
+    let _ = sys::prctl(PR_SET_DUMPABLE, 0, 0);
+    let mut work = Work::new(program);
+    let place = perform(&mut work, program, program.stage_one, 0);
+    #[allow(unsafe_code)]
+    // SAFETY: the child runs `stage_two`, which is of this crate and never returns.
+    match unsafe { sys::fork(&Kinship::Sibling) } {
+        Ok(Fork::Child) => stage_two(program, place),
+        Ok(Fork::Parent(pid, _)) => match report(program, Report::Forked { pid }) {
+            Ok(()) => sys::exit(0),
+            Err(errno) => fail(program, place, errno.into()),
+        },
+        Err(errno) => fail(program, place, errno.into()),
+    }
+}
+
+/// Builds the root, becomes the user and executes the program.
+fn stage_two(program: &Program<'_>, place: u32) -> ! {
+    let mut work = Work::new(program);
+    let place = perform(&mut work, program, program.stage_two, place);
+    // A plan ends with `Execute`, which does not return.
+    fail(program, place, Errno::NOEXEC.into())
+}
+
+/// Performs `steps`, the first of which has the place `first`; returns the place after the last.
+fn perform(work: &mut Work<'_>, program: &Program<'_>, steps: &[Step], first: u32) -> u32 {
+    let mut place = first;
+    for step in steps {
+        if let Err(failure) = work.perform(step) {
+            fail(program, place, failure);
+        }
+        place = place.wrapping_add(1);
+    }
+    place
+}
+
+/// Tells the parent which step failed and why, and exits.
+fn fail(program: &Program<'_>, step: u32, failure: Failure) -> ! {
+    let Failure { errno, detail } = failure;
+    // Nobody is left to hear of an error in telling an error.
+    let _ = report(program, Report::Failed { step, errno: errno.raw_os_error(), detail });
+    sys::exit(FAILED)
+}
+
+fn report(program: &Program<'_>, report: Report) -> Result<(), Errno> {
+    sync::send(sys::borrow(program.channel)?, report, None)
+}
+
+const PR_SET_DUMPABLE: u32 = 4;

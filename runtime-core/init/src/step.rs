@@ -1,0 +1,336 @@
+//! What a child can do: the step kinds, and the [`Program`] that holds all they refer to.
+//!
+//! A step is plain data without pointers: strings are offsets into one pool, descriptors are numbers of a table that the
+//! parent fills just before the fork. So a plan can be made, printed and compared without a process or a file.
+
+use core::ffi::CStr;
+
+use rustix::io::Errno;
+
+/// A NUL-terminated string of the pool, by its offset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Text(pub u32);
+
+/// A run of entries of one of the program's tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// First entry.
+    pub start: u32,
+    /// How many.
+    pub len: u32,
+}
+
+/// An open file that the parent hands to the children, by its place in [`Program::descriptors`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Descriptor(pub u32);
+
+/// A file system's own option: fsconfig(2) takes a flag (no value) or a string.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pair {
+    /// The option's name.
+    pub key: Text,
+    /// Its value; none makes it a flag.
+    pub value: Option<Text>,
+}
+
+/// One instruction of a seccomp filter: the kernel's `struct sock_filter`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Instruction {
+    /// Operation.
+    pub code: u16,
+    /// Jump if true.
+    pub jt: u8,
+    /// Jump if false.
+    pub jf: u8,
+    /// Operand.
+    pub k: u32,
+}
+
+/// `MOUNT_ATTR_*` bits to set and to clear: mount_setattr(2).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Attributes {
+    /// `attr_set`
+    pub set: u64,
+    /// `attr_clr`
+    pub clear: u64,
+}
+
+impl Attributes {
+    /// Whether there is nothing to change.
+    pub const fn is_empty(&self) -> bool {
+        self.set == 0 && self.clear == 0
+    }
+}
+
+/// One thing to do. Paths in the container are resolved below its root, symbolic links included, at the moment of use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    // Stage one, and both stages of an exec: where the process lives.
+    /// Writes `0` into a v1 `tasks` file: the writer joins that cgroup without the global lock that a foreign pid takes.
+    JoinCgroup {
+        /// The open `tasks` file.
+        tasks: Descriptor,
+    },
+    /// Sets the OOM killer's preference for this process and its descendants through the host's procfs.
+    OomScoreAdj {
+        /// -1000 to 1000, in decimal.
+        value: Text,
+    },
+    /// setns(2) into one namespace by its file, or into several of a process by its pidfd.
+    JoinNamespaces {
+        /// A namespace file or a pidfd.
+        target: Descriptor,
+        /// `CLONE_NEW*` bits.
+        kinds: u32,
+    },
+    /// unshare(2): new namespaces.
+    NewNamespaces {
+        /// `CLONE_NEW*` bits.
+        kinds: u32,
+    },
+
+    // Stage two: the root file system.
+    /// setsid(2): a session of its own, so that no terminal of ours is its own.
+    NewSession,
+    /// Changes how mounts at a path of the host's tree propagate, before the root is built.
+    HostPropagation {
+        /// `/`
+        path: Text,
+        /// An `MS_*` propagation flag.
+        kind: u64,
+        /// The whole tree below it.
+        recursive: bool,
+    },
+    /// Mounts the rootfs over itself, so that it can be pivoted to, and keeps it open for all that follows.
+    OpenRoot {
+        /// Host path of the rootfs.
+        path: Text,
+    },
+    /// Mounts a file system made new: fsopen, fsconfig, fsmount, move_mount.
+    MountFilesystem {
+        /// `proc`, `tmpfs`, …
+        fs_type: Text,
+        /// What mount(8) shows as the source.
+        source: Text,
+        /// Into [`Program::pairs`].
+        options: Span,
+        /// `MOUNT_ATTR_*`.
+        attributes: u64,
+        /// Where in the container; made where missing.
+        destination: Text,
+    },
+    /// Binds a host path: open_tree, mount_setattr, move_mount.
+    MountBind {
+        /// Host path, resolved before the pivot.
+        source: Text,
+        /// With the mounts below it.
+        recursive: bool,
+        /// For the mount itself.
+        attributes: Attributes,
+        /// For the mount and all below it.
+        recursive_attributes: Attributes,
+        /// Where in the container; made as a file or a directory where missing.
+        destination: Text,
+    },
+    /// Changes attributes of what is mounted at a path.
+    SetAttributes {
+        /// In the container.
+        path: Text,
+        /// What changes.
+        attributes: Attributes,
+        /// The whole tree below it.
+        recursive: bool,
+    },
+    /// Changes how a mount of the container propagates.
+    SetPropagation {
+        /// In the container.
+        path: Text,
+        /// An `MS_*` propagation flag.
+        kind: u64,
+        /// The whole tree below it.
+        recursive: bool,
+    },
+    /// Makes a device node or fifo, with its missing parent directories.
+    MakeNode {
+        /// In the container.
+        path: Text,
+        /// File type and permission bits, as `st_mode`.
+        mode: u32,
+        /// Major number.
+        major: u32,
+        /// Minor number.
+        minor: u32,
+        /// Owner.
+        uid: u32,
+        /// Group.
+        gid: u32,
+    },
+    /// Makes a symbolic link; replaces what is there unless it is a directory.
+    MakeLink {
+        /// What it says.
+        target: Text,
+        /// In the container.
+        path: Text,
+    },
+    /// Hides a path: an empty read-only directory or /dev/null is mounted over it. A missing path is fine.
+    MaskPath {
+        /// In the container.
+        path: Text,
+    },
+    /// Makes a path read-only by a bind over itself. A missing path is fine.
+    ReadonlyPath {
+        /// In the container.
+        path: Text,
+    },
+    /// Writes below /proc/sys through a procfs that we mount for ourselves alone: nothing of the image can stand in its way.
+    Sysctl {
+        /// Relative to /proc: `sys/net/ipv4/ip_forward`.
+        path: Text,
+        /// What is written.
+        value: Text,
+    },
+    /// pivot_root(2) to the opened root; the host's tree is detached.
+    PivotRoot,
+    /// sethostname(2)
+    Hostname {
+        /// At most 64 bytes.
+        name: Text,
+    },
+    /// setdomainname(2)
+    Domainname {
+        /// At most 64 bytes.
+        name: Text,
+    },
+
+    // Stage two: the process.
+    /// Makes a terminal in the container's devpts, makes it the controlling one and descriptors 0, 1 and 2, and sends its
+    /// master up.
+    OpenConsole {
+        /// (rows, columns)
+        size: Option<(u16, u16)>,
+        /// Who owns it.
+        uid: u32,
+        /// Where it is mounted besides: `/dev/console` for init, nowhere for an exec.
+        mount: Option<Text>,
+    },
+    /// Makes three handed-over files descriptors 0, 1 and 2, and gives them to the user so that /dev/stdout can be opened.
+    SetStdio {
+        /// In the order of the numbers.
+        files: [Descriptor; 3],
+        /// Who owns them from now on.
+        uid: u32,
+    },
+    /// prlimit(2) on itself.
+    Rlimit {
+        /// `RLIMIT_*`
+        resource: u32,
+        /// Soft limit; `u64::MAX` is infinity.
+        soft: u64,
+        /// Hard limit.
+        hard: u64,
+    },
+    /// Enters the working directory, made where missing, and makes sure that it lies below the root.
+    WorkingDirectory {
+        /// In the container.
+        path: Text,
+    },
+    /// Sets groups, then group, then user; keeps the permitted capabilities over the change.
+    Identity {
+        /// User.
+        uid: u32,
+        /// Group.
+        gid: u32,
+        /// Into [`Program::gids`].
+        groups: Span,
+    },
+    /// Sets the file mode creation mask.
+    Umask {
+        /// As umask(2) takes it.
+        mask: u32,
+    },
+    /// Drops every capability that is not in the mask from the bounding set.
+    BoundingSet {
+        /// What stays.
+        keep: u64,
+    },
+    /// capset(2), then the ambient set.
+    Capabilities {
+        /// Effective.
+        effective: u64,
+        /// Permitted.
+        permitted: u64,
+        /// Inheritable.
+        inheritable: u64,
+        /// Ambient.
+        ambient: u64,
+    },
+    /// PR_SET_NO_NEW_PRIVS
+    NoNewPrivileges,
+    /// Loads [`Program::filter`] with seccomp(2).
+    Seccomp {
+        /// `SECCOMP_FILTER_FLAG_*`
+        flags: u32,
+    },
+    /// Finds the first candidate that this user may execute; the error is the most telling one of all tried.
+    FindExecutable {
+        /// Into [`Program::candidates`].
+        candidates: Span,
+    },
+    /// Marks every descriptor from 3 on close-on-exec, whoever opened it.
+    CloseOnExec,
+    /// Tells the parent that all is prepared and waits for its go; exits when the parent is gone.
+    AwaitGo,
+    /// execve(2) of what was found.
+    Execute,
+}
+
+/// All that the children read, laid out by the parent before the fork and constant from then on.
+#[derive(Debug, Clone, Copy)]
+pub struct Program<'a> {
+    /// The string pool: NUL-terminated strings, one after the other.
+    pub text: &'a [u8],
+    /// Steps of stage one.
+    pub stage_one: &'a [Step],
+    /// Steps of stage two.
+    pub stage_two: &'a [Step],
+    /// Open files, in the order in which the plan asked for them.
+    pub descriptors: &'a [i32],
+    /// Table of [`Step::MountFilesystem`].
+    pub pairs: &'a [Pair],
+    /// Table of [`Step::Identity`].
+    pub gids: &'a [u32],
+    /// Table of [`Step::FindExecutable`].
+    pub candidates: &'a [Text],
+    /// The seccomp filter.
+    pub filter: &'a [Instruction],
+    /// execve's argument vector: pointers into `text`, ended by a null pointer.
+    pub argv: &'a [*const u8],
+    /// execve's environment, likewise.
+    pub envp: &'a [*const u8],
+    /// The children's end of the channel to the parent.
+    pub channel: i32,
+}
+
+impl<'a> Program<'a> {
+    /// The string at `text`. EINVAL if the plan was made wrong.
+    pub fn str(&self, text: Text) -> Result<&'a CStr, Errno> {
+        let start = usize::try_from(text.0).map_err(|_| Errno::INVAL)?;
+        let tail = self.text.get(start..).ok_or(Errno::INVAL)?;
+        CStr::from_bytes_until_nul(tail).map_err(|_| Errno::INVAL)
+    }
+
+    /// The number of an open file. EBADF if the plan was made wrong.
+    pub fn fd(&self, descriptor: Descriptor) -> Result<i32, Errno> {
+        let index = usize::try_from(descriptor.0).map_err(|_| Errno::BADF)?;
+        self.descriptors.get(index).copied().ok_or(Errno::BADF)
+    }
+}
+
+/// The entries of `table` that `span` names. EINVAL if the plan was made wrong.
+pub(crate) fn entries<T>(table: &[T], span: Span) -> Result<&[T], Errno> {
+    let start = usize::try_from(span.start).map_err(|_| Errno::INVAL)?;
+    let len = usize::try_from(span.len).map_err(|_| Errno::INVAL)?;
+    let end = start.checked_add(len).ok_or(Errno::INVAL)?;
+    table.get(start..end).ok_or(Errno::INVAL)
+}

@@ -1,0 +1,121 @@
+//! What the children tell the parent, over one SOCK_SEQPACKET socket that both stages hold.
+//!
+//! ```text
+//! stage one ── Forked{pid} ──▶ parent        stage one exits
+//! stage two ── Console + fd ─▶ parent        where there is a terminal
+//! stage two ── Ready ────────▶ parent
+//! parent ───── one byte ─────▶ stage two     "go"
+//! stage two    execve: the socket closes      started
+//! either ───── Failed{step, errno} ─▶ parent at any time, and exits
+//! ```
+//!
+//! The parent's death closes the socket, and a stage two that waits for its go then exits.
+
+use core::mem::MaybeUninit;
+
+use rustix::fd::{AsFd, BorrowedFd};
+use rustix::io::{Errno, IoSlice};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+
+/// How many bytes of the kernel's own explanation travel with a failure.
+pub const DETAIL_BYTES: usize = 120;
+
+/// Length of an encoded [`Report`].
+pub const REPORT_BYTES: usize = 12 + DETAIL_BYTES;
+
+/// What a child has to say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Report {
+    /// Stage two has this pid, in the parent's pid namespace.
+    Forked {
+        /// The pid.
+        pid: i32,
+    },
+    /// The terminal's master comes with this message.
+    Console,
+    /// Stage two waits for its go.
+    Ready,
+    /// A step failed; the sender exits.
+    Failed {
+        /// Its place, counted from 0 over both stages.
+        step: u32,
+        /// Why.
+        errno: i32,
+        /// What the kernel wrote about it (fsopen(2) contexts do); zeros at the end.
+        detail: [u8; DETAIL_BYTES],
+    },
+}
+
+impl Report {
+    /// The wire form: kind, two numbers, detail.
+    pub fn encode(&self) -> [u8; REPORT_BYTES] {
+        let (kind, a, b, detail) = match *self {
+            Self::Forked { pid } => (0_i32, pid, 0, [0; DETAIL_BYTES]),
+            Self::Console => (1, 0, 0, [0; DETAIL_BYTES]),
+            Self::Ready => (2, 0, 0, [0; DETAIL_BYTES]),
+            Self::Failed { step, errno, detail } => (3, step.cast_signed(), errno, detail),
+        };
+        let mut bytes = [0; REPORT_BYTES];
+        let numbers = [kind, a, b];
+        let words = numbers.iter().flat_map(|n| n.to_ne_bytes());
+        for (to, from) in bytes.iter_mut().zip(words.chain(detail)) {
+            *to = from;
+        }
+        bytes
+    }
+
+    /// Reads the wire form; none for anything else.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let number = |at: usize| {
+            let end = at.checked_add(4)?;
+            Some(i32::from_ne_bytes(bytes.get(at..end)?.try_into().ok()?))
+        };
+        let detail: [u8; DETAIL_BYTES] = bytes.get(12..REPORT_BYTES)?.try_into().ok()?;
+        match number(0)? {
+            0 => Some(Self::Forked { pid: number(4)? }),
+            1 => Some(Self::Console),
+            2 => Some(Self::Ready),
+            3 => Some(Self::Failed { step: number(4)?.cast_unsigned(), errno: number(8)?, detail }),
+            _ => None,
+        }
+    }
+}
+
+/// Sends `report`, with a descriptor where one belongs to it. A parent that is gone is no error to anybody who could act on it.
+pub(crate) fn send(channel: BorrowedFd<'_>, report: Report, file: Option<BorrowedFd<'_>>) -> Result<(), Errno> {
+    let bytes = report.encode();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let files = file.map(|fd| [fd]);
+    if let Some(files) = &files {
+        control.push(SendAncillaryMessage::ScmRights(files));
+    }
+    sendmsg(channel.as_fd(), &[IoSlice::new(&bytes)], &mut control, SendFlags::NOSIGNAL).map(|_| ())
+}
+
+/// Waits for the parent's go; false when the parent is gone.
+pub(crate) fn await_go(channel: BorrowedFd<'_>) -> bool {
+    let mut byte = [0_u8; 1];
+    loop {
+        match rustix::io::read(channel, &mut byte) {
+            Ok(1) => return true,
+            Err(Errno::INTR) => {}
+            _ => return false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{DETAIL_BYTES, Report};
+
+    #[test]
+    fn reports_survive_the_wire() {
+        let failed = Report::Failed { step: 17, errno: 13, detail: [b'x'; DETAIL_BYTES] };
+        for report in [Report::Forked { pid: 4_194_304 }, Report::Console, Report::Ready, failed] {
+            assert_eq!(Report::decode(&report.encode()), Some(report));
+        }
+        assert_eq!(Report::decode(&[]), None);
+        assert_eq!(Report::decode(&[9; 132]), None);
+    }
+}

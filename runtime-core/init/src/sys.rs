@@ -1,0 +1,289 @@
+//! System calls that rustix has no safe face for, and nothing else.
+
+use core::ffi::CStr;
+use core::ptr;
+
+use rustix::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use rustix::io::Errno;
+use syscalls::{Sysno, syscall};
+
+use crate::step::{Attributes, Instruction};
+
+/// `CLONE_NEWNS` and its kin fit in 32 bits; these are the ones we name here. linux/sched.h.
+const CLONE_PIDFD: u64 = 0x1000;
+const CLONE_PARENT: u64 = 0x8000;
+const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+const AT_EMPTY_PATH: u32 = 0x1000;
+const AT_RECURSIVE: u32 = 0x8000;
+const AT_SYMLINK_NOFOLLOW: u32 = 0x100;
+
+/// linux/mount.h `struct mount_attr`.
+#[repr(C)]
+struct MountAttr {
+    attr_set: u64,
+    attr_clr: u64,
+    propagation: u64,
+    userns_fd: u64,
+}
+
+/// linux/sched.h `struct clone_args`, version 2 (5.7: cgroup).
+#[repr(C)]
+#[derive(Default)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+/// linux/filter.h `struct sock_fprog`.
+#[repr(C)]
+struct FilterProgram {
+    len: u16,
+    filter: *const Instruction,
+}
+
+/// The kernel's `struct sigaction` with SIG_DFL, no flags, empty mask: four words on every architecture we run on.
+const DEFAULT_ACTION: [u64; 4] = [0; 4];
+
+/// Turns a raw result into rustix's error.
+fn result(value: Result<usize, syscalls::Errno>) -> Result<usize, Errno> {
+    value.map_err(|e| Errno::from_raw_os_error(e.into_raw()))
+}
+
+/// Which side of a fork we are on.
+pub(crate) enum Fork {
+    /// The new process.
+    Child,
+    /// The old one: the child's pid, and its pidfd where it was asked for.
+    Parent(i32, Option<OwnedFd>),
+}
+
+/// What a new process is to its maker.
+pub(crate) enum Kinship<'a> {
+    /// Its child, with a pidfd, born in this v2 cgroup if one is given.
+    Child(Option<BorrowedFd<'a>>),
+    /// Its parent's child.
+    Sibling,
+}
+
+/// Forks with clone3(2): memory is copied, nothing is shared. Signal handlers are reset in the child.
+///
+/// The exit signal is 0, and a sibling inherits it: until execve sets it to SIGCHLD (fs/exec.c, `de_thread`) such a child
+/// is invisible to a wait without `__WALL`, so that the sweep for strangers cannot take it before its pid is known.
+///
+/// # Safety
+/// The child may only run code of this crate: it has one thread of possibly many, and their locks as they were.
+pub(crate) unsafe fn fork(kinship: &Kinship<'_>) -> Result<Fork, Errno> {
+    let mut pidfd: RawFd = -1;
+    let mut args = CloneArgs { flags: CLONE_CLEAR_SIGHAND, ..CloneArgs::default() };
+    match kinship {
+        Kinship::Sibling => args.flags |= CLONE_PARENT,
+        Kinship::Child(cgroup) => {
+            args.flags |= CLONE_PIDFD;
+            args.pidfd = ptr::from_mut(&mut pidfd).expose_provenance().try_into().map_err(|_| Errno::INVAL)?;
+            if let Some(cgroup) = cgroup {
+                args.flags |= CLONE_INTO_CGROUP;
+                args.cgroup = cgroup.as_raw_fd().try_into().map_err(|_| Errno::BADF)?;
+            }
+        }
+    }
+    // SAFETY: `args` is a valid clone_args and lives through the call; without CLONE_VM the child has its own copy of the
+    // stack it returns on.
+    let pid = result(unsafe { syscall!(Sysno::clone3, ptr::from_ref(&args), size_of::<CloneArgs>()) })?;
+    if pid == 0 {
+        return Ok(Fork::Child);
+    }
+    // SAFETY: the kernel stored a new descriptor that nobody else owns.
+    let pidfd = (pidfd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(pidfd) });
+    Ok(Fork::Parent(pid.try_into().map_err(|_| Errno::INVAL)?, pidfd))
+}
+
+/// Ends the process at once, without destructors.
+pub(crate) fn exit(code: i32) -> ! {
+    loop {
+        // SAFETY: takes a number, does not return.
+        let _ = unsafe { syscall!(Sysno::exit_group, code) };
+    }
+}
+
+/// Resets every signal to its default action, ignored ones too (clone3 resets only handlers), then unblocks all.
+pub(crate) fn reset_signals() {
+    for signal in 1..=64_usize {
+        // SAFETY: reads one constant action. Errors (SIGKILL, SIGSTOP) are expected.
+        let _ = unsafe { syscall!(Sysno::rt_sigaction, signal, DEFAULT_ACTION.as_ptr(), 0, 8) };
+    }
+    let empty = 0_u64;
+    // SAFETY: reads one mask (SIG_SETMASK = 2).
+    let _ = unsafe { syscall!(Sysno::rt_sigprocmask, 2, ptr::from_ref(&empty), 0, 8) };
+}
+
+/// Blocks all signals and returns the mask there was.
+pub(crate) fn block_signals() -> u64 {
+    let all = u64::MAX;
+    let mut before = 0_u64;
+    // SAFETY: reads one mask and writes one.
+    let _ = unsafe { syscall!(Sysno::rt_sigprocmask, 2, ptr::from_ref(&all), ptr::from_mut(&mut before), 8) };
+    before
+}
+
+/// Sets the signal mask.
+pub(crate) fn restore_signals(mask: u64) {
+    // SAFETY: reads one mask.
+    let _ = unsafe { syscall!(Sysno::rt_sigprocmask, 2, ptr::from_ref(&mask), 0, 8) };
+}
+
+/// mount_setattr(2) on an open mount: attributes and, where not 0, propagation.
+pub(crate) fn mount_setattr(
+    mount: BorrowedFd<'_>,
+    attributes: Attributes,
+    propagation: u64,
+    recursive: bool,
+) -> Result<(), Errno> {
+    set_mount(mount, c"", AT_EMPTY_PATH, attributes, propagation, recursive)
+}
+
+/// mount_setattr(2) on what is mounted at a host path; a symbolic link in the last place is not followed.
+pub(crate) fn mount_setattr_at(path: &CStr, propagation: u64, recursive: bool) -> Result<(), Errno> {
+    set_mount(rustix::fs::CWD, path, AT_SYMLINK_NOFOLLOW, Attributes::default(), propagation, recursive)
+}
+
+fn set_mount(
+    dir: BorrowedFd<'_>,
+    path: &CStr,
+    flags: u32,
+    attributes: Attributes,
+    propagation: u64,
+    recursive: bool,
+) -> Result<(), Errno> {
+    let attr = MountAttr { attr_set: attributes.set, attr_clr: attributes.clear, propagation, userns_fd: 0 };
+    let flags = flags | if recursive { AT_RECURSIVE } else { 0 };
+    // SAFETY: path and attr are valid for the call and only read.
+    let done = unsafe {
+        syscall!(
+            Sysno::mount_setattr,
+            dir.as_raw_fd(),
+            path.as_ptr(),
+            flags,
+            ptr::from_ref(&attr),
+            size_of::<MountAttr>()
+        )
+    };
+    result(done).map(|_| ())
+}
+
+/// setns(2) into the namespaces of `target` that `kinds` names.
+pub(crate) fn setns(target: BorrowedFd<'_>, kinds: u32) -> Result<(), Errno> {
+    // SAFETY: takes numbers; this process has one thread and keeps no state of the namespaces it leaves.
+    result(unsafe { syscall!(Sysno::setns, target.as_raw_fd(), kinds) }).map(|_| ())
+}
+
+/// unshare(2)
+pub(crate) fn unshare(kinds: u32) -> Result<(), Errno> {
+    // SAFETY: takes a number; as above.
+    result(unsafe { syscall!(Sysno::unshare, kinds) }).map(|_| ())
+}
+
+/// close_range(2) from `first` on, marking close-on-exec in place of closing.
+pub(crate) fn close_on_exec_from(first: u32) -> Result<(), Errno> {
+    const CLOSE_RANGE_CLOEXEC: u32 = 4;
+    // SAFETY: takes numbers; closes nothing.
+    result(unsafe { syscall!(Sysno::close_range, first, u32::MAX, CLOSE_RANGE_CLOEXEC) }).map(|_| ())
+}
+
+/// seccomp(2): loads a filter for this thread, which is the only one.
+pub(crate) fn load_filter(filter: &[Instruction], flags: u32) -> Result<(), Errno> {
+    const SECCOMP_SET_MODE_FILTER: u32 = 1;
+    let len = filter.len().try_into().map_err(|_| Errno::INVAL)?;
+    let program = FilterProgram { len, filter: filter.as_ptr() };
+    // SAFETY: the program is valid for the call; the kernel copies it.
+    result(unsafe { syscall!(Sysno::seccomp, SECCOMP_SET_MODE_FILTER, flags, ptr::from_ref(&program)) }).map(|_| ())
+}
+
+/// execve(2). Returns only the error.
+///
+/// # Safety
+/// `argv` and `envp` end with a null pointer and their other entries point to NUL-terminated strings.
+pub(crate) unsafe fn execute(path: &CStr, argv: &[*const u8], envp: &[*const u8]) -> Errno {
+    // SAFETY: the caller's promise.
+    match result(unsafe { syscall!(Sysno::execve, path.as_ptr(), argv.as_ptr(), envp.as_ptr()) }) {
+        Ok(_) => Errno::INVAL,
+        Err(errno) => errno,
+    }
+}
+
+/// setgroups(2) for this thread, which is the only one.
+pub(crate) fn set_groups(groups: &[u32]) -> Result<(), Errno> {
+    // SAFETY: reads the list.
+    result(unsafe { syscall!(Sysno::setgroups, groups.len(), groups.as_ptr()) }).map(|_| ())
+}
+
+/// setresgid(2), then setresuid(2), all three ids each.
+pub(crate) fn set_ids(uid: u32, gid: u32) -> Result<(), Errno> {
+    // SAFETY: takes numbers.
+    result(unsafe { syscall!(Sysno::setresgid, gid, gid, gid) })?;
+    // SAFETY: takes numbers.
+    result(unsafe { syscall!(Sysno::setresuid, uid, uid, uid) }).map(|_| ())
+}
+
+/// prlimit64(2) on this process.
+pub(crate) fn set_rlimit(resource: u32, soft: u64, hard: u64) -> Result<(), Errno> {
+    let limit = [soft, hard];
+    // SAFETY: reads one struct rlimit64.
+    result(unsafe { syscall!(Sysno::prlimit64, 0, resource, limit.as_ptr(), 0) }).map(|_| ())
+}
+
+/// prctl(2) with numbers only; returns what it returns.
+pub(crate) fn prctl(option: u32, a: u64, b: u64) -> Result<usize, Errno> {
+    // SAFETY: only options that take numbers are passed.
+    result(unsafe { syscall!(Sysno::prctl, option, a, b, 0, 0) })
+}
+
+/// capset(2) on this thread, version 3: low words, then high words.
+pub(crate) fn set_capabilities(effective: u64, permitted: u64, inheritable: u64) -> Result<(), Errno> {
+    const LINUX_CAPABILITY_VERSION_3: u32 = 0x2008_0522;
+    let header = [LINUX_CAPABILITY_VERSION_3, 0];
+    let [e, p, i] = [effective, permitted, inheritable].map(halves);
+    let data = [e.0, p.0, i.0, e.1, p.1, i.1];
+    // SAFETY: reads a header and two data blocks.
+    result(unsafe { syscall!(Sysno::capset, header.as_ptr(), data.as_ptr()) }).map(|_| ())
+}
+
+/// A mask as its low and high 32 bits.
+fn halves(mask: u64) -> (u32, u32) {
+    let low = mask & u64::from(u32::MAX);
+    // Neither can be out of range; a saturated mask would be refused by the kernel.
+    (u32::try_from(low).unwrap_or(u32::MAX), u32::try_from(mask >> 32).unwrap_or(u32::MAX))
+}
+
+/// getcwd(2) into `buffer`; says only whether it lies below this process's root ("(unreachable)/…" does not).
+pub(crate) fn cwd_is_reachable() -> Result<bool, Errno> {
+    let mut buffer = [0_u8; 4096];
+    // SAFETY: writes at most the buffer's length.
+    result(unsafe { syscall!(Sysno::getcwd, buffer.as_mut_ptr(), buffer.len()) })?;
+    Ok(buffer.first() == Some(&b'/'))
+}
+
+/// The descriptor `fd`, borrowed for as long as this process lives: children close nothing that they were handed.
+pub(crate) fn borrow(fd: RawFd) -> Result<BorrowedFd<'static>, Errno> {
+    if fd < 0 {
+        return Err(Errno::BADF);
+    }
+    // SAFETY: not -1, and open for the process's life: the parent opened it and a child never closes by number.
+    Ok(unsafe { BorrowedFd::borrow_raw(fd) })
+}
+
+/// dup2(2) onto one of the numbers 0, 1 and 2, which nobody owns as an object.
+pub(crate) fn duplicate_onto(fd: BorrowedFd<'_>, number: RawFd) -> Result<(), Errno> {
+    // SAFETY: replaces a standard descriptor; dup3 with no flags clears close-on-exec.
+    result(unsafe { syscall!(Sysno::dup3, fd.as_raw_fd(), number, 0) }).map(|_| ())
+}
