@@ -3,26 +3,82 @@
 //! Called by the shim's task actor and by the `oci` command line. Nothing here is `Send`: everything runs on the caller's
 //! one thread (D4).
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use config::container::{Namespace, NamespaceKind};
+
+use crate::cgroup::{Cgroup, Placement};
 use crate::error::{Error, Kind, Result};
+use crate::plan::seccomp::{self, Filter};
+use crate::plan::{Facts, Plan};
 use crate::process::{Process, Stdio};
+use crate::spawn::{self, Handover};
+use crate::state::{self, State};
+use crate::{home, kernel, rootfs};
+
+/// Where the node's compiled seccomp profiles are kept.
+const SECCOMP_CACHE: &str = "/run/containerd-shim-myshim/seccomp";
 
 /// A created container. Dropping it kills nothing; [`Container::delete`] does.
 #[derive(Debug)]
 pub struct Container {
     init: Rc<Process>,
+    cgroup: Cgroup,
+    bundle: PathBuf,
+    namespaces: Vec<Namespace>,
+    filter: Option<Filter>,
+    oom_score_adj: Option<i32>,
 }
 
 impl Container {
     /// Makes the cgroup, forks twice, builds the root and leaves init waiting just before execve. The rootfs has been
     /// mounted by the caller (see [`crate::rootfs`]).
     ///
-    /// On error nothing is left: no process, no cgroup. Dropping the future does the same.
+    /// On error nothing is left: no process, no cgroup, no record. To be awaited to its end.
     pub async fn create(spec: &config::Container, options: &config::Options, stdio: Stdio) -> Result<Self> {
-        let _ = (spec, options, stdio);
-        Err(Error::new(Kind::Unimplemented, "to be written"))
+        if options.no_pivot_root {
+            return Err(Error::new(Kind::Unimplemented, "no_pivot_root is not supported yet"));
+        }
+        let filter = compile(spec)?;
+        let cgroup = Cgroup::create(&spec.cgroup, &spec.resources, options.systemd_cgroup).await?;
+        match Self::fork(spec, &cgroup, filter.as_ref(), &stdio).await {
+            Ok(init) => Ok(Self {
+                init: Rc::new(init),
+                cgroup,
+                bundle: spec.bundle.clone(),
+                namespaces: spec.namespaces.clone(),
+                filter,
+                oom_score_adj: spec.process.oom_score_adj,
+            }),
+            Err(error) => {
+                let removed = cgroup.remove().await.and(State::remove(&spec.bundle));
+                if let Err(also) = removed {
+                    log::warn!("while undoing a failed create: {also}");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Forks init. Its record is written before, so that a shim that dies in between leaves a cgroup that can be found.
+    async fn fork(
+        spec: &config::Container,
+        cgroup: &Cgroup,
+        filter: Option<&Filter>,
+        stdio: &Stdio,
+    ) -> Result<Process> {
+        let mut record = State { cgroup: cgroup.directories().to_vec(), ..State::default() };
+        record.write(&spec.bundle)?;
+        let placement = cgroup.placement()?;
+        let hierarchies = cgroup.hierarchies();
+        let home = home::directory(&spec.root.path, spec.process.user.uid);
+        let plan = Plan::init(spec, &facts(&hierarchies, &placement, filter, &home))?;
+        let init = spawn::spawn(&plan, &Handover { stdio, placement: &placement, init: None }).await?;
+        record.pid = init.pid();
+        record.start_time = state::start_time(init.pid()).unwrap_or_default();
+        record.write(&spec.bundle)?;
+        Ok(init)
     }
 
     /// The container's init. Start it with [`Process::start`].
@@ -31,32 +87,73 @@ impl Container {
     }
 
     /// Forks a further process into the container's namespaces and cgroup and leaves it waiting just before execve.
+    /// Kind `Precondition` when init has ended.
     pub async fn exec(&self, process: &config::Process, stdio: Stdio) -> Result<Process> {
-        let _ = (process, stdio);
-        Err(Error::new(Kind::Unimplemented, "to be written"))
+        let gone = || Error::new(Kind::Precondition, "the container's init has ended");
+        self.init.signal(0).map_err(|_| gone())?;
+        let mut process = process.clone();
+        // Without a value of its own it would have the shim's, which is there to spare the shim.
+        process.oom_score_adj = process.oom_score_adj.or(self.oom_score_adj);
+        let placement = self.cgroup.placement()?;
+        let root = PathBuf::from(format!("/proc/{}/root", self.init.pid()));
+        let home = home::directory(&root, process.user.uid);
+        let facts = facts(&[], &placement, self.filter.as_ref(), &home);
+        let plan = Plan::exec(&process, &self.namespaces, &facts)?;
+        let handover = Handover { stdio: &stdio, placement: &placement, init: Some(self.init.pidfd()) };
+        let spawned = spawn::spawn(&plan, &handover).await;
+        // Init that ended in between takes its namespaces along: say that, not which step noticed it.
+        spawned.map_err(|error| if self.init.signal(0).is_err() { gone() } else { error })
     }
 
     /// Whether init is pid 1 of a pid namespace of its own, so that the kernel ends the rest when it ends.
     pub fn owns_pid_namespace(&self) -> bool {
-        true
+        self.namespaces.iter().any(|namespace| namespace.kind == NamespaceKind::Pid && namespace.path.is_none())
     }
 
     /// Sends `signal` to every process of the container's cgroup and the cgroups below it.
     pub fn signal_all(&self, signal: i32) -> Result<()> {
-        let _ = signal;
-        Ok(())
+        self.cgroup.signal(signal)
     }
 
     /// Every process of the container's cgroup and the cgroups below it; init first, always, while it lives.
     pub fn pids(&self) -> Result<Vec<i32>> {
-        Ok(Vec::new())
+        let init = self.init.pid();
+        let mut pids = self.cgroup.pids()?;
+        pids.retain(|pid| *pid != init);
+        if self.init.signal(0).is_ok() {
+            pids.insert(0, init);
+        }
+        Ok(pids)
     }
 
     /// Kills what is left and removes the cgroup. Init has ended and was reaped. Goes on past errors and reports the first.
     /// May be called again.
     pub async fn delete(&self) -> Result<()> {
-        Ok(())
+        let removed = remove_cgroup(&self.cgroup).await;
+        removed.and(State::remove(&self.bundle))
     }
+}
+
+fn compile(spec: &config::Container) -> Result<Option<Filter>> {
+    spec.seccomp.as_ref().map(|profile| seccomp::compile_cached(profile, Path::new(SECCOMP_CACHE))).transpose()
+}
+
+fn facts<'a>(
+    hierarchies: &'a [crate::cgroup::Hierarchy],
+    placement: &Placement,
+    filter: Option<&'a Filter>,
+    home: &'a str,
+) -> Facts<'a> {
+    let tasks = match placement {
+        Placement::Tasks(tasks) => tasks.len(),
+        Placement::Directory(_) => 0,
+    };
+    Facts { hierarchies, tasks, filter, last_capability: kernel::last_capability(), home }
+}
+
+async fn remove_cgroup(cgroup: &Cgroup) -> Result<()> {
+    let killed = cgroup.signal(nix::libc::SIGKILL);
+    cgroup.remove().await.and(killed)
 }
 
 /// What [`destroy`] found.
@@ -67,8 +164,41 @@ pub struct Destroyed {
 }
 
 /// Ends a container from what is on disk alone, after its shim has died: kills every process of its cgroup, removes the
-/// cgroup and unmounts the bundle's rootfs. Works with a broken or missing config.json and is idempotent.
-pub fn destroy(bundle: &Path) -> Result<Destroyed> {
-    let _ = bundle;
-    Ok(Destroyed::default())
+/// cgroup and unmounts the bundle's rootfs. Works with a broken or missing config.json and is idempotent. Goes on past
+/// errors and reports the first.
+pub async fn destroy(bundle: &Path) -> Result<Destroyed> {
+    let read = State::read(bundle);
+    let mut outcome = read.as_ref().map(|_| ()).map_err(Clone::clone);
+    let state = read.ok().flatten().unwrap_or_default();
+    if state.pid > 0 && state::start_time(state.pid) == Some(state.start_time) {
+        kill(state.pid);
+    }
+    if !state.cgroup.is_empty() {
+        outcome = outcome.and(remove_cgroup(&Cgroup::open(state.cgroup)).await);
+    }
+    outcome = outcome.and(rootfs::unmount(&bundle.join("rootfs")));
+    outcome = outcome.and(State::remove(bundle));
+    outcome.map(|()| Destroyed { pid: state.pid })
+}
+
+/// Kills init even if somebody has moved it out of its cgroup.
+fn kill(pid: i32) {
+    let killed = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+    if let Err(errno) = killed {
+        log::warn!("kill {pid}: {}", crate::error::errno_text(errno));
+    }
+}
+
+/// The plan of `spec`'s init in words, one step a line, without doing any of it.
+pub fn explain(spec: &config::Container) -> Result<Vec<String>> {
+    let filter = spec.seccomp.as_ref().map(seccomp::compile).transpose()?;
+    let home = home::directory(&spec.root.path, spec.process.user.uid);
+    let facts = Facts {
+        hierarchies: &[],
+        tasks: 0,
+        filter: filter.as_ref(),
+        last_capability: kernel::last_capability(),
+        home: &home,
+    };
+    Ok(Plan::init(spec, &facts)?.lines().collect())
 }

@@ -7,9 +7,19 @@
 pub mod cgroup;
 pub mod container;
 pub mod error;
+pub mod plan;
 pub mod process;
 pub mod reaper;
 pub mod rootfs;
+
+mod home;
+mod kernel;
+#[allow(unsafe_code)] // one system call that takes numbers
+mod pidfd;
+mod spawn;
+mod state;
+#[allow(unsafe_code)] // keeps by type what tokio asks as a promise
+pub mod watch;
 
 pub use container::Container;
 pub use error::{Error, Kind, Result};

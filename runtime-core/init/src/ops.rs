@@ -56,6 +56,7 @@ impl<'a> Work<'a> {
             Step::OomScoreAdj { value } => self.oom_score_adj(value)?,
             Step::JoinNamespaces { target, kinds } => sys::setns(self.fd(target)?, kinds)?,
             Step::NewNamespaces { kinds } => sys::unshare(kinds)?,
+            Step::LoopbackUp => sys::loopback_up()?,
             Step::NewSession => rustix::process::setsid().map(|_| ())?,
             Step::HostPropagation { path, kind, recursive } => {
                 sys::mount_setattr_at(self.str(path)?, kind, recursive)?;

@@ -47,6 +47,23 @@ pub struct Instruction {
     pub k: u32,
 }
 
+impl Instruction {
+    /// Its size in the kernel's form.
+    pub const SIZE: usize = 8;
+
+    /// Reads the kernel's form.
+    pub const fn from_bytes(bytes: [u8; Self::SIZE]) -> Self {
+        let [c0, c1, jt, jf, k0, k1, k2, k3] = bytes;
+        Self { code: u16::from_ne_bytes([c0, c1]), jt, jf, k: u32::from_ne_bytes([k0, k1, k2, k3]) }
+    }
+
+    /// The kernel's form.
+    pub const fn to_bytes(self) -> [u8; Self::SIZE] {
+        let ([c0, c1], [k0, k1, k2, k3]) = (self.code.to_ne_bytes(), self.k.to_ne_bytes());
+        [c0, c1, self.jt, self.jf, k0, k1, k2, k3]
+    }
+}
+
 /// `MOUNT_ATTR_*` bits to set and to clear: mount_setattr(2).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Attributes {
@@ -89,6 +106,9 @@ pub enum Step {
         /// `CLONE_NEW*` bits.
         kinds: u32,
     },
+
+    /// Brings the loopback interface of a new network namespace up.
+    LoopbackUp,
 
     // Stage two: the root file system.
     /// setsid(2): a session of its own, so that no terminal of ours is its own.

@@ -273,6 +273,31 @@ pub(crate) fn cwd_is_reachable() -> Result<bool, Errno> {
     Ok(buffer.first() == Some(&b'/'))
 }
 
+/// Sets IFF_UP on `lo`: netdevice(7).
+pub(crate) fn loopback_up() -> Result<(), Errno> {
+    const SIOCSIFFLAGS: u32 = 0x8914;
+    const IFF_UP: u16 = 1;
+    /// linux/if.h `struct ifreq` with its flags; the union is 24 bytes.
+    #[repr(C)]
+    struct Request {
+        name: [u8; 16],
+        flags: u16,
+        rest: [u8; 22],
+    }
+    let mut request = Request { name: [0; 16], flags: IFF_UP, rest: [0; 22] };
+    for (to, from) in request.name.iter_mut().zip(b"lo") {
+        *to = *from;
+    }
+    let socket = rustix::net::socket_with(
+        rustix::net::AddressFamily::INET,
+        rustix::net::SocketType::DGRAM,
+        rustix::net::SocketFlags::CLOEXEC,
+        None,
+    )?;
+    // SAFETY: reads one ifreq.
+    result(unsafe { syscall!(Sysno::ioctl, socket.as_raw_fd(), SIOCSIFFLAGS, ptr::from_ref(&request)) }).map(|_| ())
+}
+
 /// The descriptor `fd`, borrowed for as long as this process lives: children close nothing that they were handed.
 pub(crate) fn borrow(fd: RawFd) -> Result<BorrowedFd<'static>, Errno> {
     if fd < 0 {

@@ -197,7 +197,7 @@ mod tests {
         assert_eq!(path.component_end(6), Some(8));
         assert_eq!(path.component_end(8), None);
         assert_eq!(path.last_component(), Some(7));
-        path.with_prefix(6, |prefix| Ok(assert_eq!(prefix, c"/a//bc"))).unwrap();
+        assert_eq!(path.with_prefix(6, |prefix| Ok(prefix == c"/a//bc")), Ok(true));
         assert_eq!(last_of(c"/a/bc"), c"bc");
         assert_eq!(last_of(c"bc"), c"bc");
         assert_eq!(PathBuffer::new(c"///").unwrap().last_component(), None);

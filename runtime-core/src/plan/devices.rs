@@ -1,0 +1,58 @@
+//! /dev: config-linux.md "Default Devices", "Devices" and "/dev symbolic links".
+
+use config::container::{Device, DeviceKind};
+use init::Step;
+
+use crate::plan::Plan;
+
+/// What every container has: name and device number of mem(4) and tty(4).
+const DEFAULT: [(&str, u32, u32); 6] = [
+    ("/dev/null", 1, 3),
+    ("/dev/zero", 1, 5),
+    ("/dev/full", 1, 7),
+    ("/dev/random", 1, 8),
+    ("/dev/urandom", 1, 9),
+    ("/dev/tty", 5, 0),
+];
+
+/// Links into /proc and devpts.
+const LINKS: [(&str, &str); 5] = [
+    ("/dev/fd", "/proc/self/fd"),
+    ("/dev/stdin", "/proc/self/fd/0"),
+    ("/dev/stdout", "/proc/self/fd/1"),
+    ("/dev/stderr", "/proc/self/fd/2"),
+    ("/dev/ptmx", "pts/ptmx"),
+];
+
+/// `S_IFCHR`, `S_IFBLK`, `S_IFIFO`: inode(7).
+const CHARACTER: u32 = 0o020_000;
+const BLOCK: u32 = 0o060_000;
+const FIFO: u32 = 0o010_000;
+
+/// Makes the nodes and links. A device of config.json wins over a default one at the same path.
+pub(super) fn populate(plan: &mut Plan, container: &config::Container) {
+    for (path, major, minor) in DEFAULT {
+        if !container.devices.iter().any(|device| device.path == std::path::Path::new(path)) {
+            let path = plan.text(path);
+            plan.second(Step::MakeNode { path, mode: CHARACTER | 0o666, major, minor, uid: 0, gid: 0 });
+        }
+    }
+    for device in &container.devices {
+        node(plan, device);
+    }
+    for (path, target) in LINKS {
+        let (target, path) = (plan.text(target), plan.text(path));
+        plan.second(Step::MakeLink { target, path });
+    }
+}
+
+fn node(plan: &mut Plan, device: &Device) {
+    let kind = match device.kind {
+        DeviceKind::Character => CHARACTER,
+        DeviceKind::Block => BLOCK,
+        DeviceKind::Fifo => FIFO,
+    };
+    let path = plan.path(&device.path);
+    let Device { major, minor, mode, uid, gid, .. } = *device;
+    plan.second(Step::MakeNode { path, mode: kind | mode, major, minor, uid, gid });
+}

@@ -1,0 +1,232 @@
+//! A step in words, with its arguments: what errors and the `plan` command print.
+
+use std::fmt::Write as _;
+
+use init::Step;
+use init::step::Attributes;
+
+use crate::plan::{Plan, Source};
+
+/// `MOUNT_ATTR_*` bits and their names in mount(8): linux/mount.h.
+const ATTRIBUTES: [(u64, &str, &str); 6] = [
+    (0x01, "ro", "rw"),
+    (0x02, "nosuid", "suid"),
+    (0x04, "nodev", "dev"),
+    (0x08, "noexec", "exec"),
+    (0x80, "nodiratime", "diratime"),
+    (0x0020_0000, "nosymfollow", "symfollow"),
+];
+
+/// `MOUNT_ATTR__ATIME` and its values.
+const ATIME: u64 = 0x70;
+const NOATIME: u64 = 0x10;
+const STRICTATIME: u64 = 0x20;
+
+/// `CLONE_NEW*` bits and their names in the runtime spec.
+const NAMESPACES: [(u32, &str); 8] = [
+    (0x1000_0000, "user"),
+    (0x0800_0000, "ipc"),
+    (0x0400_0000, "uts"),
+    (0x4000_0000, "network"),
+    (0x2000_0000, "pid"),
+    (0x0200_0000, "cgroup"),
+    (0x0000_0080, "time"),
+    (0x0002_0000, "mount"),
+];
+
+/// getrlimit(2) by number: asm-generic/resource.h.
+const RLIMITS: [&str; 16] = [
+    "CPU",
+    "FSIZE",
+    "DATA",
+    "STACK",
+    "CORE",
+    "RSS",
+    "NPROC",
+    "NOFILE",
+    "MEMLOCK",
+    "AS",
+    "LOCKS",
+    "SIGPENDING",
+    "MSGQUEUE",
+    "NICE",
+    "RTPRIO",
+    "RTTIME",
+];
+
+impl Plan {
+    /// The step in words. One arm a kind: the length is that of the table.
+    #[allow(clippy::too_many_lines)]
+    pub(super) fn describe(&self, step: &Step) -> String {
+        match *step {
+            Step::JoinCgroup { tasks } => format!("join {}", self.source_name(tasks)),
+            Step::OomScoreAdj { value } => format!("set oom_score_adj to {}", self.show(value)),
+            Step::JoinNamespaces { target, kinds } => {
+                format!("join {} of {}", namespaces(kinds), self.source_name(target))
+            }
+            Step::NewNamespaces { kinds } => format!("make new {}", namespaces(kinds)),
+            Step::LoopbackUp => "bring up the loopback interface".to_owned(),
+            Step::NewSession => "start a session".to_owned(),
+            Step::HostPropagation { path, kind, recursive } => {
+                format!("make {} {}", self.show(path), propagation(kind, recursive))
+            }
+            Step::OpenRoot { path } => format!("open root {}", self.show(path)),
+            Step::PivotRoot => "pivot to the root".to_owned(),
+            Step::Sysctl { path, value } => format!("write {} to /proc/{}", quoted(&self.show(value)), self.show(path)),
+            Step::Hostname { name } => format!("set hostname {}", self.show(name)),
+            Step::Domainname { name } => format!("set domainname {}", self.show(name)),
+            Step::MountFilesystem { fs_type, source: _, options, attributes, destination } => {
+                let set = Attributes { set: attributes, clear: 0 };
+                let own = (options.start..options.start + options.len).filter_map(|at| self.option(at));
+                let words = attribute_words(set).map(str::to_owned).chain(own).collect();
+                format!("mount {} at {}{}", self.show(fs_type), self.show(destination), bracketed(words))
+            }
+            Step::MountBind { source, recursive, attributes, recursive_attributes, destination } => {
+                let first = if recursive { "rbind" } else { "bind" };
+                let all = attribute_words(recursive_attributes).map(|word| format!("r{word}"));
+                let words = std::iter::once(first).chain(attribute_words(attributes)).map(str::to_owned);
+                let words = words.chain(all).collect();
+                format!("mount {} at {}{}", self.show(source), self.show(destination), bracketed(words))
+            }
+            Step::SetAttributes { path, attributes, recursive } => {
+                let words =
+                    attribute_words(attributes).map(|word| format!("{}{word}", if recursive { "r" } else { "" }));
+                format!("remount {}{}", self.show(path), bracketed(words.collect()))
+            }
+            Step::SetPropagation { path, kind, recursive } => {
+                format!("make {} {}", self.show(path), propagation(kind, recursive))
+            }
+            Step::MakeNode { path, mode, major, minor, .. } => {
+                let kind = match mode & 0o170_000 {
+                    0o010_000 => "fifo".to_owned(),
+                    0o060_000 => format!("block device {major}:{minor}"),
+                    _ => format!("character device {major}:{minor}"),
+                };
+                format!("make {} ({kind}, {:03o})", self.show(path), mode & 0o7777)
+            }
+            Step::MakeLink { target, path } => format!("link {} to {}", self.show(path), self.show(target)),
+            Step::MaskPath { path } => format!("mask {}", self.show(path)),
+            Step::ReadonlyPath { path } => format!("make {} read-only", self.show(path)),
+            Step::OpenConsole { size, .. } => match size {
+                Some((rows, columns)) => format!("open a terminal in /dev/pts ({rows} rows, {columns} columns)"),
+                None => "open a terminal in /dev/pts".to_owned(),
+            },
+            Step::SetStdio { .. } => "set stdin, stdout and stderr".to_owned(),
+            Step::Rlimit { resource, soft, hard } => {
+                let name = RLIMITS.get(resource as usize).copied().unwrap_or("?");
+                format!("set RLIMIT_{name} to {}:{}", limit(soft), limit(hard))
+            }
+            Step::WorkingDirectory { path } => format!("enter working directory {}", self.show(path)),
+            Step::Identity { uid, gid, groups } => {
+                let at = groups.start as usize;
+                let gids = self.gids.get(at..at + groups.len as usize).unwrap_or_default();
+                format!("become user {uid}, group {gid}, additional groups {gids:?}")
+            }
+            Step::Umask { mask } => format!("set umask {mask:04o}"),
+            Step::BoundingSet { keep } => format!("limit the bounding set to {}", capabilities(keep)),
+            Step::Capabilities { effective, permitted, inheritable, ambient } => format!(
+                "set capabilities: effective {}; permitted {}; inheritable {}; ambient {}",
+                capabilities(effective),
+                capabilities(permitted),
+                capabilities(inheritable),
+                capabilities(ambient)
+            ),
+            Step::NoNewPrivileges => "set no_new_privs".to_owned(),
+            Step::Seccomp { flags } => {
+                format!("load the seccomp filter ({} instructions, flags {flags:#x})", self.filter.len())
+            }
+            Step::FindExecutable { .. } => {
+                let name = self.args.first().map(|name| self.show(*name)).unwrap_or_default();
+                if name.contains('/') {
+                    format!("find executable {}", quoted(&name))
+                } else {
+                    format!("find executable {} in $PATH", quoted(&name))
+                }
+            }
+            Step::CloseOnExec => "mark all other files close-on-exec".to_owned(),
+            Step::AwaitGo => "wait for start".to_owned(),
+            Step::Execute => {
+                let args: Vec<_> = self.args.iter().map(|arg| quoted(&self.show(*arg))).collect();
+                format!("execute {}", args.join(" "))
+            }
+        }
+    }
+
+    fn option(&self, at: u32) -> Option<String> {
+        let pair = self.pairs.get(at as usize)?;
+        let mut word = self.show(pair.key);
+        if let Some(value) = pair.value {
+            let _ = write!(word, "={}", self.show(value));
+        }
+        Some(word)
+    }
+
+    fn source_name(&self, descriptor: init::Descriptor) -> String {
+        match self.sources.get(descriptor.0 as usize) {
+            Some(Source::Namespace(path)) => path.display().to_string(),
+            Some(Source::Init) => "the container's init".to_owned(),
+            Some(Source::Tasks(number)) => format!("the cgroup in hierarchy {}", number + 1),
+            Some(Source::Stdio(number)) => format!("descriptor {number}"),
+            None => "?".to_owned(),
+        }
+    }
+}
+
+fn namespaces(kinds: u32) -> String {
+    let names = NAMESPACES.iter().filter(|(bit, _)| kinds & bit != 0).map(|(_, name)| *name);
+    let names: Vec<_> = names.collect();
+    format!("{} namespace{}", names.join(", "), if names.len() == 1 { "" } else { "s" })
+}
+
+fn propagation(kind: u64, recursive: bool) -> String {
+    let word = match kind >> 17 {
+        1 => "unbindable",
+        2 => "private",
+        4 => "slave",
+        _ => "shared",
+    };
+    format!("{}{word}", if recursive { "r" } else { "" })
+}
+
+/// Attributes as mount(8) options; what is cleared by its clearing form.
+fn attribute_words(attributes: Attributes) -> impl Iterator<Item = &'static str> {
+    let atime = match (attributes.set & ATIME, attributes.clear & ATIME) {
+        (NOATIME, _) => Some("noatime"),
+        (STRICTATIME, _) => Some("strictatime"),
+        (_, 0) => None,
+        _ => Some("relatime"),
+    };
+    let plain = ATTRIBUTES.iter().filter_map(move |(bit, set, cleared)| {
+        let clear = (attributes.clear & bit != 0).then_some(*cleared);
+        if attributes.set & bit != 0 { Some(*set) } else { clear }
+    });
+    plain.chain(atime)
+}
+
+fn bracketed(words: Vec<String>) -> String {
+    if words.is_empty() { String::new() } else { format!(" ({})", words.join(",")) }
+}
+
+fn quoted(text: &str) -> String {
+    format!("{text:?}")
+}
+
+fn limit(value: u64) -> String {
+    if value == u64::MAX { "infinity".to_owned() } else { value.to_string() }
+}
+
+/// Names without their `CAP_`; short words for none and for every one there is.
+fn capabilities(mask: u64) -> String {
+    let all = caps::all();
+    let known = all.iter().fold(0, |mask, capability| mask | capability.bitmask());
+    if mask == 0 {
+        return "none".to_owned();
+    }
+    if mask & known == known {
+        return "all".to_owned();
+    }
+    let mut capabilities: Vec<_> = all.into_iter().filter(|capability| mask & capability.bitmask() != 0).collect();
+    capabilities.sort_by_key(|capability| capability.index());
+    let names: Vec<_> = capabilities.iter().map(|c| c.to_string().trim_start_matches("CAP_").to_owned()).collect();
+    names.join(",")
+}
