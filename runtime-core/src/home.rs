@@ -14,7 +14,7 @@ const FALLBACK: &str = "/";
 const PASSWD_BYTES: u64 = 1 << 20;
 
 /// The home directory of `uid` in the file system below `root` (a host path, or `/proc/PID/root`).
-pub fn directory(root: &Path, uid: u32) -> String {
+pub(crate) fn directory(root: &Path, uid: u32) -> String {
     let Some(file) = open_passwd(root) else { return FALLBACK.to_owned() };
     let mut text = Vec::new();
     let _ = std::fs::File::from(file).take(PASSWD_BYTES).read_to_end(&mut text);

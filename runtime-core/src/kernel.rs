@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 /// The highest capability that the kernel knows: /proc/sys/kernel/cap_last_cap (3.2). Without /proc, as many as a mask holds.
-pub fn last_capability() -> u32 {
+pub(crate) fn last_capability() -> u32 {
     static LAST: OnceLock<u32> = OnceLock::new();
     *LAST.get_or_init(|| {
         let text = std::fs::read_to_string("/proc/sys/kernel/cap_last_cap").unwrap_or_default();

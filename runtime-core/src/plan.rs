@@ -30,8 +30,8 @@ use crate::plan::seccomp::Filter;
 pub struct Facts<'a> {
     /// What /sys/fs/cgroup shows in the container.
     pub hierarchies: &'a [Hierarchy],
-    /// How many v1 `tasks` files the process joins its cgroup by; 0 on v2, where it is born in it.
-    pub tasks: usize,
+    /// The v1 cgroup directories that the process joins by their `tasks` files; none on v2, where it is born in its cgroup.
+    pub joins: &'a [PathBuf],
     /// The compiled seccomp profile.
     pub filter: Option<&'a Filter>,
     /// The highest capability that the kernel knows (/proc/sys/kernel/cap_last_cap).
@@ -45,7 +45,7 @@ pub struct Facts<'a> {
 pub enum Source {
     /// What becomes descriptor 0, 1 or 2.
     Stdio(usize),
-    /// One of the cgroup's `tasks` files.
+    /// One of the cgroup's `tasks` files, by its place in [`Facts::joins`].
     Tasks(usize),
     /// A namespace file to join.
     Namespace(PathBuf),

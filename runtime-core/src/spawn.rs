@@ -116,6 +116,21 @@ impl Family {
     }
 }
 
+impl Family {
+    /// Why nothing more is heard of a process that reported no failure.
+    fn obituary(&mut self) -> Error {
+        let last = self.stage_two.take().map(|(_, pidfd)| pidfd).or(self.stage_one.take());
+        let status =
+            last.and_then(|pidfd| waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED | WALL).ok().flatten());
+        let text = match status.map(|status| (status.terminating_signal(), status.exit_status())) {
+            Some((Some(signal), _)) => format!("the process was killed by signal {signal} before it was ready"),
+            Some((_, Some(code))) => format!("the process exited with {code} before it was ready"),
+            _ => "the process ended before it was ready".to_owned(),
+        };
+        Error::new(Kind::System, text)
+    }
+}
+
 impl Drop for Family {
     fn drop(&mut self) {
         let stages = [self.stage_one.take(), self.stage_two.take().map(|(_, pidfd)| pidfd)];
@@ -141,7 +156,7 @@ async fn follow(plan: &Plan, channel: &AsyncFd<OwnedFd>, family: &mut Family) ->
             Some(Report::Console) => console = file,
             Some(Report::Ready) => return Ok(console),
             Some(Report::Failed { step, errno, detail }) => return Err(failure(plan, step, errno, &detail)),
-            None => return Err(Error::new(Kind::System, "the process was killed before it was ready")),
+            None => return Err(family.obituary()),
         }
     }
 }

@@ -15,18 +15,18 @@ const FILE: &str = "myshim.json";
 /// The record of one container.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct State {
+pub(crate) struct State {
     /// Init's pid; 0 before it was forked.
-    pub pid: i32,
+    pub(crate) pid: i32,
     /// When init started, in clock ticks since boot (proc(5), field 22 of stat): with the pid it names a process for good.
-    pub start_time: u64,
+    pub(crate) start_time: u64,
     /// The cgroup's directories.
-    pub cgroup: Vec<PathBuf>,
+    pub(crate) cgroup: Vec<PathBuf>,
 }
 
 impl State {
     /// Writes the record into `bundle`, whole or not at all.
-    pub fn write(&self, bundle: &Path) -> Result<()> {
+    pub(crate) fn write(&self, bundle: &Path) -> Result<()> {
         let (file, draft) = (bundle.join(FILE), bundle.join(".myshim.json"));
         let failed = |error| Error::io(format!("write {}", file.display()), &error);
         let json = serde_json::to_vec(self).map_err(|error| failed(error.into()))?;
@@ -35,7 +35,7 @@ impl State {
     }
 
     /// Reads the record of `bundle`; none if there is none.
-    pub fn read(bundle: &Path) -> Result<Option<Self>> {
+    pub(crate) fn read(bundle: &Path) -> Result<Option<Self>> {
         let file = bundle.join(FILE);
         let failed = |error| Error::io(format!("read {}", file.display()), &error);
         match fs::read(&file) {
@@ -46,7 +46,7 @@ impl State {
     }
 
     /// Removes the record; none there is fine.
-    pub fn remove(bundle: &Path) -> Result<()> {
+    pub(crate) fn remove(bundle: &Path) -> Result<()> {
         match fs::remove_file(bundle.join(FILE)) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 Err(Error::io(format!("remove {}", bundle.join(FILE).display()), &error))
@@ -57,7 +57,7 @@ impl State {
 }
 
 /// When process `pid` started, as in [`State::start_time`]; none if there is no such process.
-pub fn start_time(pid: i32) -> Option<u64> {
+pub(crate) fn start_time(pid: i32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The second field is the command in parentheses and may hold anything; the 22nd is the 20th after it.
     stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()

@@ -52,7 +52,7 @@ impl<'a> Work<'a> {
     /// Does one step.
     pub(crate) fn perform(&mut self, step: &Step) -> Result<(), Failure> {
         match *step {
-            Step::JoinCgroup { tasks } => self.write_all(tasks, b"0")?,
+            Step::JoinCgroup { tasks, .. } => self.write_all(tasks, b"0")?,
             Step::OomScoreAdj { value } => self.oom_score_adj(value)?,
             Step::JoinNamespaces { target, kinds } => sys::setns(self.fd(target)?, kinds)?,
             Step::NewNamespaces { kinds } => sys::unshare(kinds)?,

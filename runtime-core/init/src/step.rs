@@ -88,6 +88,8 @@ pub enum Step {
     JoinCgroup {
         /// The open `tasks` file.
         tasks: Descriptor,
+        /// The cgroup's directory, for people.
+        directory: Text,
     },
     /// Sets the OOM killer's preference for this process and its descendants through the host's procfs.
     OomScoreAdj {

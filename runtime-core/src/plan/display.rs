@@ -59,7 +59,7 @@ impl Plan {
     #[allow(clippy::too_many_lines)]
     pub(super) fn describe(&self, step: &Step) -> String {
         match *step {
-            Step::JoinCgroup { tasks } => format!("join {}", self.source_name(tasks)),
+            Step::JoinCgroup { directory, .. } => format!("join cgroup {}", self.show(directory)),
             Step::OomScoreAdj { value } => format!("set oom_score_adj to {}", self.show(value)),
             Step::JoinNamespaces { target, kinds } => {
                 format!("join {} of {}", namespaces(kinds), self.source_name(target))

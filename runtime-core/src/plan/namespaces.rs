@@ -56,9 +56,9 @@ pub(super) fn join_container(plan: &mut Plan, process: &Process, namespaces: &[N
 }
 
 fn join_cgroup(plan: &mut Plan, process: &Process, facts: &Facts<'_>) {
-    for number in 0..facts.tasks {
-        let tasks = plan.source(Source::Tasks(number));
-        plan.first(Step::JoinCgroup { tasks });
+    for (number, directory) in facts.joins.iter().enumerate() {
+        let (tasks, directory) = (plan.source(Source::Tasks(number)), plan.path(directory));
+        plan.first(Step::JoinCgroup { tasks, directory });
     }
     if let Some(value) = process.oom_score_adj {
         let value = plan.text(value.to_string());

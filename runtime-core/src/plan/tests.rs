@@ -120,7 +120,7 @@ fn filter() -> Filter {
 }
 
 fn facts<'a>(hierarchies: &'a [Hierarchy], filter: Option<&'a Filter>) -> Facts<'a> {
-    Facts { hierarchies, tasks: 2, filter, last_capability: 40, home: "/var/www" }
+    Facts { hierarchies, joins: &[], filter, last_capability: 40, home: "/var/www" }
 }
 
 fn text(plan: &Plan) -> String {
@@ -130,7 +130,9 @@ fn text(plan: &Plan) -> String {
 #[test]
 fn the_plan_of_a_container() {
     let (hierarchies, filter) = (hierarchies(), filter());
-    insta::assert_snapshot!(text(&Plan::init(&container(), &facts(&hierarchies, Some(&filter))).unwrap()));
+    let joins = ["/sys/fs/cgroup/memory/a/c1".into(), "/sys/fs/cgroup/cpu,cpuacct/a/c1".into()];
+    let facts = Facts { joins: &joins, ..facts(&hierarchies, Some(&filter)) };
+    insta::assert_snapshot!(text(&Plan::init(&container(), &facts).unwrap()));
 }
 
 #[test]
@@ -154,14 +156,14 @@ fn the_plan_of_an_exec() {
 #[test]
 fn the_children_find_what_the_plan_laid_out() {
     let plan = Plan::exec(&process(), &[], &facts(&[], None)).unwrap();
-    plan.with_program(&[7, 8, 9, 10, 11], 12, |program| {
+    plan.with_program(&[7, 8, 9], 12, |program| {
         assert_eq!(program.argv.len(), 4);
         assert_eq!(program.envp.len(), 4, "PATH, TERM, HOME and the end");
         assert!(program.argv[3].is_null() && program.envp[3].is_null());
         let tried: Vec<_> = program.candidates.iter().map(|text| program.str(*text).unwrap()).collect();
         assert_eq!(tried, [c"/usr/bin/sh", c"/bin/sh"]);
-        assert_eq!(program.fd(init::Descriptor(4)), Ok(11));
-        assert!(program.fd(init::Descriptor(5)).is_err());
+        assert_eq!(program.fd(init::Descriptor(2)), Ok(9));
+        assert!(program.fd(init::Descriptor(3)).is_err());
     });
 }
 

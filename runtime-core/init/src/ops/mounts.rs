@@ -19,7 +19,10 @@ use crate::sys;
 /// `MS_SLAVE`, sys/mount.h.
 const MS_SLAVE: u64 = 1 << 19;
 
-/// `MOUNT_ATTR_RDONLY | _NOSUID | _NODEV | _NOEXEC`, linux/mount.h.
+/// `MOUNT_ATTR_NOSUID | _NODEV | _NOEXEC`, linux/mount.h.
+const INERT: u64 = 0xe;
+
+/// The same with `MOUNT_ATTR_RDONLY`.
 const SEALED: u64 = 0xf;
 
 /// Major and minor number of /dev/null.
@@ -89,7 +92,7 @@ impl Work<'_> {
     /// link is followed.
     pub(super) fn sysctl(&mut self, path: Text, value: Text) -> Result<(), Failure> {
         if self.procfs.is_none() {
-            self.procfs = Some(self.new_filesystem(c"proc", c"proc", &[], SEALED)?);
+            self.procfs = Some(self.new_filesystem(c"proc", c"proc", &[], INERT)?);
         }
         let procfs = self.procfs.as_ref().ok_or(Errno::BADF)?;
         let flags = OFlags::WRONLY | OFlags::CLOEXEC;
