@@ -48,7 +48,9 @@ pub struct Process {
     exit: RefCell<Option<Exit>>,
     /// How the step that may still fail is called.
     execute: String,
-    owned: Owned,
+    pid: i32,
+    /// Until it is reaped; then its pid may be anybody's.
+    owned: RefCell<Option<Owned>>,
 }
 
 impl Process {
@@ -60,16 +62,16 @@ impl Process {
         console: Option<OwnedFd>,
         execute: String,
     ) -> Result<Self> {
-        let owned = reaper::own(pid);
+        let owned = RefCell::new(Some(reaper::own(pid)));
         let pidfd =
             watch(pidfd, Interest::READABLE).map_err(|error| Error::io(format!("watch process {pid}"), &error))?;
         let (channel, console) = (RefCell::new(Some(channel)), RefCell::new(console));
-        Ok(Self { pidfd, channel, console, exit: RefCell::default(), execute, owned })
+        Ok(Self { pidfd, channel, console, exit: RefCell::default(), execute, pid, owned })
     }
 
     /// Its pid in the runtime's own pid namespace.
     pub fn pid(&self) -> i32 {
-        self.owned.pid()
+        self.pid
     }
 
     /// The descriptor that stands for it.
@@ -119,6 +121,7 @@ impl Process {
             if let Some(status) = self.ended(WaitIdOptions::empty())? {
                 let exit = Exit { status: code(&status), at: SystemTime::now() };
                 self.exit.replace(Some(exit));
+                self.owned.take();
                 continue;
             }
             let ready = self.pidfd.readable().await;

@@ -21,13 +21,6 @@ pub struct Owned {
     pid: i32,
 }
 
-impl Owned {
-    /// Its pid.
-    pub fn pid(&self) -> i32 {
-        self.pid
-    }
-}
-
 impl Drop for Owned {
     fn drop(&mut self) {
         OWNED.with_borrow_mut(|owned| owned.remove(&self.pid));
@@ -36,7 +29,8 @@ impl Drop for Owned {
     }
 }
 
-/// Declares the child `pid` owned, until the answer is dropped: after its owner has reaped it.
+/// Declares the child `pid` owned until the answer is dropped, at once after its owner has reaped it: a pid that is free may
+/// be a stranger's next.
 pub fn own(pid: i32) -> Owned {
     OWNED.with_borrow_mut(|owned| owned.insert(pid));
     Owned { pid }
