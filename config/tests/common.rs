@@ -1,7 +1,5 @@
 //! What the tests of this crate share: samples, bundles made of them, changes to them, and namespaces to join.
 
-#![allow(dead_code, reason = "each test uses its part")]
-
 use std::fs;
 use std::path::Path;
 use std::process;
@@ -15,25 +13,25 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// `tests/samples/<name>.json`.
-pub fn sample(name: &str) -> Value {
+pub(crate) fn sample(name: &str) -> Value {
     let path = format!("{}/tests/samples/{name}.json", env!("CARGO_MANIFEST_DIR"));
     serde_json::from_str(&fs::read_to_string(path).expect("a sample")).expect("JSON")
 }
 
 /// A bundle with this config.json.
-pub fn bundle(spec: &Value) -> TempDir {
+pub(crate) fn bundle(spec: &Value) -> TempDir {
     let directory = tempfile::Builder::new().prefix("bundle-").tempdir().expect("a directory");
     fs::write(directory.path().join("config.json"), spec.to_string()).expect("written");
     directory
 }
 
 /// Reads the bundle at `path`.
-pub fn read(path: &Path) -> Result<Container, Refusal> {
+pub(crate) fn read(path: &Path) -> Result<Container, Refusal> {
     Bundle::read(path, &ContainerId::new("demo").expect("an id"))
 }
 
 /// Resolves `spec` as the config.json of a bundle, which then seems to be at `/bundle`.
-pub fn resolve(spec: &Value) -> Result<Container, Refusal> {
+pub(crate) fn resolve(spec: &Value) -> Result<Container, Refusal> {
     let bundle = bundle(spec);
     let mut container = read(bundle.path())?;
     if let Ok(root) = container.root.path.strip_prefix(bundle.path()) {
@@ -44,7 +42,7 @@ pub fn resolve(spec: &Value) -> Result<Container, Refusal> {
 }
 
 /// Puts `value` at `pointer`, making what is missing on the way. In an array, `-` is the place after the last element.
-pub fn set(spec: &mut Value, pointer: &str, value: Value) {
+pub(crate) fn set(spec: &mut Value, pointer: &str, value: Value) {
     let mut place = spec;
     for token in pointer.split('/').skip(1) {
         let token = token.replace("~1", "/").replace("~0", "~");
@@ -62,7 +60,7 @@ pub fn set(spec: &mut Value, pointer: &str, value: Value) {
 }
 
 /// Takes out what is at `pointer`.
-pub fn remove(spec: &mut Value, pointer: &str) {
+pub(crate) fn remove(spec: &mut Value, pointer: &str) {
     let (parent, token) = pointer.rsplit_once('/').expect("a pointer");
     match spec.pointer_mut(parent).expect("a parent") {
         Value::Object(members) => drop(members.remove(token)),
@@ -72,13 +70,13 @@ pub fn remove(spec: &mut Value, pointer: &str) {
 }
 
 /// Network, UTS and IPC namespaces that are not the test's own, held by a thread for as long as this lives.
-pub struct OwnNamespaces {
+pub(crate) struct OwnNamespaces {
     directory: String,
     thread: Option<(Sender<()>, JoinHandle<()>)>,
 }
 
 impl OwnNamespaces {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let (stop, stopped) = channel();
         let (tell, told) = channel();
         let thread = thread::spawn(move || {
@@ -91,12 +89,12 @@ impl OwnNamespaces {
     }
 
     /// Path of the namespace file that the kernel calls `name`.
-    pub fn path(&self, name: &str) -> String {
+    pub(crate) fn path(&self, name: &str) -> String {
         format!("{}/{name}", self.directory)
     }
 
     /// `text` with a constant in place of the directory of the namespaces.
-    pub fn redact(&self, text: &str) -> String {
+    pub(crate) fn redact(&self, text: &str) -> String {
         text.replace(&self.directory, "/proc/4242/ns")
     }
 }

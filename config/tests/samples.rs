@@ -3,26 +3,36 @@
 //! `runc-spec.json` is what `runc spec` (1.1) writes; `ctr-run.json` what `ctr run` makes of `ctr oci spec`; the others
 //! follow what containerd's CRI plugin and Docker send, with containerd's own default seccomp profile.
 
-mod common;
-
 use std::time::Instant;
 
-use common::{OwnNamespaces, resolve, sample};
 use config::Container;
+use config::container::Seccomp;
 use serde_json::Value;
 
-/// The container as text, without `linux.resources`, which has tests of its own.
+use crate::common::{self, OwnNamespaces, resolve, sample};
+
+/// The container as text, a line an item; masks and mount attributes in hexadecimal. `linux.resources` has tests of its own.
 fn printed(container: &Container) -> String {
-    let text = format!("{container:#?}");
-    let mut inside = false;
-    let lines = text.lines().filter(|line| {
-        let field = line.starts_with("    ") && !line.starts_with("     ") && !line.starts_with("    }");
-        if field {
-            inside = line.starts_with("    resources:");
-        }
-        !inside && *line != "    resources: Resources,"
-    });
-    lines.map(|line| format!("{line}\n")).collect()
+    let Container { id, bundle, root, process, hostname, domainname, mounts, namespaces, cgroup, devices, .. } =
+        container;
+    let Container { sysctl, masked_paths, readonly_paths, rootfs_propagation, seccomp, annotations, .. } = container;
+    let mut lines = vec![
+        format!("{id} {bundle:?} {root:?} {cgroup:?}"),
+        format!("{hostname:?} {domainname:?} {rootfs_propagation:?}"),
+        format!("{process:?}").replace(&format!("{:?}", process.capabilities), "…"),
+        format!("{:x?}", process.capabilities),
+        format!("masked {masked_paths:?}"),
+        format!("read-only {readonly_paths:?}"),
+    ];
+    lines.extend(mounts.iter().map(|mount| format!("{mount:x?}")));
+    lines.extend(namespaces.iter().map(|namespace| format!("{namespace:?}")));
+    lines.extend(devices.iter().map(|device| format!("{device:?}")));
+    lines.extend(sysctl.iter().chain(annotations).map(|(key, value)| format!("{key} = {value}")));
+    if let Some(Seccomp { default_action, architectures, flags, rules }) = seccomp {
+        lines.push(format!("seccomp {default_action:?} {architectures:?} {flags:#x}"));
+        lines.extend(rules.iter().map(|rule| format!("{rule:x?}")));
+    }
+    lines.join("\n")
 }
 
 /// The sample with its namespace paths led to namespaces that exist: the test's own, and a network of its own.

@@ -62,7 +62,9 @@ fn path(path: Option<&Path>, kind: NamespaceKind) -> Result<Option<PathBuf>, Ref
     let refuse = |reason: String| Err(Refusal::new("", reason));
     match nsfs::kind(&path) {
         Ok(Some(found)) if found == kind => Ok(Some(path)),
-        Ok(Some(found)) => refuse(format!("a {} namespace, not a {} one: {}", name(found), name(kind), path.display())),
+        Ok(Some(found)) => {
+            refuse(format!("a namespace of kind {}, not {}: {}", name(found), name(kind), path.display()))
+        }
         Ok(None) => refuse(format!("not a namespace file: {}", path.display())),
         Err(errno) => refuse(format!("open {}: {errno}", path.display())),
     }
