@@ -1,26 +1,36 @@
 //! The way in: a bundle directory's `config.json` becomes a [`Container`], and the JSON of an exec request a
 //! [`Process`].
+//!
+//! The shim calls both, and so does the OCI command line. What a bundle is: runtime spec, bundle.md.
 
+use std::fs;
 use std::path::Path;
+
+use oci_spec::runtime as oci;
 
 use crate::container::{Container, Process};
 use crate::id::ContainerId;
 use crate::refuse::Refusal;
+use crate::{json, spec};
 
 /// A bundle directory, as the runtime spec's bundle.md describes it.
 #[derive(Debug, Clone)]
 pub struct Bundle;
 
 impl Bundle {
-    /// Reads `config.json` of the bundle at `path` (absolute) and resolves all of it.
+    /// Reads `config.json` of the bundle at `path` (absolute) and resolves all of it. Nothing else of the bundle need
+    /// exist yet.
     pub fn read(path: &Path, id: &ContainerId) -> Result<Container, Refusal> {
-        let _ = (path, id);
-        Err(Refusal::new("", "to be written"))
+        if !path.is_absolute() {
+            return Err(Refusal::new("", format!("bundle path {} is not absolute", path.display())));
+        }
+        let file = path.join("config.json");
+        let text = fs::read(&file).map_err(|error| Refusal::new("", format!("read {}: {error}", file.display())))?;
+        spec::container(&json::read::<oci::Spec>(&text)?, path, id)
     }
 
-    /// Resolves the JSON of a `process` object, as an exec request carries it.
+    /// Resolves the JSON of a `process` object, as an exec request carries it. Pointers are relative to that object.
     pub fn process(json: &[u8]) -> Result<Process, Refusal> {
-        let _ = json;
-        Err(Refusal::new("", "to be written"))
+        spec::process::resolve(&json::read::<oci::Process>(json)?)
     }
 }

@@ -218,7 +218,7 @@ pub struct MountAttributes {
     pub clear: u64,
 }
 
-/// Mount propagation, mount_namespaces(7).
+/// Mount propagation, `mount_namespaces(7)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Propagation {
     /// The type.

@@ -6,7 +6,7 @@
 /// Options of one container, resolved. The names are `runc.v1.Options`'.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Options {
-    /// `no_pivot_root`: move the root over `/` in place of pivot_root(2), for a rootfs on a ramdisk.
+    /// `no_pivot_root`: move the root over `/` in place of `pivot_root(2)`, for a rootfs on a ramdisk.
     pub no_pivot_root: bool,
     /// `no_new_keyring`: keep the session keyring.
     pub no_new_keyring: bool,

@@ -1,1 +1,92 @@
-//! config.json field by field: `oci_spec` types to ours.
+//! config.json field by field: `oci_spec` types to ours (config.md, config-linux.md of the runtime spec, version 1.3).
+//!
+//! Called by `bundle`. Each field is resolved or refused, never passed over. What is passed over on purpose, as the spec
+//! wants it: properties that it does not know, and what it marks as another platform's (`windows`, `solaris`, `zos`,
+//! `freebsd`, `process.commandLine`, `process.user.username`). An empty string means an absent field, as Go clients write
+//! it.
+
+mod annotations;
+mod capabilities;
+mod cgroup;
+mod devices;
+mod mount_options;
+mod mounts;
+mod names;
+mod namespaces;
+// SAFETY: holds one ioctl(2) that takes no argument, on a descriptor that outlives the call.
+#[allow(unsafe_code)]
+mod nsfs;
+mod paths;
+pub(crate) mod process;
+mod seccomp;
+mod sysctl;
+mod unsupported;
+
+use std::path::Path;
+
+use oci_spec::runtime as oci;
+
+use crate::container::{Container, Propagation, Root};
+use crate::id::ContainerId;
+use crate::refuse::{At, Refusal};
+use crate::resources::Resources;
+
+/// Resolves all of `spec`, config.json of the bundle at the absolute path `bundle`.
+pub(crate) fn container(spec: &oci::Spec, bundle: &Path, id: &ContainerId) -> Result<Container, Refusal> {
+    version(spec.version())?;
+    unsupported::in_spec(spec)?;
+    let process = spec.process().as_ref().ok_or_else(|| Refusal::new("/process", "missing: a container runs one"))?;
+    let linux = spec.linux().as_ref().ok_or_else(|| Refusal::new("/linux", "missing: a container needs namespaces"))?;
+    let namespaces = namespaces::resolve(linux.namespaces().as_deref().unwrap_or_default()).at("/linux/namespaces")?;
+    let no_resources = oci::LinuxResources::default();
+    let resources = linux.resources().as_ref().unwrap_or(&no_resources);
+    Ok(Container {
+        id: id.clone(),
+        bundle: bundle.to_owned(),
+        root: root(spec.root().as_ref(), bundle).at("/root")?,
+        process: process::resolve(process).at("/process")?,
+        hostname: names::resolve(spec.hostname().as_deref(), &namespaces).at("/hostname")?,
+        domainname: names::resolve(spec.domainname().as_deref(), &namespaces).at("/domainname")?,
+        mounts: mounts::resolve(spec.mounts().as_deref().unwrap_or_default(), bundle).at("/mounts")?,
+        cgroup: cgroup::resolve(linux.cgroups_path().as_deref(), id).at("/linux/cgroupsPath")?,
+        resources: Resources::resolve(resources, "/linux/resources")?,
+        devices: devices::resolve(linux.devices().as_deref().unwrap_or_default()).at("/linux/devices")?,
+        sysctl: sysctl::resolve(linux.sysctl().as_ref(), &namespaces).at("/linux/sysctl")?,
+        masked_paths: paths::list(linux.masked_paths().as_deref()).at("/linux/maskedPaths")?,
+        readonly_paths: paths::list(linux.readonly_paths().as_deref()).at("/linux/readonlyPaths")?,
+        rootfs_propagation: propagation(linux.rootfs_propagation().as_deref()).at("/linux/rootfsPropagation")?,
+        seccomp: linux.seccomp().as_ref().map(seccomp::resolve).transpose().at("/linux/seccomp")?,
+        annotations: annotations::resolve(spec.annotations().as_ref()).at("/annotations")?,
+        namespaces,
+    })
+}
+
+/// `ociVersion`: versions 1.x are compatible with each other, by the rules of `SemVer` that the spec follows.
+fn version(version: &str) -> Result<(), Refusal> {
+    if version.starts_with("1.") {
+        return Ok(());
+    }
+    let reason = match version {
+        "" => "missing".to_owned(),
+        _ => format!("version {version} of the runtime specification is not 1.x"),
+    };
+    Err(Refusal::new("/ociVersion", reason))
+}
+
+/// `root`, config.md "Root".
+fn root(root: Option<&oci::Root>, bundle: &Path) -> Result<Root, Refusal> {
+    let root = root.ok_or_else(|| Refusal::new("", "missing: a container needs a root file system"))?;
+    if root.path().as_os_str().is_empty() {
+        return Err(Refusal::new("/path", "missing"));
+    }
+    Ok(Root { path: bundle.join(root.path()), readonly: root.readonly().unwrap_or(false) })
+}
+
+/// `linux.rootfsPropagation`, config-linux.md "Rootfs Mount Propagation".
+fn propagation(name: Option<&str>) -> Result<Option<Propagation>, Refusal> {
+    let Some(name) = name.filter(|name| !name.is_empty()) else { return Ok(None) };
+    match mount_options::propagation(name) {
+        Some(propagation) => Ok(Some(propagation)),
+        None => Err(Refusal::new("", format!("unknown propagation {name}"))),
+    }
+}

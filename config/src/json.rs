@@ -1,0 +1,109 @@
+//! Bytes to `oci_spec`'s types, with every failure told as a [`Refusal`]: where in the text, and at which field.
+//!
+//! Called by `bundle` alone. The common path is one pass of `serde_json`; only a document that is refused is read again, by
+//! `serde_path_to_error`, to find the field. What the types cannot say is caught here too: a NUL byte in any string (JSON
+//! can carry one, no system call can), and values of a closed set by their name (`unknown capability CAP_FOO`), where
+//! serde would list every name there is.
+
+use oci_spec::runtime as oci;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use serde_path_to_error::Segment;
+
+use crate::refuse::{Refusal, token};
+
+/// What may be at the root of a document.
+pub(crate) trait Document: DeserializeOwned {
+    /// Where the document would stand in config.json; empty for config.json itself.
+    const PLACE: &'static str;
+}
+
+impl Document for oci::Spec {
+    const PLACE: &'static str = "";
+}
+
+impl Document for oci::Process {
+    const PLACE: &'static str = "/process";
+}
+
+/// Reads `text` as a `T`. Pointers of refusals are relative to `text`.
+pub(crate) fn read<T: Document>(text: &[u8]) -> Result<T, Refusal> {
+    let document = serde_json::from_slice(text).map_err(|error| explain::<T>(text, &error))?;
+    refuse_nul_bytes(text)?;
+    Ok(document)
+}
+
+/// Finds the field at which reading stopped, and says what was wrong with it.
+fn explain<T: Document>(text: &[u8], error: &serde_json::Error) -> Refusal {
+    if !error.is_data() {
+        return Refusal::new("", format!("not JSON: {error}"));
+    }
+    let mut deserializer = serde_json::Deserializer::from_slice(text);
+    let Err(error) = serde_path_to_error::deserialize::<_, T>(&mut deserializer) else {
+        return Refusal::new("", error.to_string());
+    };
+    let pointer = error.path().iter().map(segment).collect::<String>();
+    let (line, column) = (error.inner().line(), error.inner().column());
+    match (closed_set(&format!("{}{pointer}", T::PLACE)), string_at(text, &pointer)) {
+        (Some(what), Some(name)) => {
+            Refusal::new(pointer, format!("unknown {what} {name} at line {line} column {column}"))
+        }
+        _ => Refusal::new(pointer, error.into_inner().to_string()),
+    }
+}
+
+fn segment(segment: &Segment) -> String {
+    match segment {
+        Segment::Seq { index } => format!("/{index}"),
+        Segment::Map { key } => token(key),
+        // Neither names a place in the text: a variant is the value itself.
+        Segment::Enum { .. } | Segment::Unknown => String::new(),
+    }
+}
+
+fn string_at(text: &[u8], pointer: &str) -> Option<String> {
+    serde_json::from_slice::<Value>(text).ok()?.pointer(pointer)?.as_str().map(str::to_owned)
+}
+
+/// What the members of the closed set at `pointer` of config.json are called, if there is one.
+fn closed_set(pointer: &str) -> Option<&'static str> {
+    let steps = pointer.split('/').skip(1).collect::<Vec<_>>();
+    Some(match steps[..] {
+        ["process", "capabilities", _, _] => "capability",
+        ["process", "rlimits", _, "type"] => "rlimit",
+        ["linux", "namespaces", _, "type"] => "namespace type",
+        ["linux", "devices", _, "type"] | ["linux", "resources", "devices", _, "type"] => "device type",
+        ["linux", "seccomp", "defaultAction"] | ["linux", "seccomp", "syscalls", _, "action"] => "seccomp action",
+        ["linux", "seccomp", "architectures", _] => "seccomp architecture",
+        ["linux", "seccomp", "flags", _] => "seccomp flag",
+        ["linux", "seccomp", "syscalls", _, "args", _, "op"] => "seccomp operator",
+        ["linux", "personality", "domain"] => "personality",
+        _ => return None,
+    })
+}
+
+/// Refuses a NUL byte in any string or key. JSON can only write one as an escape, so a text without that escape, which is
+/// every honest one, costs one scan.
+fn refuse_nul_bytes(text: &[u8]) -> Result<(), Refusal> {
+    if !text.windows(6).any(|window| window == br"\u0000") {
+        return Ok(());
+    }
+    let value = serde_json::from_slice::<Value>(text).map_err(|error| Refusal::new("", error.to_string()))?;
+    match nul_byte(&value) {
+        Some(pointer) => Err(Refusal::new(pointer, "holds a NUL byte")),
+        None => Ok(()),
+    }
+}
+
+/// Pointer of the first string or key with a NUL byte below `value`.
+fn nul_byte(value: &Value) -> Option<String> {
+    match value {
+        Value::String(string) => string.contains('\0').then(String::new),
+        Value::Array(items) => (0..).zip(items).find_map(|(index, item)| Some(format!("/{index}{}", nul_byte(item)?))),
+        Value::Object(members) => members.iter().find_map(|(key, member)| match nul_byte(member) {
+            Some(rest) => Some(token(key) + &rest),
+            None => key.contains('\0').then(|| token(key)),
+        }),
+        Value::Null | Value::Bool(_) | Value::Number(_) => None,
+    }
+}

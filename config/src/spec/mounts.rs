@@ -1,0 +1,149 @@
+//! `mounts`, config.md "Mounts".
+//!
+//! `ro` on a new file system makes the mount read-only. Where there is something behind the file system (a disk image, an
+//! upper layer, a server) its superblock is made read-only too, or the kernel would open the thing for writing; a file
+//! system that lives in memory must stay writable below, for the runtime to make mount points and nodes in.
+
+use std::path::{Path, PathBuf};
+
+use nix::libc;
+use nix::sys::statfs::{FsType, statfs};
+use oci_spec::runtime as oci;
+
+use crate::container::{Mount, MountKind};
+use crate::refuse::{At, Refusal};
+use crate::spec::mount_options::{self, Data, MountOptions};
+use crate::spec::paths;
+
+/// File systems with nothing behind them.
+const IN_MEMORY: [&str; 17] = [
+    "binfmt_misc",
+    "bpf",
+    "configfs",
+    "debugfs",
+    "devpts",
+    "devtmpfs",
+    "efivarfs",
+    "fusectl",
+    "hugetlbfs",
+    "mqueue",
+    "proc",
+    "pstore",
+    "ramfs",
+    "securityfs",
+    "sysfs",
+    "tmpfs",
+    "tracefs",
+];
+
+/// What may be mounted over single files of /proc: those that lxcfs shows a container its own version of. Anything else
+/// there could fake what the runtime itself reads and writes below /proc (CVE-2019-16884, CVE-2019-19921).
+const OVER_PROC: [&str; 10] = [
+    "/proc/cpuinfo",
+    "/proc/diskstats",
+    "/proc/loadavg",
+    "/proc/meminfo",
+    "/proc/slabinfo",
+    "/proc/stat",
+    "/proc/swaps",
+    "/proc/sys/crypto/fips_enabled",
+    "/proc/sys/kernel/ns_last_pid",
+    "/proc/uptime",
+];
+
+/// The magic number of proc (linux/magic.h).
+const PROC_MAGIC: FsType = FsType(libc::PROC_SUPER_MAGIC as _);
+
+/// Resolves all mounts; relative sources of binds start at `bundle`.
+pub(super) fn resolve(mounts: &[oci::Mount], bundle: &Path) -> Result<Vec<Mount>, Refusal> {
+    mounts.iter().enumerate().map(|(index, mount)| one(mount, bundle).at_index(index)).collect()
+}
+
+fn one(mount: &oci::Mount, bundle: &Path) -> Result<Mount, Refusal> {
+    for (mappings, pointer) in [(mount.uid_mappings(), "/uidMappings"), (mount.gid_mappings(), "/gidMappings")] {
+        if mappings.as_ref().is_some_and(|mappings| !mappings.is_empty()) {
+            return Err(Refusal::unsupported(pointer, "id-mapped mounts are"));
+        }
+    }
+    let mut options = mount_options::parse(mount.options().as_deref().unwrap_or_default()).at("/options")?;
+    let kind = kind(mount, &mut options, bundle)?;
+    Ok(Mount {
+        destination: destination(mount.destination(), &kind).at("/destination")?,
+        kind,
+        attributes: options.attributes,
+        recursive_attributes: options.recursive_attributes,
+        propagation: options.propagation,
+    })
+}
+
+/// What is mounted. Options decide before the type does: for a bind the type is said to mean nothing.
+fn kind(mount: &oci::Mount, options: &mut MountOptions, bundle: &Path) -> Result<MountKind, Refusal> {
+    let fs_type = mount.typ().as_deref().unwrap_or_default();
+    let source = mount.source().as_deref().unwrap_or(Path::new(""));
+    let data = std::mem::take(&mut options.data);
+    if options.remount {
+        refuse_data(&data, "a remount changes only the mount, not its file system")?;
+        return Ok(MountKind::Remount);
+    }
+    if options.bind || fs_type == "bind" {
+        refuse_data(&data, "a bind mount takes over the file system as it is")?;
+        if source.as_os_str().is_empty() {
+            return Err(Refusal::new("/source", "missing: a bind mount needs one"));
+        }
+        return Ok(MountKind::Bind { source: bundle.join(source), recursive: options.recursive });
+    }
+    match fs_type {
+        "" | "none" => Err(Refusal::new("/type", "missing: the mount is neither a bind nor a remount")),
+        "cgroup" | "cgroup2" => {
+            refuse_data(&data, "options of the cgroup file system are not supported yet")?;
+            Ok(MountKind::Cgroup)
+        }
+        _ => Ok(MountKind::Filesystem {
+            fs_type: fs_type.to_owned(),
+            source: source.to_string_lossy().into_owned(),
+            options: filesystem_options(fs_type, data, options),
+        }),
+    }
+}
+
+/// Refuses options for a file system where none is made (the kernel would pass them over in silence). Taking back what is
+/// off by default is no wish at all.
+fn refuse_data(data: &[Data], reason: &str) -> Result<(), Refusal> {
+    match data.iter().find(|option| !option.clears()) {
+        Some(Data { index, key, .. }) => Err(Refusal::new(format!("/options/{index}"), format!("{key}: {reason}"))),
+        None => Ok(()),
+    }
+}
+
+fn filesystem_options(fs_type: &str, data: Vec<Data>, options: &MountOptions) -> Vec<(String, Option<String>)> {
+    let mut list: Vec<_> = data.into_iter().map(|Data { key, value, .. }| (key, value)).collect();
+    if options.attributes.set & libc::MOUNT_ATTR_RDONLY != 0 && !IN_MEMORY.contains(&fs_type) {
+        list.push(("ro".to_owned(), None));
+    }
+    list
+}
+
+/// Where in the container. A relative path is taken to start at `/`, as runtimes have always done.
+fn destination(path: &Path, kind: &MountKind) -> Result<PathBuf, Refusal> {
+    if path.as_os_str().is_empty() {
+        return Err(Refusal::new("", "missing"));
+    }
+    let path = paths::clean(path);
+    if path == Path::new("/proc") {
+        return if is_proc(kind) { Ok(path) } else { Err(Refusal::new("", "only a proc may be mounted at /proc")) };
+    }
+    if path.starts_with("/proc") && !OVER_PROC.iter().any(|allowed| path == Path::new(allowed)) {
+        return Err(Refusal::new("", format!("{} is inside /proc", path.display())));
+    }
+    Ok(path)
+}
+
+/// Whether a proc is what such a mount puts at its destination.
+fn is_proc(kind: &MountKind) -> bool {
+    match kind {
+        MountKind::Filesystem { fs_type, .. } => fs_type == "proc",
+        MountKind::Bind { source, .. } => statfs(source).is_ok_and(|found| found.filesystem_type() == PROC_MAGIC),
+        MountKind::Remount => true,
+        MountKind::Cgroup => false,
+    }
+}

@@ -1,0 +1,48 @@
+//! What kind of namespace a file is, `ioctl_ns(2)`.
+
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::libc;
+use nix::sys::stat::Mode;
+use nix::sys::statfs::{FsType, fstatfs};
+
+use crate::container::NamespaceKind;
+
+nix::ioctl_none!(
+    /// `NS_GET_NSTYPE`: answers with the `CLONE_NEW*` flag that makes such a namespace.
+    ns_get_nstype,
+    0xb7,
+    0x3
+);
+
+/// The magic number of the file system that namespace files are in (linux/magic.h).
+const NSFS_MAGIC: FsType = FsType(libc::NSFS_MAGIC as _);
+
+/// The kind of the namespace file at `path`; none if it is another sort of file.
+///
+/// Whatever else the path leads to is not opened, only looked at: opening a fifo or a device can wait, or do something.
+pub(super) fn kind(path: &Path) -> Result<Option<NamespaceKind>, Errno> {
+    let place = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?;
+    if fstatfs(&place)?.filesystem_type() != NSFS_MAGIC {
+        return Ok(None);
+    }
+    let link = format!("/proc/self/fd/{}", place.as_raw_fd());
+    let file = File::from(open(link.as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?);
+    // SAFETY: the request takes no argument and touches no memory; `file` is open until after the call.
+    let flag = unsafe { ns_get_nstype(file.as_raw_fd()) }?;
+    Ok(Some(match flag {
+        libc::CLONE_NEWUSER => NamespaceKind::User,
+        libc::CLONE_NEWIPC => NamespaceKind::Ipc,
+        libc::CLONE_NEWUTS => NamespaceKind::Uts,
+        libc::CLONE_NEWNET => NamespaceKind::Network,
+        libc::CLONE_NEWPID => NamespaceKind::Pid,
+        libc::CLONE_NEWCGROUP => NamespaceKind::Cgroup,
+        libc::CLONE_NEWTIME => NamespaceKind::Time,
+        libc::CLONE_NEWNS => NamespaceKind::Mount,
+        _ => return Ok(None),
+    }))
+}

@@ -1,0 +1,6 @@
+//! config.json and exec requests from outside: what is resolved, what is refused and how, and that nothing panics.
+
+mod common;
+mod mutations;
+mod refusals;
+mod samples;

@@ -1,0 +1,521 @@
+//! Every refusal, with its pointer: a change to a config.json that is good, and what is said to it.
+
+use config::{Bundle, ContainerId};
+use serde_json::{Value, json};
+
+use crate::common::{OwnNamespaces, bundle, read, remove, resolve, sample, set};
+
+/// What is said to `ctr run`'s config.json with `value` at `pointer`; nothing if it is taken.
+fn said(pointer: &str, value: Value) -> String {
+    let mut spec = sample("ctr-run");
+    set(&mut spec, pointer, value);
+    resolve(&spec).err().map(|refusal| refusal.to_string()).unwrap_or_default()
+}
+
+/// Checks a table of (pointer, value to put there, what is said).
+fn check(table: impl IntoIterator<Item = (&'static str, Value, &'static str)>) {
+    for (pointer, value, expected) in table {
+        let shown = value.to_string();
+        assert_eq!(said(pointer, value), expected, "{pointer} = {shown}");
+    }
+}
+
+/// The same for a mount with `fields`, which is the eighth: what is said is told without `/mounts/7`.
+fn check_mounts(table: impl IntoIterator<Item = (Value, &'static str)>) {
+    for (fields, expected) in table {
+        let shown = fields.to_string();
+        assert_eq!(said("/mounts/-", fields).replace("/mounts/7", ""), expected, "{shown}");
+    }
+}
+
+#[test]
+fn root_of_the_document() {
+    check([
+        ("/ociVersion", json!("2.0.0"), "/ociVersion: version 2.0.0 of the runtime specification is not 1.x"),
+        ("/ociVersion", json!("1"), "/ociVersion: version 1 of the runtime specification is not 1.x"),
+        ("/ociVersion", json!(""), "/ociVersion: missing"),
+        ("/ociVersion", json!("1.3.0"), ""),
+        ("/root", Value::Null, "/root: missing: a container needs a root file system"),
+        ("/root/path", json!(""), "/root/path: missing"),
+        ("/process", Value::Null, "/process: missing: a container runs one"),
+        ("/linux", Value::Null, "/linux: missing: a container needs namespaces"),
+        ("/hostname", json!("a".repeat(65)), "/hostname: longer than 64 bytes"),
+        ("/annotations", json!({"": "x"}), "/annotations/: an annotation's key must not be empty"),
+        ("/vm", json!({"kernel": {"path": "/k"}}), "/vm: virtual machines are not supported yet"),
+        ("/hooks", json!({"poststop": [], "prestart": []}), ""),
+        ("/hooks", json!({"poststop": [{"path": "/h"}]}), "/hooks/poststop/0: hooks are not supported yet"),
+        ("/hooks", json!({"prestart": [{"path": "/h"}]}), "/hooks/prestart/0: hooks are not supported yet"),
+        ("/somethingNew", json!({"of": "a later version"}), ""),
+        ("/windows", json!({"layerFolders": ["C:\\"]}), ""),
+    ]);
+}
+
+#[test]
+fn process() {
+    check([
+        ("/process/cwd", json!("tmp"), "/process/cwd: path tmp is not absolute"),
+        ("/process/cwd", json!(""), "/process/cwd: missing"),
+        ("/process/args", json!([]), "/process/args: missing: the first one is the program to execute"),
+        ("/process/args", Value::Null, "/process/args: missing: the first one is the program to execute"),
+        ("/process/env/-", json!("PATH"), "/process/env/1: \"PATH\" is not NAME=value"),
+        ("/process/env/-", json!("=x"), "/process/env/1: \"=x\" is not NAME=value"),
+        ("/process/env/-", json!("A="), ""),
+        ("/process/user/umask", json!(512), "/process/user/umask: 512 has more than permission bits"),
+        ("/process/oomScoreAdj", json!(1001), "/process/oomScoreAdj: 1001 is not -1000 to 1000"),
+        ("/process/oomScoreAdj", json!(-1000), ""),
+        ("/process/apparmorProfile", json!("p"), "/process/apparmorProfile: AppArmor profiles are not supported yet"),
+        ("/process/apparmorProfile", json!(""), ""),
+        ("/process/selinuxLabel", json!("l"), "/process/selinuxLabel: SELinux labels are not supported yet"),
+        (
+            "/process/scheduler",
+            json!({"policy": "SCHED_BATCH"}),
+            "/process/scheduler: scheduling policies are not supported yet",
+        ),
+        (
+            "/process/ioPriority",
+            json!({"class": "IOPRIO_CLASS_BE", "priority": 4}),
+            "/process/ioPriority: an I/O priority is not supported yet",
+        ),
+        (
+            "/process/execCPUAffinity",
+            json!({"initial": "0-1"}),
+            "/process/execCPUAffinity: a CPU affinity of exec is not supported yet",
+        ),
+        ("/process/commandLine", json!("cmd.exe"), ""),
+    ]);
+    let mut spec = sample("ctr-run");
+    set(&mut spec, "/process/consoleSize", json!({"height": 24, "width": 65536}));
+    assert_eq!(resolve(&spec).unwrap().process.console_size, None, "without a terminal it is to be ignored");
+    set(&mut spec, "/process/terminal", json!(true));
+    assert_eq!(resolve(&spec).unwrap_err().to_string(), "/process/consoleSize/width: 65536 is more than 65535");
+}
+
+#[test]
+fn rlimits() {
+    let limit = |name: &str, soft: u64, hard: u64| json!({"type": name, "soft": soft, "hard": hard});
+    let list = "/process/rlimits";
+    check([
+        (list, json!([limit("RLIMIT_CPU", 2, 1)]), "/process/rlimits/0/soft: 2 is more than the hard limit 1"),
+        (
+            list,
+            json!([limit("RLIMIT_AS", 1, 1), limit("RLIMIT_CPU", 1, 1), limit("RLIMIT_AS", 1, 1)]),
+            "/process/rlimits/2/type: a second RLIMIT_AS",
+        ),
+        (list, json!([limit("RLIMIT_NICE", 0, u64::MAX)]), ""),
+    ]);
+    let unknown = said(list, json!([limit("RLIMIT_FOO", 1, 1)]));
+    assert!(unknown.starts_with("/process/rlimits/0/type: unknown rlimit RLIMIT_FOO at line 1 column "), "{unknown}");
+}
+
+#[test]
+fn capabilities() {
+    let sets = "/process/capabilities";
+    check([
+        (sets, json!({}), ""),
+        (sets, Value::Null, ""),
+        (
+            sets,
+            json!({"effective": ["CAP_KILL", "CAP_CHOWN"], "permitted": ["CAP_KILL"]}),
+            "/process/capabilities/effective: CAP_CHOWN is not in the permitted set",
+        ),
+        (
+            sets,
+            json!({"inheritable": ["CAP_KILL"], "permitted": ["CAP_KILL"]}),
+            "/process/capabilities/inheritable: CAP_KILL is not in the bounding set",
+        ),
+    ]);
+    let unknown = said(sets, json!({"bounding": ["CAP_KILL", "CAP_BPF", "CAP_CHOWN", "CAP_FOO"]}));
+    assert!(
+        unknown.starts_with("/process/capabilities/bounding/3: unknown capability CAP_FOO at line 1 column "),
+        "{unknown}"
+    );
+
+    let mut spec = sample("ctr-run");
+    let ambient = json!({
+        "bounding": ["CAP_KILL"], "inheritable": ["CAP_KILL"], "permitted": ["CAP_KILL", "CAP_CHOWN"],
+        "ambient": ["CAP_KILL", "CAP_CHOWN"],
+    });
+    set(&mut spec, sets, ambient);
+    let resolved = resolve(&spec).unwrap().process.capabilities;
+    assert_eq!((resolved.ambient, resolved.permitted), (1 << 5, 1 << 5 | 1), "only what the kernel would raise");
+}
+
+#[test]
+fn namespaces() {
+    let all = "/linux/namespaces";
+    let one = "/linux/namespaces/-";
+    let network = "/linux/namespaces/4/path";
+    check([
+        (all, json!([]), "/linux/namespaces: no mount namespace: a container needs one, new or joined"),
+        (all, Value::Null, "/linux/namespaces: no mount namespace: a container needs one, new or joined"),
+        (all, json!([{"type": "mount", "path": "/proc/self/ns/mnt"}]), ""),
+        (one, json!({"type": "uts"}), "/linux/namespaces/5: a second uts namespace"),
+        (one, json!({"type": "user"}), "/linux/namespaces/5/type: user namespaces are not supported yet"),
+        (one, json!({"type": "time"}), "/linux/namespaces/5/type: time namespaces are not supported yet"),
+        (network, json!("ns/net"), "/linux/namespaces/4/path: path ns/net is not absolute"),
+        (network, json!("/proc/self/ns/net"), ""),
+        (network, json!(""), ""),
+        (network, json!("/dev/null"), "/linux/namespaces/4/path: not a namespace file: /dev/null"),
+        (
+            network,
+            json!("/proc/self/ns/ipc"),
+            "/linux/namespaces/4/path: a namespace of kind ipc, not network: /proc/self/ns/ipc",
+        ),
+        (
+            network,
+            json!("/run/netns/none such"),
+            "/linux/namespaces/4/path: open /run/netns/none such: ENOENT: No such file or directory",
+        ),
+    ]);
+    let unknown = said(one, json!({"type": "net"}));
+    assert!(unknown.starts_with("/linux/namespaces/5/type: unknown namespace type net at line 1 column "), "{unknown}");
+}
+
+#[test]
+fn a_fifo_in_place_of_a_namespace_is_not_waited_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let fifo = directory.path().join("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRUSR).unwrap();
+    let refusal = said("/linux/namespaces/4/path", json!(fifo));
+    assert_eq!(refusal, format!("/linux/namespaces/4/path: not a namespace file: {}", fifo.display()));
+}
+
+#[test]
+fn names_need_a_uts_namespace_of_their_own() {
+    let needs = "needs a uts namespace other than the runtime's";
+    for field in ["hostname", "domainname"] {
+        let mut spec = sample("ctr-run");
+        set(&mut spec, &format!("/{field}"), json!("web"));
+        assert!(resolve(&spec).is_ok());
+        set(&mut spec, "/linux/namespaces/2/path", json!("/proc/self/ns/uts"));
+        assert_eq!(resolve(&spec).unwrap_err().to_string(), format!("/{field}: {needs}"));
+        set(&mut spec, "/linux/namespaces/2/path", json!(OwnNamespaces::new().path("uts")));
+        assert!(resolve(&spec).is_err(), "that one has gone");
+        let own = OwnNamespaces::new();
+        set(&mut spec, "/linux/namespaces/2/path", json!(own.path("uts")));
+        assert!(resolve(&spec).is_ok());
+        remove(&mut spec, "/linux/namespaces/2");
+        assert_eq!(resolve(&spec).unwrap_err().to_string(), format!("/{field}: {needs}"));
+    }
+}
+
+#[test]
+fn sysctl() {
+    let all = "/linux/sysctl";
+    check([
+        (all, json!({"net.ipv4.ip_forward": "1", "kernel.msgmax": "1", "fs.mqueue.msg_max": "1"}), ""),
+        (all, json!({"kernel.domainname": "x"}), ""),
+        (all, json!({"kernel.hostname": "x"}), "/linux/sysctl/kernel.hostname: is what the field hostname is for"),
+        (
+            all,
+            json!({"vm/swappiness": "1"}),
+            "/linux/sysctl/vm~1swappiness: not in any namespace: it would change the whole machine",
+        ),
+        (
+            all,
+            json!({"user.max_user_namespaces": "1"}),
+            "/linux/sysctl/user.max_user_namespaces: needs a user namespace",
+        ),
+        (all, json!({"net/../kernel/panic": "1"}), "/linux/sysctl/net~1..~1kernel~1panic: not the name of a sysctl"),
+        (all, json!({"net.//.kernel.panic": "1"}), "/linux/sysctl/net.~1~1.kernel.panic: not the name of a sysctl"),
+        (all, json!({"/net/x": "1"}), "/linux/sysctl/~1net~1x: not the name of a sysctl"),
+        (all, json!({"": "1"}), "/linux/sysctl/: not the name of a sysctl"),
+        (
+            all,
+            json!({"net.ipv4.ip_forward": "1", "net/ipv4/ip_forward": "0"}),
+            "/linux/sysctl/net~1ipv4~1ip_forward: the same sysctl as another name given",
+        ),
+    ]);
+    for (index, file, name, kind) in [
+        (4, "net", "net.ipv4.ip_forward", "network"),
+        (1, "ipc", "kernel.shmmax", "ipc"),
+        (1, "ipc", "fs.mqueue.msg_max", "ipc"),
+        (2, "uts", "kernel.domainname", "uts"),
+    ] {
+        let expected = format!("/linux/sysctl/{name}: needs a {kind} namespace other than the runtime's");
+        let expected = expected.replace("a ipc", "an ipc");
+        let mut spec = sample("ctr-run");
+        set(&mut spec, &format!("/linux/sysctl/{name}"), json!("1"));
+        set(&mut spec, &format!("/linux/namespaces/{index}/path"), json!(format!("/proc/self/ns/{file}")));
+        assert_eq!(resolve(&spec).unwrap_err().to_string(), expected);
+        let own = OwnNamespaces::new();
+        set(&mut spec, &format!("/linux/namespaces/{index}/path"), json!(own.path(file)));
+        assert!(resolve(&spec).is_ok());
+        remove(&mut spec, &format!("/linux/namespaces/{index}"));
+        assert_eq!(resolve(&spec).unwrap_err().to_string(), expected);
+    }
+}
+
+#[test]
+fn mounts() {
+    let bind = |options: &[&str]| json!({"destination": "/d", "source": "/s", "options": options});
+    check_mounts([
+        (json!({"destination": "", "type": "tmpfs"}), "/destination: missing"),
+        (json!({"destination": "/d"}), "/type: missing: the mount is neither a bind nor a remount"),
+        (json!({"destination": "/d", "type": "none"}), "/type: missing: the mount is neither a bind nor a remount"),
+        (json!({"destination": "/d", "type": "bind"}), "/source: missing: a bind mount needs one"),
+        (bind(&["rbind", "mode=755"]), "/options/1: mode: a bind mount takes over the file system as it is"),
+        (bind(&["sync", "bind"]), "/options/0: sync: a bind mount takes over the file system as it is"),
+        (bind(&["bind", "async", "nolazytime", "nomand", "silent", "defaults", "rw"]), ""),
+        (bind(&["remount", "size=1"]), "/options/1: size: a remount changes only the mount, not its file system"),
+        (bind(&["bind", "remount", "ro"]), ""),
+        (bind(&["bind", "idmap"]), "/options/1: id-mapped mounts are not supported yet"),
+        (bind(&["ridmap"]), "/options/0: id-mapped mounts are not supported yet"),
+        (bind(&["tmpcopyup"]), "/options/0: tmpcopyup is not supported yet"),
+        (bind(&["iversion"]), "/options/0: iversion is not supported yet"),
+        (
+            json!({"destination": "/d", "type": "cgroup", "options": ["nsdelegate"]}),
+            "/options/0: nsdelegate: options of the cgroup file system are not supported yet",
+        ),
+        (
+            json!({"destination": "/d", "type": "tmpfs", "uidMappings": [{"containerID": 0, "hostID": 1, "size": 1}]}),
+            "/uidMappings: id-mapped mounts are not supported yet",
+        ),
+        (
+            json!({"destination": "/d", "type": "tmpfs", "gidMappings": [{"containerID": 0, "hostID": 1, "size": 1}]}),
+            "/gidMappings: id-mapped mounts are not supported yet",
+        ),
+    ]);
+}
+
+#[test]
+fn mounts_over_proc() {
+    let to =
+        |destination: &str, source: &str| json!({"destination": destination, "source": source, "options": ["rbind"]});
+    check_mounts([
+        (to("/proc", "/proc"), ""),
+        (to("/x/../proc/", "/proc"), ""),
+        (to("proc", "/tmp"), "/destination: only a proc may be mounted at /proc"),
+        (to("/proc", "/none such"), "/destination: only a proc may be mounted at /proc"),
+        (json!({"destination": "/proc", "type": "tmpfs"}), "/destination: only a proc may be mounted at /proc"),
+        (json!({"destination": "/proc", "type": "cgroup"}), "/destination: only a proc may be mounted at /proc"),
+        (to("/proc/meminfo", "/tmp"), ""),
+        (to("//proc/./x/../uptime", "/tmp"), ""),
+        (to("/proc/self/attr", "/tmp"), "/destination: /proc/self/attr is inside /proc"),
+        (to("/proc/net/dev", "/tmp"), "/destination: /proc/net/dev is inside /proc"),
+        (to("/a/../proc/sys", "/tmp"), "/destination: /proc/sys is inside /proc"),
+        (to("/process", "/tmp"), ""),
+    ]);
+}
+
+#[test]
+fn linux() {
+    check([
+        ("/linux/cgroupsPath", json!("/a/../b"), "/linux/cgroupsPath: path /a/../b has a .. in it"),
+        ("/linux/cgroupsPath", json!("/"), "/linux/cgroupsPath: path / names no cgroup of the container's own"),
+        ("/linux/cgroupsPath", json!("a:b:c"), "/linux/cgroupsPath: slice a does not end in .slice"),
+        (
+            "/linux/cgroupsPath",
+            json!("a.slice:b:"),
+            "/linux/cgroupsPath: the part after the last colon is missing: it names the unit",
+        ),
+        ("/linux/maskedPaths/-", json!("proc/x"), "/linux/maskedPaths/10: path proc/x is not absolute"),
+        ("/linux/readonlyPaths/-", json!(""), "/linux/readonlyPaths/5: missing"),
+        ("/linux/rootfsPropagation", json!("loose"), "/linux/rootfsPropagation: unknown propagation loose"),
+        ("/linux/rootfsPropagation", json!("rslave"), ""),
+        ("/linux/rootfsPropagation", json!(""), ""),
+        (
+            "/linux/uidMappings",
+            json!([{"containerID": 0, "hostID": 0, "size": 1}]),
+            "/linux/uidMappings: user namespaces are not supported yet",
+        ),
+        (
+            "/linux/gidMappings",
+            json!([{"containerID": 0, "hostID": 0, "size": 1}]),
+            "/linux/gidMappings: user namespaces are not supported yet",
+        ),
+        ("/linux/uidMappings", json!([]), ""),
+        (
+            "/linux/timeOffsets",
+            json!({"monotonic": {"secs": 1}}),
+            "/linux/timeOffsets: time namespaces are not supported yet",
+        ),
+        (
+            "/linux/netDevices",
+            json!({"eth0": {"name": "c0"}}),
+            "/linux/netDevices: moving network devices is not supported yet",
+        ),
+        ("/linux/mountLabel", json!("l"), "/linux/mountLabel: SELinux labels are not supported yet"),
+        ("/linux/intelRdt", json!({"closID": "x"}), "/linux/intelRdt: Intel RDT is not supported yet"),
+        (
+            "/linux/memoryPolicy",
+            json!({"mode": "MPOL_BIND", "nodes": "0"}),
+            "/linux/memoryPolicy: a memory policy is not supported yet",
+        ),
+        ("/linux/personality", json!({"domain": "LINUX"}), ""),
+        (
+            "/linux/personality",
+            json!({"domain": "LINUX32"}),
+            "/linux/personality/domain: another personality than LINUX is not supported yet",
+        ),
+        (
+            "/linux/personality",
+            json!({"domain": "LINUX", "flags": ["X"]}),
+            "/linux/personality/flags: a personality's flags are not supported yet",
+        ),
+    ]);
+}
+
+#[test]
+fn devices() {
+    let device = |kind: &str, path: &str, major: i64, minor: i64| json!([{"type": kind, "path": path, "major": major, "minor": minor}]);
+    let all = "/linux/devices";
+    check([
+        (all, device("c", "/dev/x", 1, 3), ""),
+        (all, device("u", "/dev/x", 1, 3), ""),
+        (all, device("p", "/dev/x", -1, -1), ""),
+        (all, device("a", "/dev/x", 1, 3), "/linux/devices/0/type: no one device is of type a"),
+        (all, device("c", "dev/x", 1, 3), "/linux/devices/0/path: path dev/x is not absolute"),
+        (all, device("c", "/dev/..", 1, 3), "/linux/devices/0/path: names the root directory"),
+        (all, device("b", "/dev/x", -1, 3), "/linux/devices/0/major: -1 is not 0 to 4095"),
+        (all, device("b", "/dev/x", 1, 1 << 20), "/linux/devices/0/minor: 1048576 is not 0 to 1048575"),
+        (
+            all,
+            json!([{"type": "c", "path": "/d", "major": 1, "minor": 3, "fileMode": 1 << 20}]),
+            "/linux/devices/0/fileMode: 1048576 has more than permission bits",
+        ),
+    ]);
+    let unknown = said(all, device("x", "/dev/x", 1, 3));
+    assert!(unknown.starts_with("/linux/devices/0/type: unknown device type x at line 1 column "), "{unknown}");
+}
+
+#[test]
+fn seccomp() {
+    let all = "/linux/seccomp";
+    let rule = |rule: Value| json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]});
+    let arg = |index: u32, op: &str| {
+        json!({
+            "names": ["read"], "action": "SCMP_ACT_ERRNO", "args": [{"index": index, "value": 1, "op": op}],
+        })
+    };
+    check([
+        (all, rule(arg(5, "SCMP_CMP_EQ")), ""),
+        (all, rule(arg(6, "SCMP_CMP_EQ")), "/linux/seccomp/syscalls/0/args/0/index: 6 is not 0 to 5"),
+        (
+            all,
+            rule(json!({"names": [], "action": "SCMP_ACT_LOG"})),
+            "/linux/seccomp/syscalls/0/names: missing: a rule is for at least one system call",
+        ),
+        (
+            all,
+            rule(json!({"names": ["read"], "action": "SCMP_ACT_ERRNO", "errnoRet": 4096})),
+            "/linux/seccomp/syscalls/0/errnoRet: 4096 is more than 4095",
+        ),
+        (
+            all,
+            rule(json!({"names": ["read"], "action": "SCMP_ACT_TRACE", "errnoRet": 65536})),
+            "/linux/seccomp/syscalls/0/errnoRet: 65536 is more than 65535",
+        ),
+        (
+            all,
+            rule(json!({"names": ["read"], "action": "SCMP_ACT_KILL", "errnoRet": 1})),
+            "/linux/seccomp/syscalls/0/errnoRet: SCMP_ACT_KILL returns no errno",
+        ),
+        (
+            all,
+            json!({"defaultAction": "SCMP_ACT_ALLOW", "defaultErrnoRet": 1}),
+            "/linux/seccomp/defaultErrnoRet: SCMP_ACT_ALLOW returns no errno",
+        ),
+        (
+            all,
+            rule(json!({"names": ["read"], "action": "SCMP_ACT_NOTIFY"})),
+            "/linux/seccomp/syscalls/0/action: a seccomp listener is not supported yet",
+        ),
+        (
+            all,
+            json!({"defaultAction": "SCMP_ACT_NOTIFY"}),
+            "/linux/seccomp/defaultAction: a seccomp listener is not supported yet",
+        ),
+        (
+            all,
+            json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/l"}),
+            "/linux/seccomp/listenerPath: a seccomp listener is not supported yet",
+        ),
+        (
+            all,
+            json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerMetadata": "m"}),
+            "/linux/seccomp/listenerMetadata: there is no listenerPath to send it to",
+        ),
+        (
+            all,
+            json!({"defaultAction": "SCMP_ACT_ALLOW", "flags": ["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"]}),
+            "/linux/seccomp/flags/0: a seccomp listener is not supported yet",
+        ),
+    ]);
+    for (value, expected) in [
+        (json!({"defaultAction": "X"}), "/defaultAction: unknown seccomp action X"),
+        (rule(json!({"names": ["read"], "action": "Y"})), "/syscalls/0/action: unknown seccomp action Y"),
+        (rule(arg(0, "EQ")), "/syscalls/0/args/0/op: unknown seccomp operator EQ"),
+        (
+            json!({"defaultAction": "SCMP_ACT_LOG", "architectures": ["x86"]}),
+            "/architectures/0: unknown seccomp architecture x86",
+        ),
+        (json!({"defaultAction": "SCMP_ACT_LOG", "flags": ["F"]}), "/flags/0: unknown seccomp flag F"),
+        (json!({}), ": missing field `defaultAction`"),
+    ] {
+        let said = said(all, value);
+        assert!(said.starts_with(&format!("/linux/seccomp{expected} at line 1 column ")), "{said}");
+    }
+}
+
+#[test]
+fn what_is_not_json_or_not_of_the_type() {
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("config.json");
+    let said = |text: &str| {
+        std::fs::write(&file, text).unwrap();
+        read(place.path()).unwrap_err().to_string()
+    };
+    assert_eq!(said(""), "not JSON: EOF while parsing a value at line 1 column 0");
+    assert_eq!(said("{\n \"a\" 1}"), "not JSON: expected `:` at line 2 column 6");
+    assert_eq!(
+        said("{\"mounts\": [{\"destination\": 7}]}"),
+        "/mounts/0/destination: invalid type: integer `7`, expected path string at line 1 column 29"
+    );
+    assert_eq!(said("{\"process\": {\"cwd\": \"/\"}}"), "/process: missing field `user` at line 1 column 24");
+    assert_eq!(
+        said("{\"linux\": {\"sysctl\": {\"a/b\": 1}}}"),
+        "/linux/sysctl/a~1b: invalid type: integer `1`, expected a string at line 1 column 30"
+    );
+}
+
+#[test]
+fn nul_bytes() {
+    check([
+        ("/process/args/-", json!("a\0b"), "/process/args/2: holds a NUL byte"),
+        ("/linux/sysctl", json!({"net.\0": "1"}), "/linux/sysctl/net.\0: holds a NUL byte"),
+        ("/root/path", json!("\0"), "/root/path: holds a NUL byte"),
+        ("/process/args/-", json!("\\u0000"), ""),
+    ]);
+}
+
+#[test]
+fn a_bundle_that_is_not_there() {
+    let id = ContainerId::new("demo").unwrap();
+    let said = |path: &str| Bundle::read(path.as_ref(), &id).unwrap_err().to_string();
+    assert_eq!(said("bundle"), "bundle path bundle is not absolute");
+    assert_eq!(said("/none such"), "read /none such/config.json: No such file or directory (os error 2)");
+}
+
+/// Pointers of an exec request are its own.
+#[test]
+fn an_exec_request() {
+    let good = sample("ctr-run")["process"].take();
+    let process = Bundle::process(good.to_string().as_bytes()).unwrap();
+    assert_eq!(process, read(bundle(&sample("ctr-run")).path()).unwrap().process);
+    for (pointer, value, expected) in [
+        ("/cwd", json!("x"), "/cwd: path x is not absolute"),
+        (
+            "/capabilities/bounding",
+            json!(["FOO"]),
+            "/capabilities/bounding/0: unknown capability FOO at line 1 column ",
+        ),
+        ("/env", json!(["\0=x"]), "/env/0: holds a NUL byte"),
+        ("/args", json!("sh"), "/args: invalid type: string \"sh\", expected a sequence at line 1 column "),
+    ] {
+        let mut process = good.clone();
+        set(&mut process, pointer, value);
+        let said = Bundle::process(process.to_string().as_bytes()).unwrap_err().to_string();
+        assert!(said.starts_with(expected), "{said}");
+    }
+}
