@@ -1,7 +1,7 @@
 //! A refusal: which field cannot be honoured, and why.
 //!
 //! A function that resolves one object of the input refuses with a pointer relative to that object; whoever called it puts
-//! its own part in front ([`At::at`]). So a pointer is only ever built once something has been refused.
+//! its own part in front (`At::at`). So a pointer is only ever built once something has been refused.
 
 use std::fmt;
 

@@ -3,4 +3,5 @@
 mod common;
 mod mutations;
 mod refusals;
+mod resolved;
 mod samples;

@@ -45,6 +45,8 @@ fn the_later_option_wins() {
     assert_eq!(attributes(&["noatime", "relatime"]), (0, libc::MOUNT_ATTR__ATIME));
     assert_eq!(attributes(&["strictatime", "atime"]), (libc::MOUNT_ATTR_STRICTATIME, libc::MOUNT_ATTR__ATIME));
     assert_eq!(attributes(&["noatime", "atime"]), (0, libc::MOUNT_ATTR__ATIME));
+    assert_eq!(attributes(&["strictatime", "nostrictatime"]), (0, libc::MOUNT_ATTR__ATIME));
+    assert_eq!(attributes(&["noatime", "nostrictatime"]), (libc::MOUNT_ATTR_NOATIME, libc::MOUNT_ATTR__ATIME));
 }
 
 #[test]
