@@ -129,6 +129,9 @@ fn destination(path: &Path, kind: &MountKind) -> Result<PathBuf, Refusal> {
         return Err(Refusal::new("", "missing"));
     }
     let path = paths::clean(path);
+    if path == Path::new("/") {
+        return Err(Refusal::new("", "a mount at / would hide the root file system, which root.path names"));
+    }
     if path == Path::new("/proc") {
         return if is_proc(kind) { Ok(path) } else { Err(Refusal::new("", "only a proc may be mounted at /proc")) };
     }

@@ -25,6 +25,9 @@ const INERT: u64 = 0xe;
 /// The same with `MOUNT_ATTR_RDONLY`.
 const SEALED: u64 = 0xf;
 
+/// `PROC_SUPER_MAGIC`, linux/magic.h.
+const PROC_MAGIC: u64 = 0x9fa0;
+
 /// Major and minor number of /dev/null.
 const NULL_DEVICE: (u32, u32) = (1, 3);
 
@@ -50,8 +53,13 @@ impl Work<'_> {
         destination: Text,
     ) -> Result<(), Failure> {
         let options = entries(self.program.pairs, options)?;
-        let mount = self.new_filesystem(self.str(fs_type)?, self.str(source)?, options, attributes)?;
+        let fs_type = self.str(fs_type)?;
+        let mount = self.new_filesystem(fs_type, self.str(source)?, options, attributes)?;
         let place = self.directory(destination)?;
+        if fs_type == c"proc" || fs_type == c"sysfs" {
+            self.refuse_links(destination)?;
+        }
+        self.refuse_proc(place.as_fd(), destination)?;
         Ok(attach(mount.as_fd(), place.as_fd())?)
     }
 
@@ -71,6 +79,7 @@ impl Work<'_> {
         }
         let place =
             if is_directory(mount.as_fd())? { self.directory(destination)? } else { self.file_place(destination)? };
+        self.refuse_proc(place.as_fd(), destination)?;
         attach(mount.as_fd(), place.as_fd())
     }
 
@@ -112,6 +121,23 @@ impl Work<'_> {
         sys::mount_setattr_at(c".", MS_SLAVE, true)?;
         unmount(c".", UnmountFlags::DETACH)?;
         rustix::process::chdir(c"/")
+    }
+
+    /// ELOOP for a /proc or /sys that the image made a link: what is masked and made read-only by those names would lie
+    /// elsewhere (CVE-2019-19921, CVE-2023-27561).
+    fn refuse_links(&mut self, destination: Text) -> Result<(), Errno> {
+        let path = self.str(destination)?;
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
+        rustix::fs::openat2(self.root()?, path, flags, Mode::empty(), resolve).map(|_| ())
+    }
+
+    /// EPERM for a destination that leads into /proc by a link: `config` let only harmless names below /proc through
+    /// (CVE-2019-16884).
+    fn refuse_proc(&self, place: BorrowedFd<'_>, destination: Text) -> Result<(), Errno> {
+        let by_name = self.str(destination)?.to_bytes().starts_with(b"/proc");
+        let on_proc = u64::try_from(rustix::fs::fstatfs(place)?.f_type) == Ok(PROC_MAGIC);
+        if on_proc && !by_name { Err(Errno::PERM) } else { Ok(()) }
     }
 
     /// A path of the container that may be missing.
