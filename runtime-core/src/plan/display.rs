@@ -67,9 +67,6 @@ impl Plan {
             Step::NewNamespaces { kinds } => format!("make new {}", namespaces(kinds)),
             Step::LoopbackUp => "bring up the loopback interface".to_owned(),
             Step::NewSession => "start a session".to_owned(),
-            Step::HostPropagation { path, kind, recursive } => {
-                format!("make {} {}", self.show(path), propagation(kind, recursive))
-            }
             Step::OpenRoot { path } => format!("open root {}", self.show(path)),
             Step::PivotRoot => "pivot to the root".to_owned(),
             Step::Sysctl { path, value } => format!("write {} to /proc/{}", quoted(&self.show(value)), self.show(path)),
@@ -78,22 +75,22 @@ impl Plan {
             Step::MountFilesystem { fs_type, source: _, options, attributes, destination } => {
                 let set = Attributes { set: attributes, clear: 0 };
                 let own = (options.start..options.start + options.len).filter_map(|at| self.option(at));
-                let words = attribute_words(set).map(str::to_owned).chain(own).collect();
-                format!("mount {} at {}{}", self.show(fs_type), self.show(destination), bracketed(words))
+                let words: Vec<_> = attribute_words(set).map(str::to_owned).chain(own).collect();
+                format!("mount {} at {}{}", self.show(fs_type), self.show(destination), bracketed(&words))
             }
             Step::MountBind { source, recursive, attributes, recursive_attributes, destination } => {
                 let first = if recursive { "rbind" } else { "bind" };
                 let all = attribute_words(recursive_attributes).map(|word| format!("r{word}"));
                 let words = std::iter::once(first).chain(attribute_words(attributes)).map(str::to_owned);
-                let words = words.chain(all).collect();
-                format!("mount {} at {}{}", self.show(source), self.show(destination), bracketed(words))
+                let words: Vec<_> = words.chain(all).collect();
+                format!("mount {} at {}{}", self.show(source), self.show(destination), bracketed(&words))
             }
             Step::SetAttributes { path, attributes, recursive } => {
                 let words =
                     attribute_words(attributes).map(|word| format!("{}{word}", if recursive { "r" } else { "" }));
-                format!("remount {}{}", self.show(path), bracketed(words.collect()))
+                format!("remount {}{}", self.show(path), bracketed(&words.collect::<Vec<_>>()))
             }
-            Step::SetPropagation { path, kind, recursive } => {
+            Step::HostPropagation { path, kind, recursive } | Step::SetPropagation { path, kind, recursive } => {
                 format!("make {} {}", self.show(path), propagation(kind, recursive))
             }
             Step::MakeNode { path, mode, major, minor, .. } => {
@@ -203,7 +200,7 @@ fn attribute_words(attributes: Attributes) -> impl Iterator<Item = &'static str>
     plain.chain(atime)
 }
 
-fn bracketed(words: Vec<String>) -> String {
+fn bracketed(words: &[String]) -> String {
     if words.is_empty() { String::new() } else { format!(" ({})", words.join(",")) }
 }
 
@@ -226,7 +223,7 @@ fn capabilities(mask: u64) -> String {
         return "all".to_owned();
     }
     let mut capabilities: Vec<_> = all.into_iter().filter(|capability| mask & capability.bitmask() != 0).collect();
-    capabilities.sort_by_key(|capability| capability.index());
+    capabilities.sort_by_key(caps::Capability::index);
     let names: Vec<_> = capabilities.iter().map(|c| c.to_string().trim_start_matches("CAP_").to_owned()).collect();
     names.join(",")
 }
