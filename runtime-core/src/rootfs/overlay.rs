@@ -1,0 +1,190 @@
+//! Overlay layers, of any number and length; Documentation/filesystems/overlayfs.rst.
+//!
+//! fsconfig(2) copies a value of at most 255 bytes (fs/fsopen.c), which three snapshot paths exceed, and mount(2) a page of
+//! options. So each layer is set alone with `lowerdir+` and `datadir+` where the kernel has them (Linux 6.8), and all go in
+//! one string to mount(2) where not. A path that is too long either way is opened and named `/proc/self/fd/N`: overlayfs
+//! looks a layer up while the option is set and keeps its dentry. containerd changes its working directory and shortens
+//! paths relative to it; this needs neither a common parent nor a process-wide change.
+
+use std::ffi::CString;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::OnceLock;
+
+use nix::errno::Errno;
+use rustix::fs::{Mode, OFlags};
+use rustix::mount::MountFlags;
+
+use super::options::Options;
+use super::{RootfsMount, c_path, c_string, fd_path, set, sys};
+use crate::error::{Error, Kind, Result};
+
+/// What `strndup_user(value, 256)` lets through, without the NUL.
+const LONGEST_VALUE: usize = 255;
+/// The page that mount(2) copies, without the NUL. The smallest page there is.
+const LONGEST_STRING: usize = 4095;
+
+/// One part of `lowerdir`, its escapes resolved.
+#[derive(Debug, PartialEq, Eq)]
+struct Layer {
+    path: String,
+    /// After a `::`: holds data only, which the layers above name.
+    data_only: bool,
+}
+
+/// Whether fsconfig(2) takes one layer at a time. Asked of the kernel's release, once: an old overlay context takes any option
+/// and tells only at its creation.
+pub(super) fn takes_single_layers() -> bool {
+    static ANSWER: OnceLock<bool> = OnceLock::new();
+    *ANSWER.get_or_init(|| {
+        let release = rustix::system::uname();
+        at_least_6_8(&release.release().to_string_lossy())
+    })
+}
+
+fn at_least_6_8(release: &str) -> bool {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|digits| digits.parse::<u32>().unwrap_or(0));
+    (numbers.next(), numbers.next()) >= (Some(6), Some(8))
+}
+
+/// Options that name directories.
+pub(super) fn is_directory_option(key: &str) -> bool {
+    matches!(key, "lowerdir" | "upperdir" | "workdir")
+}
+
+/// Sets a directory option on a file system context.
+pub(super) fn set_layers(context: &OwnedFd, key: &str, value: &str) -> Result<()> {
+    if key != "lowerdir" {
+        // Here the kernel resolves escapes, so a path that needs none of ours goes as it is.
+        return with_short_path(value, &unescape(value), |short| set(context, key, Some(short)));
+    }
+    for layer in layers(value)? {
+        let key = if layer.data_only { "datadir+" } else { "lowerdir+" };
+        with_short_path(&layer.path, &layer.path, |short| set(context, key, Some(short)))?;
+    }
+    Ok(())
+}
+
+/// Mounts with mount(2) on the directory `target`.
+pub(super) fn mount_by_string(mount: &RootfsMount, options: &Options, target: &OwnedFd) -> Result<()> {
+    let whole: Vec<String> =
+        options.own.iter().filter(|(key, _)| key != "ro" && key != "rw").map(join_option).collect();
+    let mut opened = Vec::new();
+    let mut data = whole.join(",");
+    if data.len() > LONGEST_STRING {
+        data = shorten(options, &mut opened)?;
+    }
+    if data.len() > LONGEST_STRING {
+        let text = format!("{} bytes of options where this kernel takes {LONGEST_STRING}: too many layers", data.len());
+        return Err(Error::new(Kind::Invalid, text));
+    }
+    let (source, data) = (c_string(&mount.source)?, c_string(&data)?);
+    let flags = MountFlags::from_bits_retain(options.mount_flags());
+    rustix::mount::mount(source.as_c_str(), fd_path(target).as_c_str(), c"overlay", flags, Some(data.as_c_str()))
+        .map_err(|errno| sys("mount", errno))
+}
+
+fn join_option((key, value): &(String, Option<String>)) -> String {
+    match value {
+        Some(value) => format!("{key}={value}"),
+        None => key.clone(),
+    }
+}
+
+/// The option string with each lower layer by fd; the fds go to `opened` and live until the mount is made.
+fn shorten(options: &Options, opened: &mut Vec<OwnedFd>) -> Result<String> {
+    let mut parts = Vec::new();
+    for option in options.own.iter().filter(|(key, _)| key != "ro" && key != "rw") {
+        let (key, Some(value)) = option else {
+            parts.push(join_option(option));
+            continue;
+        };
+        if key != "lowerdir" {
+            parts.push(join_option(option));
+            continue;
+        }
+        let mut text = String::new();
+        for layer in layers(value)? {
+            if !text.is_empty() {
+                text.push_str(if layer.data_only { "::" } else { ":" });
+            }
+            let directory = open_layer(&layer.path)?;
+            text.push_str(&fd_path(&directory).to_string_lossy());
+            opened.push(directory);
+        }
+        parts.push(format!("lowerdir={text}"));
+    }
+    Ok(parts.join(","))
+}
+
+/// Calls `set` with `value`, or, where that is too long, with a path by fd to the directory `path`.
+fn with_short_path(value: &str, path: &str, set: impl FnOnce(&str) -> Result<()>) -> Result<()> {
+    if value.len() <= LONGEST_VALUE {
+        return set(value);
+    }
+    let directory = open_layer(path)?;
+    set(&fd_path(&directory).to_string_lossy())
+}
+
+fn open_layer(path: &str) -> Result<OwnedFd> {
+    let c_path: CString = c_path(Path::new(path))?;
+    rustix::fs::open(c_path.as_c_str(), OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|errno| Error::sys(format_args!("open layer {path}"), Errno::from_raw(errno.raw_os_error())))
+}
+
+/// Takes `lowerdir` apart: colons divide, a backslash hides the next character, a double colon begins data-only layers.
+fn layers(value: &str) -> Result<Vec<Layer>> {
+    let mut layers = vec![Layer { path: String::new(), data_only: false }];
+    let mut characters = value.chars().peekable();
+    while let Some(character) = characters.next() {
+        let layer = layers.last_mut().expect("starts with one layer");
+        match character {
+            '\\' => layer.path.extend(characters.next()),
+            ':' => {
+                let data_only = characters.next_if_eq(&':').is_some() || layer.data_only;
+                layers.push(Layer { path: String::new(), data_only });
+            }
+            character => layer.path.push(character),
+        }
+    }
+    if layers.iter().any(|layer| layer.path.is_empty()) {
+        return Err(Error::new(Kind::Invalid, "lowerdir names an empty layer"));
+    }
+    Ok(layers)
+}
+
+fn unescape(value: &str) -> String {
+    let mut text = String::with_capacity(value.len());
+    let mut characters = value.chars();
+    while let Some(character) = characters.next() {
+        text.extend(if character == '\\' { characters.next() } else { Some(character) });
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colons_divide_and_double_colons_begin_data_layers() {
+        let layer = |path: &str, data_only| Layer { path: path.to_owned(), data_only };
+        assert_eq!(layers("/a\\:b:/c\\\\").unwrap(), [layer("/a:b", false), layer("/c\\", false)]);
+        assert_eq!(
+            layers("/a:/b::/c::/d").unwrap(),
+            [layer("/a", false), layer("/b", false), layer("/c", true), layer("/d", true)]
+        );
+        for bad in ["", ":", "/a:", ":/a", "/a:::/b"] {
+            assert_eq!(layers(bad).unwrap_err().kind(), Kind::Invalid, "{bad}");
+        }
+    }
+
+    #[test]
+    fn releases_compare_by_number() {
+        for (release, newer) in
+            [("6.8.0-31-generic", true), ("6.18.44-fc", true), ("10.0", true), ("6.7.9", false), ("5.10.0-8", false)]
+        {
+            assert_eq!(at_least_6_8(release), newer, "{release}");
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! On the kernel, as root: mounts in a directory of their own, unmounted whatever happens.
+
+use super::*;
+use std::fs;
+
+/// A directory that takes its mounts along when it goes.
+struct Scratch(tempfile::TempDir);
+
+impl Scratch {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn directory(&self, name: &str) -> PathBuf {
+        let path = self.path(name);
+        fs::create_dir_all(&path).unwrap();
+        path
+    }
+
+    fn rootfs(&self) -> PathBuf {
+        self.path("rootfs")
+    }
+
+    /// `count` lower layers, each with one file named after it; the text for `lowerdir`.
+    fn layers(&self, count: usize, padding: &str) -> String {
+        let mut paths = Vec::new();
+        for number in 0..count {
+            let path = self.directory(&format!("{padding}{number}"));
+            fs::write(path.join(format!("file{number}")), number.to_string()).unwrap();
+            paths.push(path.to_str().unwrap().replace(':', "\\:"));
+        }
+        paths.join(":")
+    }
+
+    fn overlay(&self, lower: &str) -> RootfsMount {
+        let (upper, work) = (self.directory("upper"), self.directory("work"));
+        let options = [
+            "index=off".to_owned(),
+            format!("workdir={}", work.display()),
+            format!("upperdir={}", upper.display()),
+            format!("lowerdir={lower}"),
+        ];
+        RootfsMount {
+            fs_type: "overlay".into(),
+            source: "overlay".into(),
+            target: String::new(),
+            options: options.into(),
+        }
+    }
+
+    fn mounts(&self) -> usize {
+        let table = fs::read("/proc/self/mountinfo").unwrap();
+        mountinfo::points_below(&table, self.0.path()).len()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = unmount(self.0.path());
+    }
+}
+
+fn tmpfs(target: &str) -> RootfsMount {
+    RootfsMount {
+        fs_type: "tmpfs".into(),
+        source: "tmpfs".into(),
+        target: target.into(),
+        options: vec!["size=64k".into()],
+    }
+}
+
+fn bind(source: &Path, options: &[&str]) -> RootfsMount {
+    let options = options.iter().map(ToString::to_string).collect();
+    RootfsMount { fs_type: "bind".into(), source: source.to_str().unwrap().into(), target: String::new(), options }
+}
+
+#[test]
+fn an_overlay_of_many_long_layers() {
+    let scratch = Scratch::new();
+    let lower = scratch.layers(40, &"long:name".repeat(20));
+    mount(&[scratch.overlay(&lower)], &scratch.rootfs()).unwrap();
+    for number in 0..40 {
+        assert_eq!(fs::read_to_string(scratch.rootfs().join(format!("file{number}"))).unwrap(), number.to_string());
+    }
+    fs::write(scratch.rootfs().join("new"), "").unwrap();
+    assert!(scratch.path("upper/new").exists());
+    unmount(&scratch.rootfs()).unwrap();
+    assert_eq!(scratch.mounts(), 0);
+}
+
+#[test]
+fn a_layer_longer_than_one_value() {
+    let scratch = Scratch::new();
+    let lower = scratch.layers(2, &format!("{}/{}", "a".repeat(200), "b".repeat(200)));
+    mount(&[scratch.overlay(&lower)], &scratch.rootfs()).unwrap();
+    assert!(scratch.rootfs().join("file1").exists());
+}
+
+/// What kernels before 6.8 need works on later ones too.
+#[test]
+fn an_overlay_by_one_string() {
+    for (count, padding) in [(3, "s:t"), (60, &*"long:name".repeat(20))] {
+        let scratch = Scratch::new();
+        let mut asked = scratch.overlay(&scratch.layers(count, padding));
+        asked.options.extend(["ro".to_owned(), "nodev".to_owned()]);
+        let options = Options::parse(&asked.options).unwrap();
+        make_directory(&scratch.rootfs()).unwrap();
+        overlay::mount_by_string(&asked, &options, &open_target(&scratch.rootfs(), "").unwrap()).unwrap();
+        assert!(scratch.rootfs().join(format!("file{}", count - 1)).exists());
+        let error = fs::write(scratch.rootfs().join("new"), "").unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(Errno::EROFS as i32));
+    }
+}
+
+#[test]
+fn a_failure_names_the_call_and_leaves_nothing() {
+    let scratch = Scratch::new();
+    let error = mount(&[tmpfs(""), scratch.overlay("/no/such/layer")], &scratch.rootfs()).unwrap_err();
+    let text = error.to_string();
+    assert!(text.starts_with(&format!("mount overlay at {} (index=off,", scratch.rootfs().display())), "{text}");
+    assert!(text.contains("lowerdir+=/no/such/layer: ENOENT (no such file or directory)"), "{text}");
+    assert_eq!(scratch.mounts(), 0);
+    assert!(!scratch.rootfs().exists());
+}
+
+#[test]
+fn the_kernels_own_words_are_passed_on() {
+    let scratch = Scratch::new();
+    let mut asked = tmpfs("");
+    asked.options = vec!["size=nonsense".into()];
+    let text = mount(&[asked], &scratch.rootfs()).unwrap_err().to_string();
+    assert!(text.contains("EINVAL") && text.contains("tmpfs: Bad value for 'size'"), "{text}");
+}
+
+#[test]
+fn a_read_only_bind() {
+    let scratch = Scratch::new();
+    let source = scratch.directory("source");
+    fs::write(source.join("file"), "x").unwrap();
+    mount(&[bind(&source, &["rbind", "ro"])], &scratch.rootfs()).unwrap();
+    assert_eq!(fs::read_to_string(scratch.rootfs().join("file")).unwrap(), "x");
+    assert!(fs::write(scratch.rootfs().join("file"), "y").is_err());
+    fs::write(source.join("file"), "y").unwrap();
+    unmount(&scratch.rootfs()).unwrap();
+    assert!(source.join("file").exists());
+}
+
+#[test]
+fn a_bind_is_as_deep_as_asked() {
+    for (option, deep) in [("bind", false), ("rbind", true)] {
+        let scratch = Scratch::new();
+        let source = scratch.directory("source");
+        fs::create_dir(source.join("sub")).unwrap();
+        mount(&[tmpfs("")], &source.join("sub")).unwrap();
+        fs::write(source.join("sub/file"), "").unwrap();
+        mount(&[bind(&source, &[option])], &scratch.rootfs()).unwrap();
+        assert_eq!(scratch.rootfs().join("sub/file").exists(), deep);
+    }
+}
+
+#[test]
+fn a_target_stays_inside_the_rootfs() {
+    let scratch = Scratch::new();
+    let (root, outside) = (scratch.directory("source"), scratch.directory("outside"));
+    fs::create_dir(root.join("inner")).unwrap();
+    std::os::unix::fs::symlink(&outside, root.join("link")).unwrap();
+    mount(&[bind(&root, &["rbind"]), tmpfs("inner")], &scratch.rootfs()).unwrap();
+    fs::write(scratch.rootfs().join("inner/file"), "").unwrap();
+    assert!(!root.join("inner/file").exists());
+    unmount(&scratch.rootfs()).unwrap();
+
+    let error = mount(&[bind(&root, &["rbind"]), tmpfs("link")], &scratch.rootfs()).unwrap_err();
+    assert!(error.to_string().contains("ENOENT"), "{error}");
+    assert_eq!(scratch.mounts(), 0);
+}
+
+#[test]
+fn what_needs_a_program_is_refused() {
+    let scratch = Scratch::new();
+    let mut fuse = tmpfs("");
+    fuse.fs_type = "fuse3.sshfs".into();
+    let refused = [fuse, bind(Path::new("/"), &["rbind", "uidmap=0:1:1"]), bind(Path::new("/"), &["loop"])];
+    for mount in refused {
+        assert_eq!(super::mount(&[mount], &scratch.rootfs()).unwrap_err().kind(), Kind::Unimplemented);
+        assert!(!scratch.rootfs().exists());
+    }
+}
+
+#[test]
+fn unmount_takes_what_is_stacked_and_what_lies_below() {
+    let scratch = Scratch::new();
+    let rootfs = scratch.directory("rootfs");
+    fs::create_dir(rootfs.join("a b")).unwrap();
+    // One that the stack hides, below a directory that is not empty.
+    mount(&[tmpfs("")], &rootfs.join("a b")).unwrap();
+    mount(&[tmpfs(""), tmpfs("")], &rootfs).unwrap();
+    fs::create_dir(rootfs.join("c")).unwrap();
+    mount(&[tmpfs("c")], &rootfs).unwrap();
+    assert_eq!(scratch.mounts(), 4);
+    unmount(&rootfs).unwrap();
+    assert_eq!(scratch.mounts(), 0);
+    unmount(&rootfs).unwrap();
+}
+
+#[test]
+fn unmount_follows_no_link() {
+    let scratch = Scratch::new();
+    let other = scratch.directory("other");
+    mount(&[tmpfs("")], &other).unwrap();
+    std::os::unix::fs::symlink(&other, scratch.rootfs()).unwrap();
+    unmount(&scratch.rootfs()).unwrap();
+    assert_eq!(scratch.mounts(), 1);
+    assert!(mount(&[tmpfs("")], &scratch.rootfs()).is_err());
+    assert_eq!(scratch.mounts(), 1);
+}
+
+#[test]
+fn unmount_of_nothing_is_no_error() {
+    let scratch = Scratch::new();
+    unmount(&scratch.rootfs()).unwrap();
+    unmount(&scratch.directory("rootfs")).unwrap();
+}
