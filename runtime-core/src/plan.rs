@@ -1,0 +1,3 @@
+//! A resolved container compiled, purely, into what will be done (D1).
+
+pub mod seccomp;

@@ -1,0 +1,337 @@
+//! The program's behaviour, by an interpreter of classic BPF, against the profile read rule by rule.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// What a filter is shown: `struct seccomp_data` without the instruction pointer.
+#[derive(Debug, Clone, Copy)]
+struct Call {
+    arch: u32,
+    nr: u32,
+    args: [u64; 6],
+}
+
+impl Call {
+    fn native(name: &str, args: &[u64]) -> Self {
+        let nr = ScmpSyscall::from_name(name).unwrap().as_raw_syscall();
+        let mut all = [0; 6];
+        all[..args.len()].copy_from_slice(args);
+        Self { arch: native_arch(), nr: nr.try_into().unwrap(), args: all }
+    }
+
+    fn word(&self, offset: u32) -> u32 {
+        let low_first = |value: u64, offset: u32| {
+            let shift = if offset.is_multiple_of(8) == cfg!(target_endian = "little") { 0 } else { 32 };
+            u32::try_from(value >> shift & 0xffff_ffff).unwrap()
+        };
+        match offset {
+            0 => self.nr,
+            4 => self.arch,
+            16..64 => low_first(self.args[(offset as usize - 16) / 8], offset),
+            _ => panic!("load from {offset}"),
+        }
+    }
+}
+
+/// linux/audit.h
+fn native_arch() -> u32 {
+    if cfg!(target_arch = "x86_64") { 0xc000_003e } else { 0xc000_00b7 }
+}
+
+fn run(program: &[Instruction], call: &Call) -> u32 {
+    run_counting(program, call).0
+}
+
+/// What the program returns and after how many instructions.
+fn run_counting(program: &[Instruction], call: &Call) -> (u32, usize) {
+    let (mut pc, mut a) = (0, 0);
+    for steps in 1.. {
+        let Instruction { code, jt, jf, k } = program[pc];
+        pc += 1;
+        let mut branch = |taken| pc += usize::from(if taken { jt } else { jf });
+        match code {
+            0x20 => a = call.word(k),
+            0x05 => pc += k as usize,
+            0x15 => branch(a == k),
+            0x25 => branch(a > k),
+            0x35 => branch(a >= k),
+            0x45 => branch(a & k != 0),
+            0x54 => a &= k,
+            0x06 => return (k, steps),
+            _ => panic!("instruction {code:#x}"),
+        }
+    }
+    unreachable!("jumps only go forward")
+}
+
+/// What the kernel makes of an action, linux/seccomp.h.
+fn value(action: SeccompAction) -> u32 {
+    match action {
+        SeccompAction::KillProcess => 0x8000_0000,
+        SeccompAction::KillThread => 0,
+        SeccompAction::Trap => 0x0003_0000,
+        SeccompAction::Errno(errno) => 0x0005_0000 | u32::from(errno),
+        SeccompAction::Trace(message) => 0x7ff0_0000 | u32::from(message),
+        SeccompAction::Log => 0x7ffc_0000,
+        SeccompAction::Allow => 0x7fff_0000,
+    }
+}
+
+/// The profile as the spec reads: a rule counts whose name and conditions fit.
+fn expected(profile: &Seccomp, name: &str, args: [u64; 6]) -> u32 {
+    let holds = |condition: &SeccompCondition| {
+        let argument = args[condition.index as usize];
+        match condition.operator {
+            SeccompOperator::NotEqual => argument != condition.value,
+            SeccompOperator::Less => argument < condition.value,
+            SeccompOperator::LessOrEqual => argument <= condition.value,
+            SeccompOperator::Equal => argument == condition.value,
+            SeccompOperator::GreaterOrEqual => argument >= condition.value,
+            SeccompOperator::Greater => argument > condition.value,
+            SeccompOperator::MaskedEqual => argument & condition.value == condition.value_two,
+        }
+    };
+    let fits = |rule: &&SeccompRule| rule.names.iter().any(|n| n == name) && rule.conditions.iter().all(holds);
+    let rule = profile.rules.iter().find(fits);
+    value(rule.map_or(profile.default_action, |rule| rule.action))
+}
+
+fn condition(index: u32, operator: SeccompOperator, value: u64, value_two: u64) -> SeccompCondition {
+    SeccompCondition { index, operator, value, value_two }
+}
+
+fn rule(names: &[&str], action: SeccompAction, conditions: &[SeccompCondition]) -> SeccompRule {
+    SeccompRule { names: names.iter().map(ToString::to_string).collect(), action, conditions: conditions.into() }
+}
+
+const DENIED: [&str; 12] = [
+    "acct",
+    "bpf",
+    "clone",
+    "clone3",
+    "init_module",
+    "keyctl",
+    "mount",
+    "personality",
+    "reboot",
+    "setns",
+    "socket",
+    "umount2",
+];
+
+/// As clients send it: everything but what is dangerous, by name, and a few calls by argument.
+fn usual_profile() -> Seccomp {
+    let known = (0..450).filter_map(|nr| ScmpSyscall::from(nr).get_name().ok());
+    let mut allowed: Vec<String> = known.filter(|name| !DENIED.contains(&name.as_str())).collect();
+    allowed.push("no_such_call_yet".into());
+    let personalities = [0, 8, 0x20000, 0x20008, 0xffff_ffff];
+    let mut rules = vec![SeccompRule { names: allowed, action: SeccompAction::Allow, conditions: vec![] }];
+    rules.extend(personalities.map(|persona| {
+        rule(&["personality"], SeccompAction::Allow, &[condition(0, SeccompOperator::Equal, persona, 0)])
+    }));
+    let no_namespaces = condition(0, SeccompOperator::MaskedEqual, 0x7e02_0000, 0);
+    rules.push(rule(&["clone"], SeccompAction::Allow, &[no_namespaces]));
+    rules.push(rule(&["clone3"], SeccompAction::Errno(38), &[]));
+    rules.push(rule(
+        &["socket"],
+        SeccompAction::Allow,
+        &[condition(0, SeccompOperator::NotEqual, 40, 0), condition(1, SeccompOperator::LessOrEqual, 5, 0)],
+    ));
+    rules.push(rule(&["bpf"], SeccompAction::Errno(1), &[]));
+    let architectures =
+        if cfg!(target_arch = "x86_64") { vec!["SCMP_ARCH_X86_64".into(), "SCMP_ARCH_X86".into()] } else { vec![] };
+    Seccomp { default_action: SeccompAction::Errno(1), architectures, flags: 4, rules }
+}
+
+#[test]
+fn the_usual_profile() {
+    let profile = usual_profile();
+    let filter = compile(&profile).unwrap();
+    assert_eq!(filter.flags, 4);
+    let check = |name: &str, args: &[u64], action| {
+        assert_eq!(run(&filter.program, &Call::native(name, args)), value(action), "{name} {args:?}");
+    };
+    check("read", &[], SeccompAction::Allow);
+    check("mount", &[], SeccompAction::Errno(1));
+    check("clone3", &[], SeccompAction::Errno(38));
+    check("clone", &[0x11], SeccompAction::Allow);
+    check("clone", &[0x1000_0011], SeccompAction::Errno(1));
+    check("personality", &[0x20008], SeccompAction::Allow);
+    check("personality", &[0x1_0000_0008], SeccompAction::Errno(1));
+    check("socket", &[2, 5], SeccompAction::Allow);
+    check("socket", &[40, 5], SeccompAction::Errno(1));
+    check("socket", &[2, 6], SeccompAction::Errno(1));
+    let foreign = Call { arch: 0x1234, ..Call::native("read", &[]) };
+    assert_eq!(run(&filter.program, &foreign), value(SeccompAction::KillThread));
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn a_second_architecture_has_its_own_numbers() {
+    let filter = compile(&usual_profile()).unwrap();
+    let i386 = |nr| run(&filter.program, &Call { arch: 0x4000_0003, nr, args: [0; 6] });
+    // mount is 21 and read is 3 there.
+    assert_eq!((i386(3), i386(21)), (value(SeccompAction::Allow), value(SeccompAction::Errno(1))));
+    let native_only = compile(&Seccomp { architectures: vec![], ..usual_profile() }).unwrap();
+    let call = Call { arch: 0x4000_0003, nr: 3, args: [0; 6] };
+    assert_eq!(run(&native_only.program, &call), value(SeccompAction::KillThread));
+}
+
+/// The tree finds any call among hundreds in a few steps; a list would take as many as there are calls.
+#[test]
+fn a_long_profile_becomes_a_tree() {
+    let program = compile(&usual_profile()).unwrap().program;
+    for name in ["read", "mount", "socketpair", "uname", "statx"] {
+        let (_, steps) = run_counting(&program, &Call::native(name, &[]));
+        assert!(steps < 40, "{name}: {steps} of {}", program.len());
+    }
+}
+
+#[test]
+fn conditions_on_one_argument_are_alternatives() {
+    let mut profile = usual_profile();
+    profile.rules = vec![rule(
+        &["socket"],
+        SeccompAction::Allow,
+        &[condition(0, SeccompOperator::Equal, 1, 0), condition(0, SeccompOperator::Equal, 2, 0)],
+    )];
+    let program = compile(&profile).unwrap().program;
+    let family = |family| run(&program, &Call::native("socket", &[family]));
+    assert_eq!([family(1), family(2), family(3)].map(|v| v == value(SeccompAction::Allow)), [true, true, false]);
+}
+
+#[test]
+fn actions_have_the_kernels_numbers() {
+    use SeccompAction::*;
+    for action in [KillThread, KillProcess, Trap, Errno(13), Trace(7), Log] {
+        let rules = vec![rule(&["read", "no_such_call_yet"], action, &[])];
+        let profile = Seccomp { default_action: Allow, architectures: vec![], flags: 0, rules };
+        let program = compile(&profile).unwrap().program;
+        assert_eq!(run(&program, &Call::native("read", &[])), value(action));
+        assert_eq!(run(&program, &Call::native("write", &[])), value(Allow));
+    }
+}
+
+#[test]
+fn no_rules_at_all() {
+    let profile = Seccomp { default_action: SeccompAction::Errno(1), architectures: vec![], flags: 0, rules: vec![] };
+    let program = compile(&profile).unwrap().program;
+    assert_eq!(run(&program, &Call::native("read", &[])), value(SeccompAction::Errno(1)));
+}
+
+#[test]
+fn an_unknown_architecture_is_refused_by_name() {
+    let profile = Seccomp { architectures: vec!["SCMP_ARCH_PDP11".into()], ..usual_profile() };
+    let error = compile(&profile).unwrap_err();
+    assert!(error.kind() == Kind::Invalid && error.to_string().contains("SCMP_ARCH_PDP11"), "{error}");
+}
+
+fn operator() -> impl Strategy<Value = SeccompOperator> {
+    use SeccompOperator::*;
+    proptest::sample::select(vec![NotEqual, Less, LessOrEqual, Equal, GreaterOrEqual, Greater, MaskedEqual])
+}
+
+proptest! {
+    /// Any comparison on any argument, 64 bits wide.
+    #[test]
+    fn conditions_compare_as_the_spec_says(
+        index in 0_u32..6, operator in operator(), high in 0_u64..3, low in 0_u64..3, second in 0_u64..3,
+        args in proptest::array::uniform6((0_u64..3, 0_u64..3)),
+    ) {
+        let join = |(high, low): (u64, u64)| high << 32 | low;
+        let value = join((high, low));
+        // libseccomp refuses a masked comparison that can never hold.
+        let condition = condition(index, operator, value, value & join((second, second)));
+        let profile = Seccomp {
+            default_action: SeccompAction::Errno(1), architectures: vec![], flags: 0,
+            rules: vec![rule(&["ioctl"], SeccompAction::Allow, &[condition])],
+        };
+        let call = Call { args: args.map(join), ..Call::native("ioctl", &[]) };
+        let program = compile(&profile).unwrap().program;
+        prop_assert_eq!(run(&program, &call), expected(&profile, "ioctl", call.args));
+    }
+}
+
+struct Cache(tempfile::TempDir);
+
+impl Cache {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self) -> PathBuf {
+        self.0.path().join("deep/seccomp")
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        fs::read_dir(self.path()).unwrap().map(|entry| entry.unwrap().path()).collect()
+    }
+}
+
+#[test]
+fn what_was_cached_equals_what_was_compiled() {
+    let (cache, profile) = (Cache::new(), usual_profile());
+    let fresh = compile(&profile).unwrap();
+    assert_eq!(compile_cached(&profile, &cache.path()).unwrap(), fresh);
+    let [file] = cache.files().try_into().unwrap();
+    let before = fs::metadata(&file).unwrap();
+    assert_eq!(before.permissions().mode() & 0o777, 0o600);
+    assert_eq!(fs::metadata(cache.path()).unwrap().permissions().mode() & 0o777, 0o700);
+    assert_eq!(compile_cached(&profile, &cache.path()).unwrap(), fresh);
+    assert_eq!(cache::load(&cache.path(), &cache::key(&profile)).unwrap(), Some(fresh.program));
+
+    let other = Seccomp { default_action: SeccompAction::Log, ..profile };
+    assert_ne!(compile_cached(&other, &cache.path()).unwrap().program, compile(&usual_profile()).unwrap().program);
+    assert_eq!(cache.files().len(), 2);
+}
+
+#[test]
+fn a_file_that_was_tampered_with_is_refused_and_replaced() {
+    let (cache, profile) = (Cache::new(), usual_profile());
+    let fresh = compile_cached(&profile, &cache.path()).unwrap();
+    let [file] = cache.files().try_into().unwrap();
+    let whole = fs::read(&file).unwrap();
+    let flipped = |at: usize| whole.iter().enumerate().map(|(n, byte)| byte ^ u8::from(n == at)).collect::<Vec<_>>();
+    let long = [whole.clone(), vec![0; LONGEST_PROGRAM * 8]].concat();
+    let spoiled = [flipped(0), flipped(20), flipped(whole.len() - 1), vec![], whole[..whole.len() - 8].to_vec(), long];
+    for bytes in spoiled {
+        fs::write(&file, bytes).unwrap();
+        assert!(cache::load(&cache.path(), &cache::key(&profile)).is_err());
+        assert_eq!(compile_cached(&profile, &cache.path()).unwrap(), fresh);
+        assert_eq!(fs::read(&file).unwrap(), whole, "replaced");
+    }
+}
+
+#[test]
+fn what_others_can_write_is_not_read() {
+    let (cache, profile) = (Cache::new(), usual_profile());
+    let fresh = compile_cached(&profile, &cache.path()).unwrap();
+    let [file] = cache.files().try_into().unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o620)).unwrap();
+    assert!(cache::load(&cache.path(), &cache::key(&profile)).is_err());
+    assert_eq!(compile_cached(&profile, &cache.path()).unwrap(), fresh);
+
+    fs::set_permissions(cache.path(), fs::Permissions::from_mode(0o770)).unwrap();
+    assert!(cache::load(&cache.path(), &cache::key(&profile)).is_err());
+    assert_eq!(compile_cached(&profile, &cache.path()).unwrap(), fresh);
+
+    fs::set_permissions(cache.path(), fs::Permissions::from_mode(0o700)).unwrap();
+    compile_cached(&profile, &cache.path()).unwrap();
+    assert!(cache::load(&cache.path(), &cache::key(&profile)).unwrap().is_some());
+    let link = cache.0.path().join("link");
+    std::os::unix::fs::symlink(cache.path(), &link).unwrap();
+    assert!(cache::load(&link, &cache::key(&profile)).is_err());
+}
+
+#[test]
+fn a_cache_that_cannot_be_costs_nothing_but_time() {
+    let (cache, profile) = (Cache::new(), usual_profile());
+    let file = cache.0.path().join("file");
+    fs::write(&file, "").unwrap();
+    assert_eq!(compile_cached(&profile, &file.join("below")).unwrap(), compile(&profile).unwrap());
+}
