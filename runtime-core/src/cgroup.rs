@@ -1,14 +1,39 @@
 //! The container's cgroup: two small axes and no trait (D7). `Driver` decides who makes the directory, `Version` which
 //! files it has.
+//!
+//! Called by `container`. Limits are written before any process joins; processes join by themselves ([`Placement`]), for a
+//! pid that another process writes to `cgroup.procs` makes all forks of the host wait.
+//!
+//! ```text
+//!             controllers            children come in by            all are killed by
+//! v1          one hierarchy each     "0" into `tasks`               freeze, signal, thaw
+//! hybrid      as v1, and a cgroup2   both                           cgroup.kill, then as v1
+//!             without controllers
+//! v2          one hierarchy          CLONE_INTO_CGROUP              cgroup.kill
+//! ```
 
-use std::ffi::CStr;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use config::container::CgroupPath;
-use config::resources::Resources;
+use config::resources::{Limit, Rdma, Resources};
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::libc::SIGKILL;
+use nix::sys::stat::Mode;
 
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
+use host::{Host, Mounted, Version};
+use write::Write;
+
+mod devices;
+mod host;
+mod path;
+mod processes;
+mod remove;
+mod v1;
+mod v2;
+mod write;
 
 /// A container's cgroup: one directory on v2, one per hierarchy on v1 (hybrid counts as v1).
 #[derive(Debug)]
@@ -17,13 +42,16 @@ pub struct Cgroup {
     directories: Vec<PathBuf>,
 }
 
-/// How a new process gets into the cgroup.
-#[derive(Debug)]
-pub enum Placement {
-    /// v1: the child writes `0` to each of these `tasks` files itself; no global lock is taken that way.
-    Tasks(Vec<OwnedFd>),
-    /// v2: clone3 with CLONE_INTO_CGROUP on this directory.
-    Directory(OwnedFd),
+/// How a new process gets into the cgroup. A hybrid host has both: its cgroup2 has no file by which a process could join on its
+/// own without the global lock, and being in it is what makes `cgroup.kill` reach the process.
+#[derive(Debug, Default)]
+pub struct Placement {
+    /// v1: the child writes `0` to each of these files itself; no global lock is taken that way.
+    pub tasks: Vec<OwnedFd>,
+    /// The directories of [`Placement::tasks`], in the same order.
+    pub directories: Vec<PathBuf>,
+    /// v2: clone3 with `CLONE_INTO_CGROUP` on this directory.
+    pub unified: Option<OwnedFd>,
 }
 
 /// A bind that makes up the cgroup mount inside the container.
@@ -38,11 +66,33 @@ pub struct Hierarchy {
 }
 
 impl Cgroup {
-    /// Makes the cgroup at `path` and sets `resources`. `id` names it where the path leaves the name open. On error nothing
-    /// that was made is left.
+    /// Makes the cgroup at `path` and sets `resources`. On error nothing that was made is left.
+    ///
+    /// Kind `Exists` where there is such a cgroup with processes in it, `Unimplemented` for `systemd` and for a resource that
+    /// this host has no file for, `System` with file, value and reason for a value that the kernel refuses.
+    #[expect(clippy::unused_async, reason = "a scope is made by systemd, which must be waited for")]
     pub async fn create(path: &CgroupPath, resources: &Resources, systemd: bool) -> Result<Self> {
-        let _ = (path, resources, systemd);
-        Ok(Self { directories: Vec::new() })
+        if systemd {
+            return Err(no_systemd_driver());
+        }
+        let host = Host::get()?;
+        let writes = match host.version {
+            Version::V1 => v1::writes(resources)?,
+            Version::V2 => v2::writes(resources)?,
+        };
+        let cgroup = Self { directories: path::directories(host, path)? };
+        let mut made = Vec::new();
+        match cgroup.make(host, &writes, &mut made) {
+            Ok(()) => Ok(cgroup),
+            Err(error) => {
+                for directory in made.iter().rev() {
+                    if let Err(error) = std::fs::remove_dir(directory) {
+                        log::warn!("{}", Error::io(format_args!("rmdir {}", directory.display()), &error));
+                    }
+                }
+                Err(error.context(cgroup.name()))
+            }
+        }
     }
 
     /// Finds an existing cgroup again, from [`Cgroup::directories`] of an earlier life.
@@ -57,30 +107,164 @@ impl Cgroup {
 
     /// What a new process needs to be born in the cgroup.
     pub fn placement(&self) -> Result<Placement> {
-        Ok(Placement::Tasks(Vec::new()))
+        let mut placement = Placement::default();
+        for (hierarchy, path) in self.parts(Host::get()?) {
+            if hierarchy.is_v2 {
+                placement.unified = Some(open_fd(path, OFlag::O_PATH | OFlag::O_DIRECTORY)?);
+            } else {
+                placement.tasks.push(open_fd(&path.join("tasks"), OFlag::O_WRONLY)?);
+                placement.directories.push(path.to_owned());
+            }
+        }
+        Ok(placement)
     }
 
-    /// What /sys/fs/cgroup shows in the container.
+    /// What /sys/fs/cgroup shows in the container. The cgroup2 of a hybrid host is left out, as runc leaves it out.
     pub fn hierarchies(&self) -> Vec<Hierarchy> {
-        Vec::new()
+        let Ok(host) = Host::get() else { return Vec::new() };
+        let shown = self.parts(host).filter(|(hierarchy, _)| hierarchy.is_v2 == (host.version == Version::V2));
+        shown
+            .map(|(hierarchy, path)| {
+                let name = match host.version {
+                    Version::V1 => hierarchy.path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+                    Version::V2 => String::new(),
+                };
+                Hierarchy { links: links(hierarchy, &name), name, host: path.to_owned() }
+            })
+            .collect()
     }
 
     /// Every process in it and below it.
     pub fn pids(&self) -> Result<Vec<i32>> {
-        Ok(Vec::new())
+        self.membership()?.map_or(Ok(Vec::new()), processes::pids)
     }
 
     /// Sends `signal` to all of them; SIGKILL through `cgroup.kill` or a loop that ends when nobody is left to signal.
     pub fn signal(&self, signal: i32) -> Result<()> {
-        let _ = signal;
-        Ok(())
+        let Some(directory) = self.membership()? else { return Ok(()) };
+        if signal != SIGKILL {
+            return processes::signal(directory, signal).map(drop);
+        }
+        let host = Host::get()?;
+        let unified = self.parts(host).find(|(hierarchy, _)| hierarchy.is_v2).map(|(_, path)| path);
+        let killed = unified.map(processes::kill_v2).transpose()?.unwrap_or(false);
+        if killed && host.version == Version::V2 {
+            return Ok(());
+        }
+        // On a hybrid host a process may be in one hierarchy and not in the other.
+        processes::kill_each(directory, self.directory_of(host, "freezer"))
     }
 
-    /// Removes it with all below it, after the last process has gone; waits for that a bounded time.
+    /// Removes it with all below it, after the last process has gone; waits for that a bounded time. What lies above stays,
+    /// for it may be another container's too. Goes on past errors and reports the first.
     pub async fn remove(&self) -> Result<()> {
-        Ok(())
+        let (mut first, deadline) = (Ok(()), remove::deadline());
+        for (hierarchy, path) in self.parts(Host::get()?) {
+            first = first.and(remove::remove(path, hierarchy.is_v2, deadline).await);
+        }
+        first
+    }
+
+    /// Each directory with the hierarchy that it lies in.
+    fn parts<'a>(&'a self, host: &'a Host) -> impl Iterator<Item = (&'a Mounted, &'a Path)> {
+        self.directories.iter().filter_map(|path| Some((host.hierarchy_of(path)?, path.as_path())))
+    }
+
+    fn directory_of<'a>(&'a self, host: &'a Host, controller: &str) -> Option<&'a Path> {
+        let mut parts = self.parts(host);
+        parts.find(|(hierarchy, _)| host.version == Version::V2 || hierarchy.has(controller)).map(|(_, path)| path)
+    }
+
+    /// Where its processes are counted: each joins all hierarchies, so any will do; runc takes the devices'.
+    fn membership(&self) -> Result<Option<&Path>> {
+        let host = Host::get()?;
+        Ok(self.directory_of(host, "devices").or_else(|| self.parts(host).next().map(|(_, path)| path)))
+    }
+
+    fn name(&self) -> String {
+        format!("cgroup {}", self.directories.first().map(|path| path.display().to_string()).unwrap_or_default())
+    }
+
+    /// Makes the directories and sets the values; what was made goes to `made`, parents first.
+    fn make(&self, host: &Host, writes: &[Write], made: &mut Vec<PathBuf>) -> Result<()> {
+        for (hierarchy, path) in self.parts(host) {
+            if !make_directories(path, &hierarchy.path, made)? {
+                refuse_populated(path)?;
+            }
+            if hierarchy.has("cpuset") {
+                v1::inherit_cpuset(path, &hierarchy.path)?;
+            }
+            if host.version == Version::V2 {
+                v2::enable_controllers(path, &hierarchy.path);
+            }
+        }
+        write::apply(writes, |controller| self.directory_of(host, controller))
     }
 }
 
-/// What the child writes into a [`Placement::Tasks`] file.
-pub const SELF: &CStr = c"0";
+/// The names by which programs look for controllers that are mounted together under `name`.
+fn links(hierarchy: &Mounted, name: &str) -> Vec<String> {
+    let controllers = hierarchy.controllers.split(',').filter(|controller| !controller.contains('='));
+    controllers.filter(|controller| !controller.is_empty() && *controller != name).map(str::to_owned).collect()
+}
+
+/// Makes `directory` and what is missing above it, up to the hierarchy's `root`. Whether the directory itself is new.
+fn make_directories(directory: &Path, root: &Path, made: &mut Vec<PathBuf>) -> Result<bool> {
+    let mkdir = |path: &Path| std::fs::DirBuilder::new().create(path);
+    match mkdir(directory).map_err(|error| (error.kind(), error)) {
+        Ok(()) => {
+            made.push(directory.to_owned());
+            Ok(true)
+        }
+        Err((std::io::ErrorKind::AlreadyExists, _)) => Ok(false),
+        Err((std::io::ErrorKind::NotFound, error)) => {
+            let parent = directory.parent().filter(|parent| parent.starts_with(root) && *parent != root);
+            let parent = parent.ok_or_else(|| Error::io(format_args!("mkdir {}", directory.display()), &error))?;
+            make_directories(parent, root, made)?;
+            make_directories(directory, root, made)
+        }
+        Err((_, error)) => Err(Error::io(format_args!("mkdir {}", directory.display()), &error)),
+    }
+}
+
+/// Another container's cgroup, or what is left of one, is not ours to limit, to kill and to remove.
+fn refuse_populated(directory: &Path) -> Result<()> {
+    let pids = processes::pids(directory)?;
+    if pids.is_empty() {
+        return Ok(());
+    }
+    let pids: Vec<String> = pids.iter().map(ToString::to_string).collect();
+    Err(Error::new(Kind::Exists, format!("{} has processes in it: {}", directory.display(), pids.join(", "))))
+}
+
+fn no_systemd_driver() -> Error {
+    let text = if Path::new("/run/systemd/system").is_dir() {
+        "the systemd cgroup driver is not supported yet"
+    } else {
+        "the systemd cgroup driver is asked for, and systemd is not running here"
+    };
+    Error::new(Kind::Unimplemented, text)
+}
+
+fn open_fd(path: &Path, flags: OFlag) -> Result<OwnedFd> {
+    open(path, flags | OFlag::O_CLOEXEC, Mode::empty())
+        .map_err(|errno: Errno| Error::sys(format_args!("open {}", path.display()), errno))
+}
+
+/// `pids.max`, the same on v1 and v2. No process at all would keep init out: 0 is 1, as runc has it, so that init is alone.
+fn pids_max(limit: Limit) -> String {
+    match limit {
+        Limit::Unlimited => "max".into(),
+        Limit::At(limit) => limit.max(1).to_string(),
+    }
+}
+
+/// `rdma.max`, the same on v1 and v2.
+fn rdma_max(rdma: &Rdma) -> Write {
+    let part = |name: &str, value: Option<u32>| value.map_or(String::new(), |value| format!(" {name}={value}"));
+    let (handles, objects) = (part("hca_handle", rdma.handles), part("hca_object", rdma.objects));
+    Write::new("rdma.max", format!("{}{handles}{objects}", rdma.device))
+}
+
+#[cfg(test)]
+mod tests;

@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use config::container::{Namespace, NamespaceKind};
 
-use crate::cgroup::{Cgroup, Placement};
+use crate::cgroup::{Cgroup, Hierarchy};
 use crate::error::{Error, Kind, Result};
 use crate::plan::seccomp::{self, Filter};
 use crate::plan::{Facts, Plan};
@@ -73,7 +73,7 @@ impl Container {
         let placement = cgroup.placement()?;
         let hierarchies = cgroup.hierarchies();
         let home = home::directory(&spec.root.path, spec.process.user.uid);
-        let plan = Plan::init(spec, &facts(&hierarchies, joins(cgroup, &placement), filter, &home))?;
+        let plan = Plan::init(spec, &facts(&hierarchies, &placement.directories, filter, &home))?;
         let init = spawn::spawn(&plan, &Handover { stdio, placement: &placement, init: None }).await?;
         record.pid = init.pid();
         record.start_time = state::start_time(init.pid()).unwrap_or_default();
@@ -97,7 +97,7 @@ impl Container {
         let placement = self.cgroup.placement()?;
         let root = PathBuf::from(format!("/proc/{}/root", self.init.pid()));
         let home = home::directory(&root, process.user.uid);
-        let facts = facts(&[], joins(&self.cgroup, &placement), self.filter.as_ref(), &home);
+        let facts = facts(&[], &placement.directories, self.filter.as_ref(), &home);
         let plan = Plan::exec(&process, &self.namespaces, &facts)?;
         let handover = Handover { stdio: &stdio, placement: &placement, init: Some(self.init.pidfd()) };
         let spawned = spawn::spawn(&plan, &handover).await;
@@ -139,20 +139,12 @@ fn compile(spec: &config::Container) -> Result<Option<Filter>> {
 }
 
 fn facts<'a>(
-    hierarchies: &'a [crate::cgroup::Hierarchy],
+    hierarchies: &'a [Hierarchy],
     joins: &'a [PathBuf],
     filter: Option<&'a Filter>,
     home: &'a str,
 ) -> Facts<'a> {
     Facts { hierarchies, joins, filter, last_capability: kernel::last_capability(), home }
-}
-
-/// The directories that a process joins by itself: those of [`Placement::Tasks`], in the same order.
-fn joins<'a>(cgroup: &'a Cgroup, placement: &Placement) -> &'a [PathBuf] {
-    match placement {
-        Placement::Tasks(_) => cgroup.directories(),
-        Placement::Directory(_) => &[],
-    }
 }
 
 async fn remove_cgroup(cgroup: &Cgroup) -> Result<()> {

@@ -39,10 +39,7 @@ pub(crate) async fn spawn(plan: &Plan, handover: &Handover<'_>) -> Result<Proces
     let channel =
         watch(ours, Interest::READABLE).map_err(|error| Error::io("watch the channel to the new process", &error))?;
     let opened = Opened::new(plan, handover)?;
-    let cgroup = match handover.placement {
-        Placement::Directory(directory) => Some(directory.as_fd()),
-        Placement::Tasks(_) => None,
-    };
+    let cgroup = handover.placement.unified.as_ref().map(AsFd::as_fd);
     let launched = plan.with_program(&opened.numbers, theirs.as_raw_fd(), |program| init::launch(program, cgroup));
     let launched = launched.map_err(|errno| Error::sys("fork", Errno::from_raw(errno.raw_os_error())))?;
     drop(theirs);
@@ -79,10 +76,7 @@ impl Opened {
                         return Err(Error::new(Kind::Invalid, "a terminal is handed to a plan without one"));
                     }
                 },
-                Source::Tasks(number) => match handover.placement {
-                    Placement::Tasks(tasks) => tasks[*number].as_raw_fd(),
-                    Placement::Directory(directory) => directory.as_raw_fd(),
-                },
+                Source::Tasks(number) => handover.placement.tasks[*number].as_raw_fd(),
                 Source::Init => handover.init.as_ref().map_or(-1, AsRawFd::as_raw_fd),
                 Source::Namespace(path) => {
                     let file = open_namespace(path)?;
