@@ -83,7 +83,6 @@ fn features() -> Value {
             "mountExtensions": { "idmap": { "enabled": false } },
             "netDevices": { "enabled": false },
         },
-        "annotations": { "io.containerd.myshim.version": VERSION },
     })
 }
 

@@ -48,10 +48,10 @@ pub(crate) fn init(flags: &Flags) -> Result<()> {
 /// Has panics written to the log, or to stderr before there is one, by write(2) alone: it may be memory that is broken.
 pub(crate) fn catch_panics() {
     std::panic::set_hook(Box::new(|panic: &PanicHookInfo<'_>| {
-        let mut line = Line { bytes: [0; 512], length: 0 };
-        // A line that is too long is cut, and that is no error.
-        let _ = writeln!(line, "level=fatal msg={panic}");
-        let text = line.bytes.get(..line.length).unwrap_or_default();
+        let mut line = Line::new();
+        // What is too long is cut, and that is no error.
+        let _ = write!(line, "level=fatal msg=\"{panic}");
+        let text = line.end();
         let _ = match LOGGER.get().and_then(|logger| logger.fifo.get()) {
             Some(fifo) => rustix::io::write(fifo, text),
             None => rustix::io::write(rustix::stdio::stderr(), text),
@@ -141,16 +141,35 @@ impl Log for Logger {
     fn flush(&self) {}
 }
 
-/// A line made without allocating.
+/// A line made without allocating. Its message is quoted; line breaks in it become spaces.
 struct Line {
     bytes: [u8; 512],
     length: usize,
 }
 
+/// What ends a [`Line`], and is always room for.
+const LINE_END: [u8; 2] = *b"\"\n";
+
+impl Line {
+    fn new() -> Self {
+        Self { bytes: [0; 512], length: 0 }
+    }
+
+    fn end(&mut self) -> &[u8] {
+        if let Some(end) = self.bytes.get_mut(self.length..self.length + LINE_END.len()) {
+            end.copy_from_slice(&LINE_END);
+            self.length += LINE_END.len();
+        }
+        self.bytes.get(..self.length).unwrap_or_default()
+    }
+}
+
 impl Write for Line {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        for byte in text.bytes() {
-            *self.bytes.get_mut(self.length).ok_or(fmt::Error)? = byte;
+        let room = self.bytes.len() - LINE_END.len();
+        for byte in text.bytes().map(|byte| if byte == b'\n' { b' ' } else { byte }) {
+            let free = self.bytes.get_mut(..room).and_then(|bytes| bytes.get_mut(self.length));
+            *free.ok_or(fmt::Error)? = byte;
             self.length += 1;
         }
         Ok(())
@@ -234,6 +253,16 @@ mod tests {
         let line = read(&mut reader);
         assert!(line.len() <= PIPE_BUF && line.len() > PIPE_BUF - 4, "{}", line.len());
         assert!(line.contains("…\" id=") && line.ends_with('\n'), "{line}");
+    }
+
+    #[test]
+    fn a_panics_line_is_one_line_and_cut_where_it_must_be() {
+        let mut line = Line::new();
+        write!(line, "msg=\"panicked at\nhere").unwrap();
+        assert_eq!(line.end(), b"msg=\"panicked at here\"\n");
+        let mut line = Line::new();
+        assert!(write!(line, "{}", "x".repeat(600)).is_err());
+        assert!(line.end().len() == 512 && line.end().ends_with(b"x\"\n"));
     }
 
     #[test]

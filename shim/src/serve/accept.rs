@@ -55,3 +55,37 @@ impl Stream for Incoming {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+
+    /// Whether a connection of ours is accepted where only user `uid` is served; if not, it must have been hung up on.
+    async fn is_accepted(uid: u32) -> bool {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let mut incoming = Incoming { listener: UnixListener::bind(&path).unwrap(), uid, pause: None };
+        let mut client = UnixStream::connect(&path).await.unwrap();
+        tokio::select! {
+            accepted = poll_fn(|cx| Pin::new(&mut incoming).poll_next(cx)) => accepted.unwrap().is_ok(),
+            end = client.read_u8() => {
+                assert_eq!(end.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+                false
+            }
+        }
+    }
+
+    #[test]
+    fn only_the_own_user_is_served() {
+        let own = rustix::process::geteuid().as_raw();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            assert!(is_accepted(own).await);
+            assert!(!is_accepted(own + 1).await);
+        });
+    }
+}
