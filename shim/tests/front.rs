@@ -5,7 +5,7 @@
 #![allow(clippy::unwrap_used)] // Helpers of tests are tests, which clippy does not see.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -226,6 +226,19 @@ fn a_bundle_without_a_config_is_a_group_of_its_own() {
     let mut bundle = Bundle::new(None);
     let server = bundle.start("sandbox");
     assert!(server.path.starts_with(bundle.socket_dir()));
+}
+
+#[test]
+fn the_log_goes_to_the_fifo_that_containerd_reads() {
+    let mut bundle = Bundle::new(Some("{}"));
+    let path = bundle.path().join("log");
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let mut log = BufReader::new(fs::File::options().read(true).write(true).open(path).unwrap());
+    let server = bundle.start("a");
+    kill(Pid::from_raw(server.pid), Signal::SIGUSR1).unwrap();
+    let mut line = String::new();
+    log.read_line(&mut line).unwrap();
+    assert!(line.contains(r#"level=info msg="state: 0 events to deliver" id="a" namespace="test""#), "{line}");
 }
 
 #[test]
