@@ -57,13 +57,11 @@ fn inherited() -> Result<UnixListener> {
     Ok(socket.into())
 }
 
-/// Leaves the caller's session and standard files, and becomes what a server of containers must be.
+/// Leaves the caller's session and becomes what a server of containers must be. (Of the standard files, `start` has given
+/// us /dev/null for two already.)
 fn detach() -> Result<()> {
-    let null = File::options().read(true).write(true).open("/dev/null").map_err(|e| Error::io("open /dev/null", &e))?;
-    rustix::stdio::dup2_stdin(&null)
-        .and_then(|()| rustix::stdio::dup2_stdout(&null))
-        .and_then(|()| rustix::stdio::dup2_stderr(&null))
-        .map_err(|e| Error::io("put /dev/null on the standard files", &e.into()))?;
+    let null = File::open("/dev/null").map_err(|e| Error::io("open /dev/null", &e))?;
+    rustix::stdio::dup2_stdin(&null).map_err(|e| Error::io("put /dev/null on stdin", &e.into()))?;
     // Refused to the leader of a process group, which we are not unless run by hand; then it is no loss.
     let _ = rustix::process::setsid();
     // The kernel may have named us after the descriptor that we were executed from.

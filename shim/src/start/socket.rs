@@ -172,6 +172,25 @@ mod tests {
     }
 
     #[test]
+    fn nobody_looks_or_acts_while_another_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        drop(UnixListener::bind(&path).unwrap());
+        for act in [|path: &Path| claim(path).map(drop), remove_dead, release] {
+            let locked = lock(dir.path()).unwrap();
+            std::thread::scope(|scope| {
+                let (done, ended) = std::sync::mpsc::channel();
+                let path = &path;
+                scope.spawn(move || done.send(act(path)));
+                assert!(ended.recv_timeout(std::time::Duration::from_millis(50)).is_err(), "it did not wait");
+                drop(locked);
+                ended.recv().unwrap().unwrap();
+            });
+            drop(UnixListener::bind(&path));
+        }
+    }
+
+    #[test]
     fn of_many_starters_one_gets_a_dead_socket() {
         let dir = tempfile::tempdir().unwrap();
         for round in 0..20 {
