@@ -25,6 +25,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use runtime_core::{Error, Kind, Result};
+use tokio::runtime::{Builder, Runtime};
 
 use crate::flags::Flags;
 
@@ -64,6 +65,11 @@ fn run() -> Result<()> {
         Some("delete") => delete::delete(&flags.identified()?),
         Some(other) => Err(Error::new(Kind::Invalid, format!("unknown command {other:?}: start or delete"))),
     }
+}
+
+/// One thread's event loop (D4).
+fn event_loop() -> Result<Runtime> {
+    Builder::new_current_thread().enable_all().build().map_err(|e| Error::io("make the event loop", &e))
 }
 
 /// Writes all of `bytes` to stdout.

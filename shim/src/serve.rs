@@ -39,11 +39,7 @@ pub(crate) fn serve(flags: &Flags) -> Result<()> {
     let listener = inherited()?;
     logger::init(flags)?;
     detach()?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| Error::io("make the event loop", &e))?;
-    LocalSet::new().block_on(&runtime, run(flags, listener))
+    LocalSet::new().block_on(&crate::event_loop()?, run(flags, listener))
 }
 
 /// The socket that `start` made.
