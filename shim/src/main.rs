@@ -1,1 +1,79 @@
-fn main() {}
+//! `containerd-shim-myshim-v2`: containerd starts this program, once per pod to make a server (`start`), and again to clear
+//! up after one that died (`delete`). Without a verb it is that server.
+//!
+//! Reading order: [`bootstrap`] (what containerd says and wants to hear), [`start`] (the socket, the sealed server),
+//! [`serve`] (the server's life), [`service`] (what it serves), [`publisher`] (events back to containerd), [`delete`].
+//!
+//! One binary for every containerd from 1.6 on (D11). Whatever `start` writes to stderr is the sentence its user reads, and
+//! a single byte there spoils a good answer: only an error is ever written.
+
+mod bootstrap;
+mod delete;
+#[allow(unsafe_code)]
+mod descriptors;
+mod error;
+mod flags;
+mod info;
+mod logger;
+mod publisher;
+mod seal;
+mod serve;
+mod service;
+mod start;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use runtime_core::{Error, Kind, Result};
+use tokio::runtime::{Builder, Runtime};
+
+use crate::flags::Flags;
+
+/// The name of the program, as containerd derives it from the runtime's.
+const PROGRAM: &str = "containerd-shim-myshim-v2";
+
+/// The name of the runtime, as users give it to containerd.
+const RUNTIME: &str = "io.containerd.myshim.v2";
+
+fn main() -> ExitCode {
+    logger::catch_panics();
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            log::error!("{error}");
+            // Nobody is left to tell when even stderr fails.
+            let _ = writeln!(std::io::stderr(), "{PROGRAM}: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    let flags = Flags::parse(std::env::args_os().skip(1))?;
+    if flags.version {
+        return print(info::version().as_bytes());
+    }
+    if flags.info {
+        return info::info();
+    }
+    match flags.verb.as_deref() {
+        None => serve::serve(&flags.identified()?),
+        Some("start") => {
+            descriptors::close_inherited();
+            start::start(&flags.identified()?)
+        }
+        Some("delete") => delete::delete(&flags.identified()?),
+        Some(other) => Err(Error::new(Kind::Invalid, format!("unknown command {other:?}: start or delete"))),
+    }
+}
+
+/// One thread's event loop (D4).
+fn event_loop() -> Result<Runtime> {
+    Builder::new_current_thread().enable_all().build().map_err(|e| Error::io("make the event loop", &e))
+}
+
+/// Writes all of `bytes` to stdout.
+fn print(bytes: &[u8]) -> Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(|e| Error::io("write to stdout", &e))
+}

@@ -1,0 +1,129 @@
+//! The server: one per pod, one thread (D4), from the inherited socket to the last event delivered.
+//!
+//! Started by `start`, with the listening socket as stdin and the bundle of the pod's first container as working directory.
+//! It leaves containerd's session and its pipes, adopts what its containers orphan (subreaper), and lets nobody trace it
+//! or read its memory. It ends after Shutdown, or on SIGTERM or SIGINT: the socket goes first, so that a new pod of that
+//! name finds no half-dead server, then what containerd has not yet been told is delivered, then the process.
+
+mod accept;
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::time::Duration;
+
+use nix::sys::prctl;
+use runtime_core::{Error, Kind, Result, reaper};
+use tokio::signal::unix::{self, SignalKind};
+use tokio::sync::watch;
+use tokio::task::LocalSet;
+use tokio::time::timeout;
+use ttrpc::r#async::Server;
+
+use crate::flags::Flags;
+use crate::logger;
+use crate::publisher::Publisher;
+use crate::service::Service;
+use crate::start::socket;
+
+/// For events on the way out; containerd gives a shim that shuts down some seconds.
+const DRAIN_LIMIT: Duration = Duration::from_millis(4500);
+
+/// For answers on the way out. A `Wait` that still hangs has no other end.
+const ANSWER_LIMIT: Duration = Duration::from_millis(100);
+
+/// Serves until told to stop.
+pub(crate) fn serve(flags: &Flags) -> Result<()> {
+    let listener = inherited()?;
+    logger::init(flags)?;
+    detach()?;
+    LocalSet::new().block_on(&crate::event_loop()?, run(flags, listener))
+}
+
+/// The socket that `start` made.
+fn inherited() -> Result<UnixListener> {
+    let stdin = std::io::stdin();
+    if !rustix::net::sockopt::socket_acceptconn(stdin.as_fd()).unwrap_or(false) {
+        let text = "stdin is no listening socket: containerd runs this program with the command `start`";
+        return Err(Error::new(Kind::Invalid, text));
+    }
+    let socket = stdin.as_fd().try_clone_to_owned().map_err(|e| Error::io("keep the socket", &e))?;
+    Ok(socket.into())
+}
+
+/// Leaves the caller's session and becomes what a server of containers must be. (Of the standard files, `start` has given
+/// us /dev/null for two already.)
+fn detach() -> Result<()> {
+    let null = File::open("/dev/null").map_err(|e| Error::io("open /dev/null", &e))?;
+    rustix::stdio::dup2_stdin(&null).map_err(|e| Error::io("put /dev/null on stdin", &e.into()))?;
+    // Refused to the leader of a process group, which we are not unless run by hand; then it is no loss.
+    let _ = rustix::process::setsid();
+    // The kernel may have named us after the descriptor that we were executed from.
+    prctl::set_name(c"containerd-shim").map_err(|e| Error::sys("set the process's name", e))?;
+    prctl::set_dumpable(false).map_err(|e| Error::sys("become untraceable", e))?;
+    prctl::set_child_subreaper(true).map_err(|e| Error::sys("become a subreaper", e))
+}
+
+async fn run(flags: &Flags, listener: UnixListener) -> Result<()> {
+    let address = listener.local_addr().map_err(|e| Error::io("name of the socket", &e))?;
+    let mut signals = Signals::new().map_err(|e| Error::io("watch signals", &e))?;
+    let ttrpc_address = std::env::var("TTRPC_ADDRESS").ok().filter(|address| !address.is_empty());
+    let publisher = Publisher::spawn(ttrpc_address, flags.namespace.clone());
+    let (shutdown, mut asked) = watch::channel(false);
+    let service = Service::new(flags.namespace.clone(), publisher.clone(), shutdown);
+
+    let incoming = accept::listener(listener).map_err(|e| Error::io("listen", &e))?;
+    let mut server = Server::new().add_listener(incoming).register_service(service.methods());
+    server.start().await.map_err(|e| Error::new(Kind::System, format!("serve: {e}")))?;
+    log::debug!("serving as process {}", std::process::id());
+
+    tokio::select! {
+        // An error means that the service is gone with its sender: nothing is left to serve.
+        _ = asked.wait_for(|asked| *asked) => {}
+        signal = signals.until_leaving(&publisher) => log::info!("leaving on {signal}"),
+    }
+    leave(&mut server, &publisher, address.as_pathname()).await
+}
+
+/// The end, in an order in which nothing is lost. Goes on past errors and reports the first.
+async fn leave(server: &mut Server, publisher: &Publisher, path: Option<&Path>) -> Result<()> {
+    let released = path.map_or(Ok(()), socket::release);
+    if !publisher.drain(DRAIN_LIMIT).await {
+        log::error!("leaving with {} events that containerd did not take", publisher.pending());
+    }
+    let answered = timeout(ANSWER_LIMIT, server.shutdown()).await;
+    released.and(answered.unwrap_or(Ok(())).map_err(|e| Error::new(Kind::System, format!("stop serving: {e}"))))
+}
+
+/// The signals that the server acts on. (SIGPIPE is ignored from the start, by Rust's runtime.)
+struct Signals {
+    child: unix::Signal,
+    terminate: unix::Signal,
+    interrupt: unix::Signal,
+    dump: unix::Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            child: unix::signal(SignalKind::child())?,
+            terminate: unix::signal(SignalKind::terminate())?,
+            interrupt: unix::signal(SignalKind::interrupt())?,
+            dump: unix::signal(SignalKind::user_defined1())?,
+        })
+    }
+
+    /// Acts on signals until one of them asks to leave, and names it.
+    async fn until_leaving(&mut self, publisher: &Publisher) -> &'static str {
+        loop {
+            tokio::select! {
+                _ = self.child.recv() => reaper::sweep(),
+                _ = self.dump.recv() => log::info!("state: {} events to deliver", publisher.pending()),
+                _ = self.terminate.recv() => return "SIGTERM",
+                _ = self.interrupt.recv() => return "SIGINT",
+            }
+        }
+    }
+}
