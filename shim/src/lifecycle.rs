@@ -175,15 +175,13 @@ impl Lifecycle {
     pub(crate) fn start_failed(&mut self, id: &str) -> Vec<Effect> {
         let Some(State::Starting { ended }) = self.state(id) else { return Vec::new() };
         self.set(id, State::Doomed);
-        match ended {
-            Some(exit) => self.exited(id, exit),
-            // It has nothing left to do but end; the kill is for one that cannot.
-            None => {
-                let mut effects = vec![Effect::Kill(id.to_owned())];
-                effects.extend(self.tell_init());
-                effects
-            }
+        if let Some(exit) = ended {
+            return self.exited(id, exit);
         }
+        // It has nothing left to do but end; the kill is for one that cannot.
+        let mut effects = vec![Effect::Kill(id.to_owned())];
+        effects.extend(self.tell_init());
+        effects
     }
 
     /// The process has ended and was reaped.

@@ -104,9 +104,7 @@ fn take(machine: &mut Lifecycle, world: &mut World, step: Step, owns_pids: bool)
             let known = machine.processes.contains_key(IDS[n]);
             match machine.reserve(IDS[n]) {
                 Ok(()) => assert!(!known && world.reserved.insert(IDS[n].to_owned())),
-                Err(error) => {
-                    assert!(if known { error.kind() == Kind::Exists } else { error.kind() == Kind::Precondition })
-                }
+                Err(error) => assert_eq!(error.kind(), if known { Kind::Exists } else { Kind::Precondition }),
             }
         }
         Step::Prepared(n, forked) if world.reserved.remove(IDS[n]) => {
