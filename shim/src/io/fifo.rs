@@ -1,12 +1,12 @@
 //! Fifos and files as a process's own descriptors (D8): nothing is copied.
 //!
-//! fifo(7) decides the order in which the ends are opened: O_RDONLY with O_NONBLOCK never waits, and O_WRONLY with
-//! O_NONBLOCK succeeds once there is a reader. O_NONBLOCK belongs to the open file description, so it is cleared again on
-//! an end before a container gets it.
+//! fifo(7) decides the order in which the ends are opened: `O_RDONLY` with `O_NONBLOCK` never waits, and `O_WRONLY`
+//! with `O_NONBLOCK` succeeds once there is a reader. `O_NONBLOCK` belongs to the open file description, so it is
+//! cleared again on an end before a container gets it.
 //!
 //! Of an output fifo we keep a read end, which never reads: what was written stays in the pipe, and a writer neither
-//! fails nor ends, while containerd is away. Of an input fifo we keep a write end until CloseIO, so that the process sees
-//! no end of file before a client says so.
+//! fails nor ends, while containerd is away. Of an input fifo we keep a write end until `CloseIO`, so that the process
+//! sees no end of file before a client says so.
 
 use std::fs::OpenOptions;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};

@@ -27,7 +27,7 @@ const AFTERLIFE: Duration = Duration::from_secs(1);
 /// Twice what the line discipline hands over at once.
 const CHUNK: usize = 32 * 1024;
 
-/// The console's master, shared by the relay and by ResizePty.
+/// The console's master, shared by the relay and by `ResizePty`.
 #[derive(Debug, Clone)]
 pub(super) struct Console(Rc<AsyncFd<OwnedFd>>);
 
@@ -136,7 +136,7 @@ async fn from_client(input: Option<OwnedFd>, master: &AsyncFd<OwnedFd>) {
     {
         log::debug!("terminal input ends: {error}");
     }
-    pending().await
+    pending::<()>().await;
 }
 
 async fn copy_input(input: OwnedFd, master: &AsyncFd<OwnedFd>) -> io::Result<()> {
