@@ -12,9 +12,6 @@
 
 mod binary;
 mod fifo;
-// SAFETY: `readiness::watch` moves an OwnedFd into tokio's AsyncFd: open, and the same descriptor, until that is dropped.
-#[allow(unsafe_code)]
-mod readiness;
 mod terminal;
 mod uri;
 
@@ -85,7 +82,7 @@ impl Io {
         let mut io = Self { stdin: input.writer, logger, ..Self::default() };
         if streams.terminal {
             let null = streams.stdin.is_empty();
-            io.relay = Some(Relay { input: (!null).then_some(input.reader), output });
+            io.relay = Some(Relay::new((!null).then_some(input.reader), output)?);
             return Ok((io, Stdio::Terminal));
         }
         io.outputs.extend([output.reader, error.reader].into_iter().flatten().map(Rc::new));

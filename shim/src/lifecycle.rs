@@ -178,10 +178,8 @@ impl Lifecycle {
         if let Some(exit) = ended {
             return self.exited(id, exit);
         }
-        // It has nothing left to do but end; the kill is for one that cannot.
-        let mut effects = vec![Effect::Kill(id.to_owned())];
-        effects.extend(self.tell_init());
-        effects
+        // It ends by itself, with a status of its own.
+        self.tell_init()
     }
 
     /// The process has ended and was reaped.
@@ -236,11 +234,11 @@ impl Lifecycle {
             State::Starting { .. } | State::Running | State::Ended(_) => {
                 Err(precondition("cannot delete a running process"))
             }
-            State::Reserved => {
+            State::Reserved | State::Doomed => {
                 process.delete = true;
                 Ok(Vec::new())
             }
-            State::Created | State::Doomed => {
+            State::Created => {
                 process.state = State::Doomed;
                 process.delete = true;
                 Ok(vec![Effect::Kill(id.to_owned())])

@@ -15,6 +15,7 @@ use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_s
 use nix::sys::signal::SigSet;
 use nix::sys::stat::Mode;
 use runtime_core::reaper::{self, Owned};
+use runtime_core::watch::watch;
 use runtime_core::{Error, Kind, Result};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid};
 use tokio::io::Interest;
@@ -24,7 +25,6 @@ use tokio::time::timeout;
 
 use super::Owner;
 use super::fifo::Output;
-use super::readiness::{read, watch};
 use super::uri::Binary;
 
 /// How long a logger may take to say that it is ready.
@@ -92,7 +92,7 @@ impl Child {
         let ownership = reaper::own(pid.as_raw());
         let id = Pid::from_raw(pid.as_raw()).expect("posix_spawn gives a pid above zero");
         let pidfd = pidfd_open(id, PidfdFlags::NONBLOCK).map_err(std::io::Error::from);
-        let pidfd = pidfd.and_then(|fd| Ok(watch(fd, Interest::READABLE)?));
+        let pidfd = pidfd.and_then(|fd| watch(fd, Interest::READABLE));
         let pidfd = pidfd.map_err(|e| Error::io(format_args!("watch logger {program}"), &e))?;
         Ok(Self { pidfd, program, _ownership: ownership })
     }
@@ -161,9 +161,10 @@ async fn wait_until_ready(ready: OwnedFd, uri: &Binary) -> Result<()> {
     let program = uri.program.display();
     let failed = |e: std::io::Error| Error::io(format_args!("wait for logger {program}"), &e);
     rustix::io::ioctl_fionbio(&ready, true).map_err(|e| failed(e.into()))?;
-    let ready = watch(ready, Interest::READABLE).map_err(|e| failed(e.into()))?;
+    let ready = watch(ready, Interest::READABLE).map_err(failed)?;
     let mut byte = [0; 1];
-    match timeout(READY, read(&ready, &mut byte)).await {
+    let said = ready.async_io(Interest::READABLE, |fd| Ok(rustix::io::read(fd, &mut byte)?));
+    match timeout(READY, said).await {
         Ok(Ok(0)) if uri.strict => {
             Err(Error::new(Kind::System, format!("logger {program} has closed descriptor 5 without being ready")))
         }

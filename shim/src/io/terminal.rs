@@ -11,15 +11,17 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
+use runtime_core::watch::watch;
 use runtime_core::{Error, Result};
+use rustix::fs::FileType;
 use rustix::io::ioctl_fionbio;
 use rustix::termios::{Winsize, tcsetwinsize};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
+use tokio::sync::watch::Receiver;
 
 use super::fifo::{self, Output};
-use super::readiness::{read, watch, write};
 
 /// How long output is still taken after the process has ended, from others that hold the terminal open.
 const AFTERLIFE: Duration = Duration::from_secs(1);
@@ -36,7 +38,7 @@ impl Console {
     pub(super) fn new(master: OwnedFd) -> Result<Self> {
         ioctl_fionbio(&master, true).map_err(|e| Error::io("set O_NONBLOCK on the console", &e.into()))?;
         let master = watch(master, Interest::READABLE | Interest::WRITABLE);
-        Ok(Self(Rc::new(master.map_err(|e| Error::io("watch the console", &e.into()))?)))
+        Ok(Self(Rc::new(master.map_err(|e| Error::io("watch the console", &e))?)))
     }
 
     /// Sets the size; the kernel sends SIGWINCH to the foreground process group.
@@ -50,21 +52,27 @@ impl Console {
 /// The relay's two ends on the client's side.
 #[derive(Debug)]
 pub(super) struct Relay {
-    /// Where the terminal's input comes from.
-    pub(super) input: Option<OwnedFd>,
-    /// Where its output goes.
-    pub(super) output: Output,
+    input: Option<AsyncFd<OwnedFd>>,
+    sink: Sink,
+    /// Our read end, where the sink is a fifo.
+    reader: Option<OwnedFd>,
 }
 
 impl Relay {
+    /// Between a source of input, if there is one, and `output`.
+    pub(super) fn new(input: Option<OwnedFd>, output: Output) -> Result<Self> {
+        let input = input.map(|input| watch(input, Interest::READABLE)).transpose();
+        let input = input.map_err(|e| Error::io("watch the terminal's input", &e))?;
+        Ok(Self { input, sink: Sink::new(output.writer)?, reader: output.reader })
+    }
+
     /// Copies until the terminal hangs up, or [`AFTERLIFE`] after `ended` became true. Says so in `drained` when the last
     /// byte has been handed on, and then waits until it was read.
-    pub(super) async fn run(self, console: Console, ended: watch::Receiver<bool>, drained: oneshot::Sender<()>) {
-        let Output { writer, reader } = self.output;
-        let sink = Sink::new(writer);
+    pub(super) async fn run(self, console: Console, ended: Receiver<bool>, drained: oneshot::Sender<()>) {
+        let Self { input, sink, reader } = self;
         tokio::select! {
             () = to_client(&console.0, &sink, ended) => {}
-            () = from_client(self.input, &console.0) => {}
+            () = from_client(input, &console.0) => {}
         }
         // The terminal is of no more use; programs that still hold it shall be told.
         drop(console);
@@ -76,6 +84,7 @@ impl Relay {
 }
 
 /// Where output is written.
+#[derive(Debug)]
 enum Sink {
     /// A fifo or pipe.
     Pipe(AsyncFd<OwnedFd>),
@@ -84,12 +93,14 @@ enum Sink {
 }
 
 impl Sink {
-    fn new(writer: OwnedFd) -> Self {
-        ioctl_fionbio(&writer, true).expect("F_SETFL takes O_NONBLOCK on every open file");
-        match watch(writer, Interest::WRITABLE) {
-            Ok(pipe) => Self::Pipe(pipe),
-            Err(error) => Self::File(error.into_parts().0),
+    fn new(writer: OwnedFd) -> Result<Self> {
+        let failed = |e: io::Error| Error::io("watch the terminal's output", &e);
+        let meta = rustix::fs::fstat(&writer).map_err(|e| failed(e.into()))?;
+        if FileType::from_raw_mode(meta.st_mode) != FileType::Fifo {
+            return Ok(Self::File(writer));
         }
+        ioctl_fionbio(&writer, true).map_err(|e| failed(e.into()))?;
+        watch(writer, Interest::WRITABLE).map(Self::Pipe).map_err(failed)
     }
 
     async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
@@ -105,7 +116,7 @@ impl Sink {
 }
 
 /// Output, until there is no more.
-async fn to_client(master: &AsyncFd<OwnedFd>, sink: &Sink, ended: watch::Receiver<bool>) {
+async fn to_client(master: &AsyncFd<OwnedFd>, sink: &Sink, ended: Receiver<bool>) {
     let mut buffer = vec![0; CHUNK];
     let mut too_late = pin!(afterlife(ended));
     let mut broken = false;
@@ -130,7 +141,7 @@ async fn to_client(master: &AsyncFd<OwnedFd>, sink: &Sink, ended: watch::Receive
 }
 
 /// Input. Its end is not the terminal's end, so this never returns: output goes on.
-async fn from_client(input: Option<OwnedFd>, master: &AsyncFd<OwnedFd>) {
+async fn from_client(input: Option<AsyncFd<OwnedFd>>, master: &AsyncFd<OwnedFd>) {
     if let Some(input) = input
         && let Err(error) = copy_input(input, master).await
     {
@@ -139,8 +150,7 @@ async fn from_client(input: Option<OwnedFd>, master: &AsyncFd<OwnedFd>) {
     pending::<()>().await;
 }
 
-async fn copy_input(input: OwnedFd, master: &AsyncFd<OwnedFd>) -> io::Result<()> {
-    let input = watch(input, Interest::READABLE)?;
+async fn copy_input(input: AsyncFd<OwnedFd>, master: &AsyncFd<OwnedFd>) -> io::Result<()> {
     let mut buffer = vec![0; CHUNK];
     loop {
         let count = read(&input, &mut buffer).await?;
@@ -155,8 +165,18 @@ async fn copy_input(input: OwnedFd, master: &AsyncFd<OwnedFd>) -> io::Result<()>
     }
 }
 
-async fn afterlife(mut ended: watch::Receiver<bool>) {
+async fn afterlife(mut ended: Receiver<bool>) {
     // A sender that is gone counts as an end.
     _ = ended.wait_for(|ended| *ended).await;
     tokio::time::sleep(AFTERLIFE).await;
+}
+
+/// Reads what there is, or waits for it; 0 is the end.
+async fn read(fd: &AsyncFd<OwnedFd>, buffer: &mut [u8]) -> io::Result<usize> {
+    fd.async_io(Interest::READABLE, |fd| Ok(rustix::io::read(fd, &mut *buffer)?)).await
+}
+
+/// Writes as much as there is room for, or waits for room.
+async fn write(fd: &AsyncFd<OwnedFd>, bytes: &[u8]) -> io::Result<usize> {
+    fd.async_io(Interest::WRITABLE, |fd| Ok(rustix::io::write(fd, bytes)?)).await
 }

@@ -62,7 +62,7 @@ struct Entry {
 
 /// Work that has been done.
 enum Done {
-    Prepared(String, Result<(Process, Io)>),
+    Prepared(String, Result<Box<(Process, Io)>>),
     Started(String, Result<()>),
     Exited(String, Exit),
     Cleared(String, Result<()>),
@@ -247,15 +247,16 @@ impl Actor {
         let owner = Owner { id: id.clone(), namespace: self.surroundings.namespace.clone() };
         self.work.spawn_local(async move {
             let prepared = prepare(&container, spec, &streams, &owner).await;
-            Done::Prepared(id, prepared)
+            Done::Prepared(id, prepared.map(Box::new))
         });
     }
 
-    fn prepared(&mut self, id: &str, prepared: Result<(Process, Io)>) {
+    fn prepared(&mut self, id: &str, prepared: Result<Box<(Process, Io)>>) {
         let entry = self.entry(id);
         let reply = entry.exec.take();
         let answer = match prepared {
-            Ok((process, io)) => {
+            Ok(forked) => {
+                let (process, io) = *forked;
                 entry.process = Some(Rc::new(process));
                 entry.io = Some(io);
                 let effects = self.lifecycle.prepared(id);
