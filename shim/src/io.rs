@@ -1,0 +1,182 @@
+//! A process's stdio, on our side: opened at Create and Exec, closed at Delete. Called by the task actor.
+//!
+//! Stdio is handed over, not copied (D8): a fifo or file becomes the process's own descriptor. Only terminals have a
+//! relay, and `binary://` loggers a pipe. The end of a process is told at once and never waits for its output; whatever
+//! is still in a fifo or a terminal then stays readable until Delete, which waits for a relay a bounded time.
+//!
+//! ```text
+//!  client ══▶ stdin fifo ══▶ process        we hold: its write end until CloseIO or the process's end
+//!  process ══▶ stdout, stderr fifos ══▶ client       their read ends until Delete
+//!  process ◀══ slave ◀═▶ master ◀═ relay ═▶ fifos ◀══▶ client
+//! ```
+
+mod binary;
+mod fifo;
+mod terminal;
+mod uri;
+
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::time::Duration;
+
+use runtime_core::{Error, Kind, Result, Stdio};
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use binary::Logger;
+use fifo::{Input, Output, blocking};
+use terminal::{Console, Relay};
+use uri::Uri;
+
+/// How long Delete waits for a relay or a logger to hand on what it has.
+const DRAIN: Duration = Duration::from_secs(1);
+
+/// Where a client wants a process's stdio, as its request says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Streams {
+    /// A path, or empty.
+    pub(crate) stdin: String,
+    /// A path or URI, or empty.
+    pub(crate) stdout: String,
+    /// A path, or empty; unused where stdout is a logger or log file, or with a terminal.
+    pub(crate) stderr: String,
+    /// Whether the process gets a terminal.
+    pub(crate) terminal: bool,
+}
+
+/// Whose output it is, for loggers.
+#[derive(Debug, Clone)]
+pub(crate) struct Owner {
+    /// The container's id, or the exec's.
+    pub(crate) id: String,
+    /// containerd's namespace.
+    pub(crate) namespace: String,
+}
+
+/// What we hold of one process's stdio. Dropping it closes everything at once.
+#[derive(Debug, Default)]
+pub(crate) struct Io {
+    /// Our write end of the stdin fifo.
+    stdin: Option<OwnedFd>,
+    /// Our read ends of the output fifos.
+    outputs: Vec<Rc<OwnedFd>>,
+    /// A terminal's relay until there is a console.
+    relay: Option<Relay>,
+    console: Option<Console>,
+    /// Comes when the relay has handed on all output.
+    drained: Option<oneshot::Receiver<()>>,
+    logger: Option<Logger>,
+    /// Whether the process has ended, for the relay.
+    ended: watch::Sender<bool>,
+    /// The relay, and what keeps unread output readable.
+    tasks: JoinSet<()>,
+}
+
+impl Io {
+    /// Opens what `streams` name, and gives the process's side of it too.
+    pub(crate) async fn open(streams: &Streams, owner: &Owner) -> Result<(Self, Stdio)> {
+        let stdout = Uri::parse("stdout", &streams.stdout)?;
+        let input = open_input(&streams.stdin)?;
+        let (output, error, logger) = open_outputs(&stdout, streams, owner).await?;
+        let mut io = Self { stdin: input.writer, logger, ..Self::default() };
+        if streams.terminal {
+            let null = streams.stdin.is_empty();
+            io.relay = Some(Relay::new((!null).then_some(input.reader), output)?);
+            return Ok((io, Stdio::Terminal));
+        }
+        io.outputs.extend([output.reader, error.reader].into_iter().flatten().map(Rc::new));
+        Ok((io, Stdio::Files([blocking(input.reader)?, blocking(output.writer)?, blocking(error.writer)?])))
+    }
+
+    /// Begins to relay the terminal whose master is `console`.
+    pub(crate) fn attach(&mut self, console: OwnedFd) -> Result<()> {
+        let Some(relay) = self.relay.take() else { return Ok(()) };
+        let console = Console::new(console)?;
+        let (drained, all) = oneshot::channel();
+        self.tasks.spawn_local(relay.run(console.clone(), self.ended.subscribe(), drained));
+        self.drained = Some(all);
+        self.console = Some(console);
+        Ok(())
+    }
+
+    /// `CloseIO`: the process sees the end of its input once the client has closed its own end too.
+    pub(crate) fn close_stdin(&mut self) {
+        self.stdin = None;
+    }
+
+    /// `ResizePty`: a process without a terminal has nothing to resize, which is no error.
+    pub(crate) fn resize(&self, rows: u16, columns: u16) -> Result<()> {
+        self.console.as_ref().map_or(Ok(()), |console| console.resize(rows, columns))
+    }
+
+    /// The process has ended: a client's writes to its stdin fail from here on, and its output has an end.
+    pub(crate) fn ended(&mut self) {
+        self.stdin = None;
+        self.console = None;
+        self.ended.send_replace(true);
+        for reader in &self.outputs {
+            if let Some(writer) = fifo::unread(reader) {
+                self.tasks.spawn_local(fifo::linger(Rc::clone(reader), writer));
+            }
+        }
+    }
+
+    /// Closes everything; a relay and a logger may first hand on what they have, for a bounded time.
+    pub(crate) async fn close(mut self) {
+        self.ended.send_replace(true);
+        if let Some(drained) = self.drained.take()
+            && timeout(DRAIN, drained).await.is_err()
+        {
+            log::warn!("terminal output that nobody has read within {} s is lost", DRAIN.as_secs());
+        }
+        let logger = self.logger.take();
+        drop(self);
+        if let Some(logger) = logger {
+            logger.close(DRAIN).await;
+        }
+    }
+}
+
+fn open_input(stdin: &str) -> Result<Input> {
+    match Uri::parse("stdin", stdin)? {
+        Uri::Null => Input::null(),
+        Uri::Path(path) => Input::open(&path),
+        Uri::File(_) | Uri::Binary(_) => Err(Error::new(Kind::Invalid, format!("stdin {stdin}: not a path"))),
+    }
+}
+
+/// Stdout and stderr. A logger or log file takes both, as in containerd's own shims; otherwise each has its own path.
+async fn open_outputs(stdout: &Uri, streams: &Streams, owner: &Owner) -> Result<(Output, Output, Option<Logger>)> {
+    match stdout {
+        Uri::Binary(uri) => {
+            let (logger, output, error) = Logger::start(uri, owner).await?;
+            Ok((output, error, Some(logger)))
+        }
+        Uri::File(path) => {
+            let output = Output::log("stdout", path)?;
+            let error = output.share()?;
+            Ok((output, error, None))
+        }
+        _ if streams.terminal => Ok((open_output("stdout", stdout)?, Output::null()?, None)),
+        _ => {
+            let stderr = Uri::parse("stderr", &streams.stderr)?;
+            Ok((open_output("stdout", stdout)?, open_output("stderr", &stderr)?, None))
+        }
+    }
+}
+
+fn open_output(name: &str, uri: &Uri) -> Result<Output> {
+    match uri {
+        Uri::Null => Output::null(),
+        Uri::Path(path) => Output::open(name, path),
+        Uri::File(path) => Output::log(name, path),
+        Uri::Binary(uri) => {
+            let program = uri.program.display();
+            Err(Error::new(Kind::Invalid, format!("{name}: logger {program} must be stdout's as well")))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

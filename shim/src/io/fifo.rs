@@ -1,0 +1,129 @@
+//! Fifos and files as a process's own descriptors (D8): nothing is copied.
+//!
+//! fifo(7) decides the order in which the ends are opened: `O_RDONLY` with `O_NONBLOCK` never waits, and `O_WRONLY`
+//! with `O_NONBLOCK` succeeds once there is a reader. `O_NONBLOCK` belongs to the open file description, so it is
+//! cleared again on an end before a container gets it.
+//!
+//! Of an output fifo we keep a read end, which never reads: what was written stays in the pipe, and a writer neither
+//! fails nor ends, while containerd is away. Of an input fifo we keep a write end until `CloseIO`, so that the process
+//! sees no end of file before a client says so.
+
+use std::fs::OpenOptions;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
+use std::time::Duration;
+
+use runtime_core::{Error, Result};
+use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl, open};
+
+/// Where output goes.
+#[derive(Debug)]
+pub(super) struct Output {
+    /// For the process; does not block yet where it is a fifo.
+    pub(super) writer: OwnedFd,
+    /// Our end, of a fifo.
+    pub(super) reader: Option<OwnedFd>,
+}
+
+/// Where input comes from.
+#[derive(Debug)]
+pub(super) struct Input {
+    /// For the process; does not block yet where it is a fifo.
+    pub(super) reader: OwnedFd,
+    /// Our end, of a fifo.
+    pub(super) writer: Option<OwnedFd>,
+}
+
+impl Output {
+    /// /dev/null.
+    pub(super) fn null() -> Result<Self> {
+        Ok(Self { writer: opened("output", Path::new("/dev/null"), OFlags::WRONLY)?, reader: None })
+    }
+
+    /// A fifo or file that exists. `name` is the stream's.
+    pub(super) fn open(name: &str, path: &Path) -> Result<Self> {
+        if !is_fifo(name, path)? {
+            return Ok(Self { writer: opened(name, path, OFlags::WRONLY | OFlags::APPEND)?, reader: None });
+        }
+        let reader = opened(name, path, OFlags::RDONLY | OFlags::NONBLOCK)?;
+        Ok(Self { writer: opened(name, path, OFlags::WRONLY | OFlags::NONBLOCK)?, reader: Some(reader) })
+    }
+
+    /// A log file: made where missing, with its directories, and appended to.
+    pub(super) fn log(name: &str, path: &Path) -> Result<Self> {
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent)
+                .map_err(|e| Error::io(format_args!("make directory {} for {name}", parent.display()), &e))?;
+        }
+        let file = OpenOptions::new().append(true).create(true).open(path);
+        let file = file.map_err(|e| Error::io(format_args!("open {name} {}", path.display()), &e))?;
+        Ok(Self { writer: file.into(), reader: None })
+    }
+
+    /// A second handle of the same open file, for stderr.
+    pub(super) fn share(&self) -> Result<Self> {
+        let writer = self.writer.try_clone().map_err(|e| Error::io("share stdout with stderr", &e))?;
+        Ok(Self { writer, reader: None })
+    }
+}
+
+impl Input {
+    /// /dev/null.
+    pub(super) fn null() -> Result<Self> {
+        Ok(Self { reader: opened("stdin", Path::new("/dev/null"), OFlags::RDONLY)?, writer: None })
+    }
+
+    /// A fifo or file that exists.
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        if !is_fifo("stdin", path)? {
+            return Ok(Self { reader: opened("stdin", path, OFlags::RDONLY)?, writer: None });
+        }
+        let reader = opened("stdin", path, OFlags::RDONLY | OFlags::NONBLOCK)?;
+        Ok(Self { reader, writer: Some(opened("stdin", path, OFlags::WRONLY | OFlags::NONBLOCK)?) })
+    }
+}
+
+/// The same descriptor, for a process that expects to wait in read(2) and write(2).
+pub(super) fn blocking(fd: OwnedFd) -> Result<OwnedFd> {
+    let flags = fcntl_getfl(&fd).and_then(|flags| fcntl_setfl(&fd, flags - OFlags::NONBLOCK));
+    flags.map_err(|e| Error::io("clear O_NONBLOCK", &e.into()))?;
+    Ok(fd)
+}
+
+/// A write end beside the read end that we keep, where the pipe still holds something that nobody has read.
+pub(super) fn unread(reader: &OwnedFd) -> Option<OwnedFd> {
+    if !holds_data(reader) {
+        return None;
+    }
+    let path = format!("/proc/self/fd/{}", reader.as_raw_fd());
+    open(path, OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty()).ok()
+}
+
+/// Keeps `writer` open until a client has read what the pipe holds.
+///
+/// A client that comes back after the process has ended opens the fifo again, and that open waits for a writer. There
+/// is no event for "read to the end", so this looks, ever more seldom: a reader sees the end of file no later than twice
+/// the time it took to read.
+pub(super) async fn linger(reader: impl AsFd, writer: impl Sized) {
+    let mut pause = Duration::from_millis(1);
+    while holds_data(&reader) {
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(1));
+    }
+    drop(writer);
+}
+
+fn holds_data(reader: impl AsFd) -> bool {
+    rustix::io::ioctl_fionread(reader).is_ok_and(|bytes| bytes > 0)
+}
+
+fn is_fifo(name: &str, path: &Path) -> Result<bool> {
+    let meta = std::fs::metadata(path).map_err(|e| Error::io(format_args!("open {name} {}", path.display()), &e))?;
+    Ok(meta.file_type().is_fifo())
+}
+
+fn opened(name: &str, path: &Path, flags: OFlags) -> Result<OwnedFd> {
+    open(path, flags | OFlags::CLOEXEC | OFlags::NOCTTY, Mode::empty())
+        .map_err(|e| Error::io(format_args!("open {name} {}", path.display()), &e.into()))
+}

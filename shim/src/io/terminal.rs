@@ -1,0 +1,182 @@
+//! The relay of a terminal: console master ↔ the client's stdin and stdout fifos. One task per terminal.
+//!
+//! A terminal is the one kind of stdio that must be copied: its slave lives in the container's devpts. The relay never
+//! gives up on a client: a full fifo makes it wait, and through the terminal's own buffer the program too; a logger
+//! that died or a full disk makes it drop output rather than block the program for ever.
+
+use std::future::pending;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use runtime_core::watch::watch;
+use runtime_core::{Error, Result};
+use rustix::fs::FileType;
+use rustix::io::ioctl_fionbio;
+use rustix::termios::{Winsize, tcsetwinsize};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::oneshot;
+use tokio::sync::watch::Receiver;
+
+use super::fifo::{self, Output};
+
+/// How long output is still taken after the process has ended, from others that hold the terminal open.
+const AFTERLIFE: Duration = Duration::from_secs(1);
+
+/// Twice what the line discipline hands over at once.
+const CHUNK: usize = 32 * 1024;
+
+/// The console's master, shared by the relay and by `ResizePty`.
+#[derive(Debug, Clone)]
+pub(super) struct Console(Rc<AsyncFd<OwnedFd>>);
+
+impl Console {
+    /// Takes over a master.
+    pub(super) fn new(master: OwnedFd) -> Result<Self> {
+        ioctl_fionbio(&master, true).map_err(|e| Error::io("set O_NONBLOCK on the console", &e.into()))?;
+        let master = watch(master, Interest::READABLE | Interest::WRITABLE);
+        Ok(Self(Rc::new(master.map_err(|e| Error::io("watch the console", &e))?)))
+    }
+
+    /// Sets the size; the kernel sends SIGWINCH to the foreground process group.
+    pub(super) fn resize(&self, rows: u16, columns: u16) -> Result<()> {
+        let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        tcsetwinsize(self.0.get_ref(), size)
+            .map_err(|e| Error::io(format_args!("resize the console to {columns}x{rows}"), &e.into()))
+    }
+}
+
+/// The relay's two ends on the client's side.
+#[derive(Debug)]
+pub(super) struct Relay {
+    input: Option<AsyncFd<OwnedFd>>,
+    sink: Sink,
+    /// Our read end, where the sink is a fifo.
+    reader: Option<OwnedFd>,
+}
+
+impl Relay {
+    /// Between a source of input, if there is one, and `output`.
+    pub(super) fn new(input: Option<OwnedFd>, output: Output) -> Result<Self> {
+        let input = input.map(|input| watch(input, Interest::READABLE)).transpose();
+        let input = input.map_err(|e| Error::io("watch the terminal's input", &e))?;
+        Ok(Self { input, sink: Sink::new(output.writer)?, reader: output.reader })
+    }
+
+    /// Copies until the terminal hangs up, or [`AFTERLIFE`] after `ended` became true. Says so in `drained` when the last
+    /// byte has been handed on, and then waits until it was read.
+    pub(super) async fn run(self, console: Console, ended: Receiver<bool>, drained: oneshot::Sender<()>) {
+        let Self { input, sink, reader } = self;
+        tokio::select! {
+            () = to_client(&console.0, &sink, ended) => {}
+            () = from_client(input, &console.0) => {}
+        }
+        // The terminal is of no more use; programs that still hold it shall be told.
+        drop(console);
+        _ = drained.send(());
+        if let Some(reader) = reader {
+            fifo::linger(reader, sink).await;
+        }
+    }
+}
+
+/// Where output is written.
+#[derive(Debug)]
+enum Sink {
+    /// A fifo or pipe.
+    Pipe(AsyncFd<OwnedFd>),
+    /// A file or /dev/null, for which epoll(7) has no readiness: writing does not wait.
+    File(OwnedFd),
+}
+
+impl Sink {
+    fn new(writer: OwnedFd) -> Result<Self> {
+        let failed = |e: io::Error| Error::io("watch the terminal's output", &e);
+        let meta = rustix::fs::fstat(&writer).map_err(|e| failed(e.into()))?;
+        if FileType::from_raw_mode(meta.st_mode) != FileType::Fifo {
+            return Ok(Self::File(writer));
+        }
+        ioctl_fionbio(&writer, true).map_err(|e| failed(e.into()))?;
+        watch(writer, Interest::WRITABLE).map(Self::Pipe).map_err(failed)
+    }
+
+    async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let written = match self {
+                Self::Pipe(pipe) => write(pipe, bytes).await?,
+                Self::File(file) => rustix::io::write(file, bytes)?,
+            };
+            bytes = &bytes[written..];
+        }
+        Ok(())
+    }
+}
+
+/// Output, until there is no more.
+async fn to_client(master: &AsyncFd<OwnedFd>, sink: &Sink, ended: Receiver<bool>) {
+    let mut buffer = vec![0; CHUNK];
+    let mut too_late = pin!(afterlife(ended));
+    let mut broken = false;
+    loop {
+        let count = tokio::select! {
+            biased;
+            // EIO: no slave is open any more and everything was read (pty(7) calls it a hang-up).
+            read = read(master, &mut buffer) => match read {
+                Ok(0) | Err(_) => return,
+                Ok(count) => count,
+            },
+            () = &mut too_late => return,
+        };
+        if broken {
+            continue;
+        }
+        if let Err(error) = sink.write_all(&buffer[..count]).await {
+            log::warn!("terminal output is dropped from here on: {error}");
+            broken = true;
+        }
+    }
+}
+
+/// Input. Its end is not the terminal's end, so this never returns: output goes on.
+async fn from_client(input: Option<AsyncFd<OwnedFd>>, master: &AsyncFd<OwnedFd>) {
+    if let Some(input) = input
+        && let Err(error) = copy_input(input, master).await
+    {
+        log::debug!("terminal input ends: {error}");
+    }
+    pending::<()>().await;
+}
+
+async fn copy_input(input: AsyncFd<OwnedFd>, master: &AsyncFd<OwnedFd>) -> io::Result<()> {
+    let mut buffer = vec![0; CHUNK];
+    loop {
+        let count = read(&input, &mut buffer).await?;
+        let mut bytes = &buffer[..count];
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        while !bytes.is_empty() {
+            let written = write(master, bytes).await?;
+            bytes = &bytes[written..];
+        }
+    }
+}
+
+async fn afterlife(mut ended: Receiver<bool>) {
+    // A sender that is gone counts as an end.
+    _ = ended.wait_for(|ended| *ended).await;
+    tokio::time::sleep(AFTERLIFE).await;
+}
+
+/// Reads what there is, or waits for it; 0 is the end.
+async fn read(fd: &AsyncFd<OwnedFd>, buffer: &mut [u8]) -> io::Result<usize> {
+    fd.async_io(Interest::READABLE, |fd| Ok(rustix::io::read(fd, &mut *buffer)?)).await
+}
+
+/// Writes as much as there is room for, or waits for room.
+async fn write(fd: &AsyncFd<OwnedFd>, bytes: &[u8]) -> io::Result<usize> {
+    fd.async_io(Interest::WRITABLE, |fd| Ok(rustix::io::write(fd, bytes)?)).await
+}

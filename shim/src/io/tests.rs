@@ -1,0 +1,378 @@
+//! On real fifos, terminals and loggers.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::pty::{OpenptyResult, openpty};
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
+use runtime_core::{Kind, Stdio};
+use rustix::fs::OFlags;
+use rustix::termios::tcgetwinsize;
+use tempfile::TempDir;
+use tokio::task::LocalSet;
+
+use super::{Io, Owner, Streams};
+
+const NONBLOCK: i32 = OFlags::NONBLOCK.bits().cast_signed();
+
+/// Runs one test as the server runs: one thread, local tasks; no test may hang.
+fn run(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let limited = async { tokio::time::timeout(Duration::from_secs(20), test).await.expect("the test hangs") };
+    LocalSet::new().block_on(&runtime, limited);
+}
+
+fn owner() -> Owner {
+    Owner { id: "c1".into(), namespace: "test".into() }
+}
+
+fn fifo(dir: &TempDir, name: &str) -> PathBuf {
+    let path = dir.path().join(name);
+    mkfifo(&path, Mode::S_IRWXU).unwrap();
+    path
+}
+
+fn streams(stdin: Option<&Path>, stdout: Option<&Path>) -> Streams {
+    let text = |path: Option<&Path>| path.map(|p| p.display().to_string()).unwrap_or_default();
+    Streams { stdin: text(stdin), stdout: text(stdout), ..Streams::default() }
+}
+
+async fn open(streams: &Streams) -> (Io, [File; 3]) {
+    let (io, stdio) = Io::open(streams, &owner()).await.unwrap();
+    let Stdio::Files(files) = stdio else { panic!("no terminal was asked for") };
+    (io, files.map(File::from))
+}
+
+fn client(path: &Path) -> File {
+    OpenOptions::new().read(true).custom_flags(NONBLOCK).open(path).unwrap()
+}
+
+/// What a client can read now: up to the end of file, or until it would block (then false).
+fn read_now(client: &mut File) -> (Vec<u8>, bool) {
+    let (mut all, mut buffer) = (Vec::new(), [0; 8192]);
+    loop {
+        match client.read(&mut buffer) {
+            Ok(0) => return (all, true),
+            Ok(count) => all.extend_from_slice(&buffer[..count]),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return (all, false),
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// Lets tasks run until `client` has seen the end of file.
+async fn read_to_end(client: &mut File) -> Vec<u8> {
+    let mut all = Vec::new();
+    loop {
+        let (bytes, end) = read_now(client);
+        all.extend(bytes);
+        if end {
+            return all;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+async fn read_until(client: &mut File, wanted: &[u8]) {
+    let mut all = Vec::new();
+    while !all.ends_with(wanted) {
+        all.extend(read_now(client).0);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+fn flags(file: &File) -> OFlags {
+    rustix::fs::fcntl_getfl(file).unwrap()
+}
+
+#[test]
+fn nothing_named_is_dev_null() {
+    run(async {
+        let (_io, [mut stdin, mut stdout, mut stderr]) = open(&Streams::default()).await;
+        assert_eq!(stdin.read(&mut [0; 1]).unwrap(), 0);
+        stdout.write_all(b"x").unwrap();
+        stderr.write_all(b"x").unwrap();
+    });
+}
+
+#[test]
+fn a_fifo_without_a_reader_blocks_nobody() {
+    run(async {
+        let dir = TempDir::new().unwrap();
+        let (stdin, stdout) = (fifo(&dir, "in"), fifo(&dir, "out"));
+        let (_io, files) = open(&streams(Some(&stdin), Some(&stdout))).await;
+        for file in &files {
+            assert!(!flags(file).contains(OFlags::NONBLOCK), "a program expects to wait");
+        }
+        assert_eq!(flags(&files[0]) & OFlags::RWMODE, OFlags::RDONLY);
+        assert_eq!(flags(&files[1]) & OFlags::RWMODE, OFlags::WRONLY);
+        (&files[1]).write_all(b"early").unwrap();
+        assert_eq!(read_now(&mut client(&stdout)), (b"early".to_vec(), false));
+    });
+}
+
+#[test]
+fn a_reader_that_goes_and_comes_back_loses_nothing() {
+    run(async {
+        let dir = TempDir::new().unwrap();
+        let path = fifo(&dir, "out");
+        let (mut io, [_, mut stdout, _]) = open(&streams(None, Some(&path))).await;
+        let mut first = client(&path);
+        stdout.write_all(b"one ").unwrap();
+        assert_eq!(read_now(&mut first).0, b"one ");
+        drop(first);
+        stdout.write_all(b"two ").expect("no EPIPE while nobody reads");
+        let mut second = client(&path);
+        assert_eq!(read_now(&mut second), (b"two ".to_vec(), false));
+        drop(second);
+        stdout.write_all(b"three").unwrap();
+        drop(stdout);
+        io.ended();
+        // A client's own open blocks until there is a writer, as containerd's does.
+        let mut third = tokio::task::spawn_blocking(move || File::open(path).unwrap()).await.unwrap();
+        rustix::io::ioctl_fionbio(&third, true).unwrap();
+        assert_eq!(read_to_end(&mut third).await, b"three");
+    });
+}
+
+#[test]
+fn output_ends_with_its_process() {
+    run(async {
+        let dir = TempDir::new().unwrap();
+        let path = fifo(&dir, "out");
+        let (mut io, [_, mut stdout, _]) = open(&streams(None, Some(&path))).await;
+        let mut reader = client(&path);
+        stdout.write_all(b"all").unwrap();
+        assert!(!read_now(&mut reader).1);
+        drop(stdout);
+        io.ended();
+        assert_eq!(read_to_end(&mut reader).await, b"");
+    });
+}
+
+#[test]
+fn close_io_ends_the_input_of_a_process() {
+    run(async {
+        let dir = TempDir::new().unwrap();
+        let path = fifo(&dir, "in");
+        let (mut io, [stdin, ..]) = open(&streams(Some(&path), None)).await;
+        rustix::io::ioctl_fionbio(&stdin, true).unwrap();
+        let mut stdin = stdin;
+        let mut writer = OpenOptions::new().write(true).open(&path).unwrap();
+        writer.write_all(b"hello").unwrap();
+        drop(writer);
+        assert_eq!(read_now(&mut stdin), (b"hello".to_vec(), false), "a client may come back");
+        let writer = OpenOptions::new().write(true).open(&path).unwrap();
+        io.close_stdin();
+        assert!(!read_now(&mut stdin).1, "the client still writes");
+        drop(writer);
+        assert_eq!(read_now(&mut stdin), (Vec::new(), true));
+    });
+}
+
+#[test]
+fn a_full_fifo_waits_for_its_reader() {
+    run(async {
+        let dir = TempDir::new().unwrap();
+        let path = fifo(&dir, "out");
+        let (_io, [_, stdout, _]) = open(&streams(None, Some(&path))).await;
+        let sent: Vec<u8> = (0..1_000_000u32).map(|n| n.to_le_bytes()[0]).collect();
+        let copy = sent.clone();
+        let program = tokio::task::spawn_blocking(move || (&stdout).write_all(&copy).unwrap());
+        let mut reader = client(&path);
+        let mut received = Vec::new();
+        while received.len() < sent.len() {
+            received.extend(read_now(&mut reader).0);
+            tokio::task::yield_now().await;
+        }
+        program.await.unwrap();
+        assert!(received == sent);
+    });
+}
+
+#[test]
+fn a_log_file_is_made_and_shared() {
+    run(async {
+        let dir = TempDir::new().unwrap();
+        let path = dir.path().join("a/b/out log");
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, "before ").unwrap();
+        let uri = format!("file://{}", path.display().to_string().replace(' ', "%20"));
+        let streams = Streams { stdout: uri.clone(), stderr: uri, ..Streams::default() };
+        let (_io, [_, mut stdout, mut stderr]) = open(&streams).await;
+        stdout.write_all(b"out ").unwrap();
+        stderr.write_all(b"err").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "before out err");
+    });
+}
+
+#[test]
+fn refusals_name_the_stream() {
+    run(async {
+        let missing = streams(None, Some(Path::new("/nowhere/out")));
+        let error = Io::open(&missing, &owner()).await.unwrap_err();
+        assert_eq!(error.to_string(), "open stdout /nowhere/out: ENOENT (no such file or directory)");
+        let foreign = Streams { stdout: "ttrpc+unix:///x".into(), ..Streams::default() };
+        assert_eq!(Io::open(&foreign, &owner()).await.unwrap_err().kind(), Kind::Invalid);
+        let logger = Streams { stdin: "binary:///x".into(), ..Streams::default() };
+        assert_eq!(Io::open(&logger, &owner()).await.unwrap_err().kind(), Kind::Invalid);
+    });
+}
+
+/// A terminal whose slave a test holds in place of a container.
+async fn terminal(keyboard: &Path, screen: &Path) -> (Io, File) {
+    let streams = Streams { terminal: true, ..streams(Some(keyboard), Some(screen)) };
+    let (mut io, stdio) = Io::open(&streams, &owner()).await.unwrap();
+    assert!(matches!(stdio, Stdio::Terminal));
+    let OpenptyResult { master, slave } = openpty(None, None).unwrap();
+    raw(&slave);
+    io.attach(master).unwrap();
+    (io, File::from(slave))
+}
+
+fn raw(slave: &OwnedFd) {
+    let mut settings = rustix::termios::tcgetattr(slave).unwrap();
+    settings.make_raw();
+    rustix::termios::tcsetattr(slave, rustix::termios::OptionalActions::Now, &settings).unwrap();
+}
+
+#[test]
+fn a_terminal_is_relayed_to_its_end() {
+    run(async {
+        let dir = TempDir::new().unwrap();
+        let (stdin, stdout) = (fifo(&dir, "in"), fifo(&dir, "out"));
+        let (mut io, mut slave) = terminal(&stdin, &stdout).await;
+        io.resize(33, 121).unwrap();
+        let size = tcgetwinsize(&slave).unwrap();
+        assert_eq!((size.ws_row, size.ws_col), (33, 121));
+
+        let mut keyboard = OpenOptions::new().write(true).open(&stdin).unwrap();
+        keyboard.write_all(b"typed").unwrap();
+        rustix::io::ioctl_fionbio(&slave, true).unwrap();
+        read_until(&mut slave, b"typed").await;
+        rustix::io::ioctl_fionbio(&slave, false).unwrap();
+
+        drop(keyboard);
+        io.close_stdin();
+        let mut screen = client(&stdout);
+        slave.write_all(b"shown").unwrap();
+        read_until(&mut screen, b"shown").await;
+        slave.write_all(b"last words").unwrap();
+        drop(slave);
+        io.ended();
+        assert_eq!(read_to_end(&mut screen).await, b"last words");
+    });
+}
+
+#[test]
+fn a_terminal_waits_for_a_reader_that_comes_back() {
+    run(async {
+        let dir = TempDir::new().unwrap();
+        let (stdin, stdout) = (fifo(&dir, "in"), fifo(&dir, "out"));
+        let (mut io, slave) = terminal(&stdin, &stdout).await;
+        drop(client(&stdout));
+        // More than fifo, relay and line discipline hold together.
+        let sent: Vec<u8> = (0..400_000u32).map(|n| n.to_le_bytes()[0]).collect();
+        let copy = sent.clone();
+        let program = tokio::task::spawn_blocking(move || (&slave).write_all(&copy).unwrap());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(!program.is_finished(), "nobody has read yet");
+        let mut screen = client(&stdout);
+        let mut received = Vec::new();
+        while !program.is_finished() {
+            received.extend(read_now(&mut screen).0);
+            tokio::task::yield_now().await;
+        }
+        io.ended();
+        received.extend(read_to_end(&mut screen).await);
+        assert!(received == sent, "{} of {} bytes", received.len(), sent.len());
+    });
+}
+
+#[test]
+fn delete_does_not_wait_for_a_terminal_that_others_hold() {
+    run(async {
+        let dir = TempDir::new().unwrap();
+        let (stdin, stdout) = (fifo(&dir, "in"), fifo(&dir, "out"));
+        let (mut io, mut slave) = terminal(&stdin, &stdout).await;
+        let mut screen = client(&stdout);
+        slave.write_all(b"said").unwrap();
+        io.ended();
+        let asked = Instant::now();
+        io.close().await;
+        assert!(asked.elapsed() < Duration::from_secs(2), "took {:?}", asked.elapsed());
+        assert_eq!(read_to_end(&mut screen).await, b"said");
+        drop(slave);
+    });
+}
+
+#[test]
+fn unread_output_does_not_hold_up_delete() {
+    run(async {
+        let dir = TempDir::new().unwrap();
+        let path = fifo(&dir, "out");
+        let (mut io, [_, mut stdout, _]) = open(&streams(None, Some(&path))).await;
+        stdout.write_all(b"unread").unwrap();
+        drop(stdout);
+        io.ended();
+        let asked = Instant::now();
+        io.close().await;
+        assert!(asked.elapsed() < Duration::from_millis(500), "took {:?}", asked.elapsed());
+    });
+}
+
+/// A logger as a shell script: notes its call, says that it is ready, and copies.
+fn script(dir: &TempDir, body: &str) -> String {
+    let path = dir.path().join("logger");
+    fs::write(&path, format!("#!/bin/sh\nD={}\n{body}\n", dir.path().display())).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path.display().to_string()
+}
+
+#[test]
+fn a_logger_gets_its_contract() {
+    run(async {
+        let dir = TempDir::new().unwrap();
+        let body = "echo \"$@\" > $D/args\ntr '\\0' '\\n' < /proc/$$/environ > $D/env\nexec 5>&-\n\
+                    cat <&3 > $D/out & cat <&4 > $D/err; wait";
+        let uri = format!("binary://{}?k=a%2Fb&l=2", script(&dir, body));
+        let streams = Streams { stdout: uri.clone(), stderr: uri, ..Streams::default() };
+        let (mut io, [_, mut stdout, mut stderr]) = open(&streams).await;
+        let written = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap();
+        assert_eq!(written("args"), "k a/b l 2\n");
+        assert_eq!(written("env"), "CONTAINER_ID=c1\nCONTAINER_NAMESPACE=test\n");
+        stdout.write_all(b"to three").unwrap();
+        stderr.write_all(b"to four").unwrap();
+        drop((stdout, stderr));
+        io.ended();
+        io.close().await;
+        assert_eq!(
+            (written("out"), written("err")),
+            ("to three".into(), "to four".into()),
+            "written before close returns"
+        );
+    });
+}
+
+#[test]
+fn a_strict_logger_that_is_not_ready_is_an_error() {
+    run(async {
+        let dir = TempDir::new().unwrap();
+        let program = script(&dir, "exit 0");
+        let open = |scheme| {
+            let streams = Streams { stdout: format!("{scheme}://{program}"), ..Streams::default() };
+            async move { Io::open(&streams, &owner()).await.map(drop) }
+        };
+        open("binary").await.unwrap();
+        let error = open("binary-v2").await.unwrap_err().to_string();
+        assert!(error.contains("without being ready"), "{error}");
+        let none = Streams { stdout: "binary:///no/such/logger".into(), ..Streams::default() };
+        let error = Io::open(&none, &owner()).await.unwrap_err().to_string();
+        assert_eq!(error, "start logger /no/such/logger: ENOENT (no such file or directory)");
+    });
+}

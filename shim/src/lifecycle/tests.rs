@@ -1,0 +1,262 @@
+//! Random lives: clients ask for anything at any time, a small model of the kernel answers in any order, and what is
+//! told must keep the order that clients rely on.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::SystemTime;
+
+use proptest::prelude::*;
+use runtime_core::{Exit, Kind};
+
+use super::{Effect, Event, INIT, Lifecycle, State};
+
+const IDS: [&str; 4] = [INIT, "a", "b", "c"];
+
+/// What happens next; it is left out where the kernel could not do it.
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    Reserve(usize),
+    Prepared(usize, bool),
+    Start(usize),
+    Released(usize, bool),
+    Dies(usize),
+    ExitSeen(usize),
+    Delete(usize),
+    Cleared(usize, bool),
+}
+
+/// What the kernel and the actor hold, beside the machine under test.
+#[derive(Default)]
+struct World {
+    reserved: BTreeSet<String>,
+    alive: BTreeSet<String>,
+    watched: BTreeSet<String>,
+    released: BTreeSet<String>,
+    clearing: BTreeSet<String>,
+    /// Per life of a name: what was told and settled.
+    told: BTreeMap<String, Vec<Event>>,
+    settled: BTreeMap<String, Exit>,
+    init_exit_told: bool,
+    deleted: bool,
+}
+
+impl World {
+    fn carry_out(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Publish(id, event) => self.told(&id, event),
+                Effect::Watch(id) => assert!(self.watched.insert(id.clone()), "{id:?} is watched twice"),
+                Effect::Release(id) => assert!(self.released.insert(id.clone()), "{id:?} is released twice"),
+                Effect::Kill(id) => _ = self.alive.remove(&id),
+                Effect::KillAll => self.alive.clear(),
+                Effect::Settle(id, exit) => {
+                    assert!(self.settled.insert(id.clone(), exit).is_none(), "{id:?} is settled twice");
+                }
+                Effect::TearDown(id) => {
+                    assert!(self.settled.contains_key(&id), "{id:?} is cleared away before its end was told");
+                    assert!(self.clearing.insert(id.clone()), "{id:?} is cleared away twice");
+                }
+            }
+        }
+    }
+
+    fn told(&mut self, id: &str, event: Event) {
+        assert!(!self.deleted, "{event:?} of {id:?} after the container's delete");
+        assert!(
+            !(self.init_exit_told && id != INIT && event != Event::ExecAdded),
+            "{event:?} of {id:?} after init's exit"
+        );
+        let before = self.told.entry(id.to_owned()).or_default();
+        let kinds: Vec<_> = before.iter().map(std::mem::discriminant).collect();
+        let kind = std::mem::discriminant(&event);
+        assert!(!kinds.contains(&kind), "{event:?} of {id:?} is told twice");
+        let first = std::mem::discriminant(if id == INIT { &Event::Create } else { &Event::ExecAdded });
+        let started = kinds.contains(&std::mem::discriminant(&Event::Start));
+        match &event {
+            Event::Create | Event::ExecAdded => assert!(kinds.is_empty()),
+            Event::Start => assert_eq!(kinds, [first], "{id:?} starts after {before:?}"),
+            Event::Exit(_) => assert!(kinds.first() == Some(&first) && (started || id == INIT)),
+            Event::Delete(exit) => {
+                assert_eq!(id, INIT);
+                assert_eq!(before.last(), Some(&Event::Exit(*exit)));
+                self.deleted = true;
+            }
+        }
+        self.init_exit_told |= id == INIT && matches!(event, Event::Exit(_));
+        before.push(event);
+    }
+
+    fn forget(&mut self, id: &str) {
+        for set in [&mut self.reserved, &mut self.alive, &mut self.watched, &mut self.released, &mut self.clearing] {
+            set.remove(id);
+        }
+        self.told.remove(id);
+        self.settled.remove(id);
+    }
+}
+
+fn exit(status: usize) -> Exit {
+    Exit { status: u32::try_from(status).unwrap(), at: SystemTime::UNIX_EPOCH }
+}
+
+fn take(machine: &mut Lifecycle, world: &mut World, step: Step, owns_pids: bool) {
+    match step {
+        Step::Reserve(n) => {
+            let known = machine.processes.contains_key(IDS[n]);
+            match machine.reserve(IDS[n]) {
+                Ok(()) => assert!(!known && world.reserved.insert(IDS[n].to_owned())),
+                Err(error) => assert_eq!(error.kind(), if known { Kind::Exists } else { Kind::Precondition }),
+            }
+        }
+        Step::Prepared(n, forked) if world.reserved.remove(IDS[n]) => {
+            if forked {
+                world.alive.insert(IDS[n].to_owned());
+                let effects = machine.prepared(IDS[n]);
+                world.carry_out(effects);
+            } else {
+                machine.unprepared(IDS[n]);
+            }
+        }
+        Step::Start(n) => {
+            if let Ok(effects) = machine.start(IDS[n]) {
+                world.carry_out(effects);
+            }
+        }
+        Step::Released(n, ok) if world.released.remove(IDS[n]) => {
+            let effects = if ok { machine.started(IDS[n]) } else { machine.start_failed(IDS[n]) };
+            world.carry_out(effects);
+        }
+        Step::Dies(n) => {
+            world.alive.remove(IDS[n]);
+            if IDS[n] == INIT && owns_pids {
+                world.alive.clear();
+            }
+        }
+        Step::ExitSeen(n) if !world.alive.contains(IDS[n]) && world.watched.remove(IDS[n]) => {
+            let effects = machine.exited(IDS[n], exit(n));
+            world.carry_out(effects);
+        }
+        Step::Delete(n) => {
+            if let Ok(effects) = machine.delete(IDS[n]) {
+                world.carry_out(effects);
+            }
+        }
+        Step::Cleared(n, cleared) if world.clearing.remove(IDS[n]) => {
+            let effects = machine.deleted(IDS[n], cleared);
+            world.carry_out(effects);
+            if cleared && IDS[n] != INIT {
+                world.forget(IDS[n]);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Everything under way comes to its end, everything dies, everything is deleted.
+fn finish(machine: &mut Lifecycle, world: &mut World, owns_pids: bool, starts: bool) {
+    // Ends are seen before the starts that are under way, and init's end first, which is the hardest.
+    let rounds: [fn(usize, bool) -> Step; 5] = [
+        |n, _| Step::Prepared(n, true),
+        |n, _| Step::Dies(n),
+        |n, _| Step::ExitSeen(n),
+        Step::Released,
+        |n, _| Step::ExitSeen(n),
+    ];
+    for round in rounds {
+        for n in 0..IDS.len() {
+            take(machine, world, round(n, starts), owns_pids);
+        }
+    }
+    for n in (0..IDS.len()).rev() {
+        let id = IDS[n];
+        if machine.state(id).is_none() {
+            continue;
+        }
+        assert!(world.settled.contains_key(id), "those who wait for {id:?} ({:?}) have no answer", machine.state(id));
+        let told = world.told.get(id).cloned().unwrap_or_default();
+        let exits = told.iter().filter(|event| matches!(event, Event::Exit(_))).count();
+        let due = usize::from(id == INIT || told.contains(&Event::Start));
+        assert_eq!(exits, due, "exits of {id:?}, told {told:?}");
+        take(machine, world, Step::Delete(n), owns_pids);
+        take(machine, world, Step::Cleared(n, true), owns_pids);
+        assert_eq!(machine.state(id), None);
+    }
+    assert!(machine.processes.is_empty(), "left: {:?}", machine.processes);
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let id = 0..IDS.len();
+    prop_oneof![
+        (1..IDS.len()).prop_map(Step::Reserve),
+        (1..IDS.len(), prop::bool::weighted(0.8)).prop_map(|(n, ok)| Step::Prepared(n, ok)),
+        id.clone().prop_map(Step::Start),
+        (id.clone(), prop::bool::weighted(0.8)).prop_map(|(n, ok)| Step::Released(n, ok)),
+        id.clone().prop_map(Step::Dies),
+        id.clone().prop_map(Step::ExitSeen),
+        id.clone().prop_map(Step::Delete),
+        (id, prop::bool::weighted(0.8)).prop_map(|(n, ok)| Step::Cleared(n, ok)),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn events_keep_their_order(steps in prop::collection::vec(step(), 0..60), owns_pids: bool, starts: bool) {
+        let (mut machine, effects) = Lifecycle::created(!owns_pids);
+        let mut world = World::default();
+        world.alive.insert(INIT.to_owned());
+        world.carry_out(effects);
+        for step in steps {
+            take(&mut machine, &mut world, step, owns_pids);
+            if world.deleted {
+                return Ok(());
+            }
+        }
+        finish(&mut machine, &mut world, owns_pids, starts);
+    }
+}
+
+#[test]
+fn an_end_seen_before_the_start_was_told_comes_after_it() {
+    let (mut machine, _) = Lifecycle::created(false);
+    machine.start(INIT).unwrap();
+    assert_eq!(machine.exited(INIT, exit(7)), []);
+    assert_eq!(machine.state(INIT), Some(State::Starting { ended: Some(exit(7)) }));
+    let told = machine.started(INIT);
+    let settled = Effect::Settle(INIT.to_owned(), exit(7));
+    assert_eq!(told, [super::publish(INIT, Event::Start), super::publish(INIT, Event::Exit(exit(7))), settled]);
+}
+
+#[test]
+fn inits_end_waits_for_its_execs() {
+    let (mut machine, _) = Lifecycle::created(true);
+    for id in ["a", "b"] {
+        machine.reserve(id).unwrap();
+        machine.prepared(id);
+        machine.start(id).unwrap();
+        machine.started(id);
+    }
+    assert_eq!(machine.exited(INIT, exit(0)), [Effect::KillAll]);
+    assert_eq!(machine.signal(INIT).unwrap_err().kind(), Kind::NotFound);
+    machine.exited("a", exit(1));
+    let effects = machine.exited("b", exit(2));
+    assert_eq!(effects[2], super::publish(INIT, Event::Exit(exit(0))));
+}
+
+#[test]
+fn refusals_have_the_kinds_that_clients_match() {
+    let (mut machine, _) = Lifecycle::created(false);
+    assert_eq!(machine.start("x").unwrap_err().kind(), Kind::NotFound);
+    machine.reserve("x").unwrap();
+    assert_eq!(machine.reserve("x").unwrap_err().kind(), Kind::Exists);
+    assert_eq!(machine.start("x").unwrap_err().kind(), Kind::NotFound, "an exec is there once it was added");
+    machine.prepared("x");
+    assert_eq!(machine.signal("x").unwrap_err().kind(), Kind::Precondition);
+    machine.start(INIT).unwrap();
+    assert_eq!(machine.start(INIT).unwrap_err().kind(), Kind::Precondition);
+    machine.started(INIT);
+    assert_eq!(machine.delete(INIT).unwrap_err().kind(), Kind::Precondition);
+    machine.exited(INIT, exit(0));
+    assert_eq!(machine.signal(INIT).unwrap_err().kind(), Kind::NotFound);
+    assert_eq!(machine.start("x").unwrap_err().kind(), Kind::Precondition);
+}

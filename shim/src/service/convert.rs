@@ -1,0 +1,224 @@
+//! Between containerd's messages and our own values.
+
+use std::path::PathBuf;
+
+use config::{Bundle, ContainerId, Options, Process};
+use containerd_shim_protos::api::{
+    CreateTaskRequest, Empty, ExecProcessRequest, PidsResponse, ProcessInfo, ResizePtyRequest, StateRequest,
+    StateResponse, Status as ApiStatus,
+};
+use containerd_shim_protos::events::task::{TaskCreate, TaskIO};
+use containerd_shim_protos::protobuf::well_known_types::any::Any;
+use containerd_shim_protos::protobuf::{Message, MessageField, UnknownValueRef};
+use containerd_shim_protos::shim::oci;
+use runtime_core::rootfs::RootfsMount;
+use runtime_core::{Error, Kind, Result};
+
+use crate::io::Streams;
+use crate::task::{Create, Pid, ProcessView, Status};
+
+/// What `ctr` and a runc handler of CRI send.
+const RUNC_OPTIONS: &str = "containerd.runc.v1.Options";
+/// What CRI sends for every runtime whose type is not runc's own.
+const CRI_OPTIONS: &str = "runtimeoptions.v1.Options";
+/// The type of [`oci::ProcessDetails`].
+const PROCESS_DETAILS: &str = "containerd.runc.v1.ProcessDetails";
+
+/// A Create request. What it asks for that we cannot do is refused here.
+pub(super) fn create(request: CreateTaskRequest) -> Result<Create> {
+    if !request.checkpoint.is_empty() {
+        return Err(Error::new(Kind::Unimplemented, "restore from a checkpoint is not implemented by this shim"));
+    }
+    let rootfs = request.rootfs.iter().cloned();
+    let rootfs = rootfs.map(|mount| RootfsMount {
+        fs_type: mount.type_,
+        source: mount.source,
+        target: mount.target,
+        options: mount.options,
+    });
+    Ok(Create {
+        id: ContainerId::new(&request.id)?,
+        bundle: PathBuf::from(&request.bundle),
+        rootfs: rootfs.collect(),
+        streams: Streams {
+            stdin: request.stdin.clone(),
+            stdout: request.stdout.clone(),
+            stderr: request.stderr.clone(),
+            terminal: request.terminal,
+        },
+        options: options(request.options.as_ref())?,
+        event: TaskCreate {
+            container_id: request.id,
+            bundle: request.bundle,
+            rootfs: request.rootfs,
+            io: MessageField::some(TaskIO {
+                stdin: request.stdin,
+                stdout: request.stdout,
+                stderr: request.stderr,
+                terminal: request.terminal,
+                ..Default::default()
+            }),
+            ..Default::default()
+        },
+    })
+}
+
+/// An Exec request: the exec's id, its process and its stdio.
+pub(super) fn exec(request: ExecProcessRequest) -> Result<(String, Process, Streams)> {
+    if request.exec_id.is_empty() {
+        return Err(Error::new(Kind::Invalid, "an exec needs an id"));
+    }
+    let process = Bundle::process(&request.spec.value).map_err(|e| Error::from(e).context("process of the exec"))?;
+    let streams =
+        Streams { stdin: request.stdin, stdout: request.stdout, stderr: request.stderr, terminal: request.terminal };
+    Ok((request.exec_id, process, streams))
+}
+
+/// A signal's number; 0 probes.
+pub(super) fn signal(number: u32) -> Result<i32> {
+    match i32::try_from(number) {
+        Ok(signal @ 0..=64) => Ok(signal),
+        _ => Err(Error::new(Kind::Invalid, format!("signal {number}: none has this number"))),
+    }
+}
+
+/// Rows and columns.
+pub(super) fn size(request: &ResizePtyRequest) -> Result<(u16, u16)> {
+    let fits = |number: u32| {
+        let error = |_| Error::new(Kind::Invalid, format!("terminal size {}x{}", request.width, request.height));
+        u16::try_from(number).map_err(error)
+    };
+    Ok((fits(request.height)?, fits(request.width)?))
+}
+
+/// The answer to State.
+pub(super) fn state(request: StateRequest, bundle: &str, process: &ProcessView) -> StateResponse {
+    let exit = *process.exit.borrow();
+    let status = match process.status {
+        Status::Created => ApiStatus::CREATED,
+        Status::Running => ApiStatus::RUNNING,
+        Status::Stopped => ApiStatus::STOPPED,
+    };
+    StateResponse {
+        // The process's own id, as containerd's own shims answer.
+        id: if request.exec_id.is_empty() { request.id } else { request.exec_id.clone() },
+        exec_id: request.exec_id,
+        bundle: bundle.to_owned(),
+        pid: process.pid.unsigned_abs(),
+        status: status.into(),
+        stdin: process.streams.stdin.clone(),
+        stdout: process.streams.stdout.clone(),
+        stderr: process.streams.stderr.clone(),
+        terminal: process.streams.terminal,
+        exit_status: exit.map_or(0, |exit| exit.status),
+        exited_at: exit.map(|exit| exit.at.into()).into(),
+        ..Default::default()
+    }
+}
+
+/// The answer to Pids; an exec's first process says which it is.
+pub(super) fn pids(pids: Vec<Pid>) -> Result<PidsResponse> {
+    let mut response = PidsResponse::new();
+    for Pid { pid, exec_id } in pids {
+        let mut process = ProcessInfo { pid: pid.unsigned_abs(), ..Default::default() };
+        if let Some(exec_id) = exec_id {
+            let details = oci::ProcessDetails { exec_id, ..Default::default() };
+            let value = details.write_to_bytes();
+            let value = value.map_err(|e| Error::new(Kind::System, format!("encode details of process {pid}: {e}")))?;
+            let any = Any { type_url: PROCESS_DETAILS.to_owned(), value, ..Default::default() };
+            process.info = MessageField::some(any);
+        }
+        response.processes.push(process);
+    }
+    Ok(response)
+}
+
+/// Runtime options. None, and ones without content, are the defaults. `binary_name` and `root` name a runtime that is
+/// not run here, and have no meaning.
+fn options(any: Option<&Any>) -> Result<Options> {
+    let Some(any) = any.filter(|any| !any.type_url.is_empty()) else { return Ok(Options::default()) };
+    let invalid = |error| Error::new(Kind::Invalid, format!("decode options of type {}: {error}", any.type_url));
+    match any.type_url.rsplit('/').next() {
+        Some(RUNC_OPTIONS) => {
+            let runc = oci::Options::parse_from_bytes(&any.value).map_err(invalid)?;
+            Ok(Options {
+                no_pivot_root: runc.no_pivot_root,
+                no_new_keyring: runc.no_new_keyring,
+                systemd_cgroup: runc.systemd_cgroup,
+                io_uid: runc.io_uid,
+                io_gid: runc.io_gid,
+            })
+        }
+        Some(CRI_OPTIONS) => {
+            // { type_url = 1, config_path = 2, config_body = 3 }: three fields are no reason for a code generator.
+            let fields = Empty::parse_from_bytes(&any.value).map_err(invalid)?;
+            let body = match fields.special_fields.unknown_fields().get(3) {
+                Some(UnknownValueRef::LengthDelimited(body)) => String::from_utf8_lossy(body),
+                _ => "".into(),
+            };
+            Ok(Options { systemd_cgroup: systemd_cgroup(&body), ..Options::default() })
+        }
+        _ => Err(Error::new(
+            Kind::Invalid,
+            format!("options of type {}: neither {RUNC_OPTIONS} nor {CRI_OPTIONS}", any.type_url),
+        )),
+    }
+}
+
+/// Whether `SystemdCgroup = true` is a line of the TOML that CRI makes of a handler's options: one flat table, a key a line.
+fn systemd_cgroup(toml: &str) -> bool {
+    let mut pairs = toml.lines().filter_map(|line| line.split_once('='));
+    pairs.any(|(key, value)| key.trim() == "SystemdCgroup" && value.trim() == "true")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn any(type_url: &str, value: Vec<u8>) -> Any {
+        Any { type_url: type_url.to_owned(), value, ..Default::default() }
+    }
+
+    #[test]
+    fn options_of_both_kinds_are_read() {
+        assert_eq!(options(None).unwrap(), Options::default());
+        assert_eq!(options(Some(&any("", vec![]))).unwrap(), Options::default());
+        let runc = oci::Options { systemd_cgroup: true, no_pivot_root: true, io_uid: 7, ..Default::default() };
+        let read = options(Some(&any(RUNC_OPTIONS, runc.write_to_bytes().unwrap()))).unwrap();
+        assert!(read.systemd_cgroup && read.no_pivot_root && !read.no_new_keyring);
+        assert_eq!(read.io_uid, 7);
+
+        let body = b"BinaryName = \"\"\nSystemdCgroup = true\n";
+        let mut cri = vec![10, 1, b'x', 26, u8::try_from(body.len()).unwrap()];
+        cri.extend(body);
+        assert!(options(Some(&any(CRI_OPTIONS, cri))).unwrap().systemd_cgroup);
+        assert!(!systemd_cgroup("SystemdCgroup = false"));
+        assert!(!systemd_cgroup("NotSystemdCgroup = true"));
+    }
+
+    #[test]
+    fn unknown_options_are_refused_by_name() {
+        let error = options(Some(&any("io.example.Options", vec![1]))).unwrap_err();
+        assert_eq!(error.kind(), Kind::Invalid);
+        assert!(error.to_string().contains("io.example.Options"), "{error}");
+        let error = options(Some(&any(RUNC_OPTIONS, vec![0xff]))).unwrap_err();
+        assert_eq!(error.kind(), Kind::Invalid);
+    }
+
+    #[test]
+    fn numbers_out_of_range_are_refused() {
+        assert_eq!(signal(0).unwrap(), 0);
+        assert_eq!(signal(64).unwrap(), 64);
+        assert_eq!(signal(65).unwrap_err().kind(), Kind::Invalid);
+        let request = ResizePtyRequest { width: 80, height: 70_000, ..Default::default() };
+        assert_eq!(size(&request).unwrap_err().kind(), Kind::Invalid);
+    }
+
+    #[test]
+    fn a_checkpoint_is_not_ignored() {
+        let request = CreateTaskRequest { id: "c".into(), checkpoint: "/c".into(), ..Default::default() };
+        assert_eq!(create(request).unwrap_err().kind(), Kind::Unimplemented);
+        let request = CreateTaskRequest { id: "../c".into(), ..Default::default() };
+        assert_eq!(create(request).unwrap_err().kind(), Kind::Invalid);
+    }
+}

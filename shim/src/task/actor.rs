@@ -1,0 +1,408 @@
+//! The actor of one container: owns its lifecycle, its processes and their stdio. Commands and what the kernel reports go
+//! into the lifecycle; the effects that come out are carried out here.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use runtime_core::{Container, Error, Exit, Kind, Process, Result, rootfs};
+use rustix::process::Signal;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use super::create::{Created, create, prepare};
+use super::events::Teller;
+use super::registry::Message;
+use super::{Command, Create, Deleted, Pid, ProcessView, Reply, Status, View, not_created};
+use crate::io::{Io, Owner, Streams};
+use crate::lifecycle::{Effect, INIT, Lifecycle, State};
+use crate::publisher::Publisher;
+
+/// What an actor needs of the world around it.
+#[derive(Clone)]
+pub(super) struct Surroundings {
+    /// containerd's namespace.
+    pub(super) namespace: String,
+    /// Where events go.
+    pub(super) publisher: Publisher,
+    /// Who is told when the container is gone.
+    pub(super) registry: mpsc::UnboundedSender<Message>,
+}
+
+/// A container and all of its state.
+struct Actor {
+    id: String,
+    surroundings: Surroundings,
+    teller: Teller,
+    container: Rc<Container>,
+    /// Where we mounted something for it.
+    rootfs: Option<PathBuf>,
+    lifecycle: Lifecycle,
+    processes: BTreeMap<String, Entry>,
+    view: watch::Sender<View>,
+    /// What takes time. Each comes back as an input.
+    work: JoinSet<Done>,
+}
+
+/// A process and who waits for what of it.
+struct Entry {
+    /// None while an exec is being prepared.
+    process: Option<Rc<Process>>,
+    /// None once it is closed.
+    io: Option<Io>,
+    streams: Arc<Streams>,
+    exit: watch::Sender<Option<Exit>>,
+    exec: Option<Reply<()>>,
+    start: Option<Reply<i32>>,
+    delete: Vec<Reply<Deleted>>,
+}
+
+/// Work that has been done.
+enum Done {
+    Prepared(String, Result<Box<(Process, Io)>>),
+    Started(String, Result<()>),
+    Exited(String, Exit),
+    Cleared(String, Result<()>),
+}
+
+/// Creates the container and serves it until it is deleted.
+pub(super) async fn run(
+    order: Create,
+    reply: Reply<i32>,
+    mut commands: mpsc::UnboundedReceiver<Command>,
+    view: watch::Sender<View>,
+    surroundings: Surroundings,
+) {
+    match create_unless_deleted(&order, &surroundings.namespace, &mut commands).await {
+        Ok(created) => {
+            let mut actor = Actor::new(order, created, view, surroundings);
+            _ = reply.send(Ok(actor.pid(INIT)));
+            actor.serve(&mut commands).await;
+        }
+        Err((error, delete)) => {
+            surroundings.forget(order.id.as_str());
+            _ = reply.send(Err(error));
+            if let Some(delete) = delete {
+                _ = delete.send(Err(not_created()));
+            }
+        }
+    }
+}
+
+/// Until it is created a container is not there, but for Delete, which undoes what was made of it.
+async fn create_unless_deleted(
+    order: &Create,
+    namespace: &str,
+    commands: &mut mpsc::UnboundedReceiver<Command>,
+) -> std::result::Result<Created, (Error, Option<Reply<Deleted>>)> {
+    let mut creating = pin!(create(order, namespace));
+    loop {
+        tokio::select! {
+            created = &mut creating => return created.map_err(|error| (error, None)),
+            Some(command) = commands.recv() => match command {
+                Command::Delete { id, reply } if id == INIT => {
+                    let error = Error::new(Kind::Precondition, "deleted while it was being created");
+                    return Err((error, Some(reply)));
+                }
+                command => command.refuse(not_created()),
+            },
+        }
+    }
+}
+
+impl Actor {
+    fn new(order: Create, created: Created, view: watch::Sender<View>, surroundings: Surroundings) -> Self {
+        let Created { container, io, rootfs } = created;
+        let mut init = Entry::new(order.streams);
+        init.process = Some(Rc::clone(container.init()));
+        init.io = Some(io);
+        let id = order.id.as_str().to_owned();
+        let publisher = surroundings.publisher.clone();
+        let (lifecycle, effects) = Lifecycle::created(!container.owns_pid_namespace());
+        let mut actor = Self {
+            teller: Teller { publisher, container_id: id.clone(), create: order.event },
+            id,
+            surroundings,
+            container: Rc::new(container),
+            rootfs,
+            lifecycle,
+            processes: BTreeMap::from([(INIT.to_owned(), init)]),
+            view,
+            work: JoinSet::new(),
+        };
+        actor.carry_out(effects);
+        actor.show();
+        actor
+    }
+
+    /// Serves until init is deleted.
+    async fn serve(&mut self, commands: &mut mpsc::UnboundedReceiver<Command>) {
+        loop {
+            tokio::select! {
+                Some(command) = commands.recv() => self.command(command),
+                // Nothing aborts work, and a panic aborts the process: what was spawned comes back.
+                Some(Ok(done)) = self.work.join_next() => self.done(done),
+            }
+            self.show();
+            if self.lifecycle.state(INIT).is_none() {
+                // Execs that died with init are still to be reaped.
+                return self.work.detach_all();
+            }
+        }
+    }
+
+    fn command(&mut self, command: Command) {
+        // A client that is gone needs no answer.
+        match command {
+            Command::Start { id, reply } => match self.lifecycle.start(&id) {
+                Ok(effects) => {
+                    self.entry(&id).start = Some(reply);
+                    self.carry_out(effects);
+                }
+                Err(error) => _ = reply.send(Err(error)),
+            },
+            Command::Exec { id, process, streams, reply } => match self.lifecycle.reserve(&id) {
+                Ok(()) => self.prepare(id, *process, streams, reply),
+                Err(error) => _ = reply.send(Err(error)),
+            },
+            Command::Delete { id, reply } => match self.lifecycle.delete(&id) {
+                Ok(effects) => {
+                    self.entry(&id).delete.push(reply);
+                    self.carry_out(effects);
+                }
+                Err(error) => _ = reply.send(Err(error)),
+            },
+            Command::Kill { id, signal, all, reply } => _ = reply.send(self.kill(&id, signal, all)),
+            Command::Pids { reply } => _ = reply.send(self.pids()),
+            Command::Resize { id, rows, columns, reply } => _ = reply.send(self.resize(&id, rows, columns)),
+            Command::CloseStdin { id, reply } => {
+                _ = reply.send(self.io(&id).map(|io| io.into_iter().for_each(Io::close_stdin)));
+            }
+        }
+    }
+
+    fn done(&mut self, done: Done) {
+        match done {
+            Done::Prepared(id, prepared) => self.prepared(&id, prepared),
+            Done::Started(id, started) => {
+                let effects = match started {
+                    Ok(()) => self.lifecycle.started(&id),
+                    Err(_) => self.lifecycle.start_failed(&id),
+                };
+                self.carry_out(effects);
+                let pid = self.pid(&id);
+                if let Some(reply) = self.entry(&id).start.take() {
+                    _ = reply.send(started.map(|()| pid));
+                }
+            }
+            Done::Exited(id, exit) => {
+                self.entry(&id).io.iter_mut().for_each(Io::ended);
+                let effects = self.lifecycle.exited(&id, exit);
+                self.carry_out(effects);
+            }
+            Done::Cleared(id, cleared) => self.cleared(&id, &cleared),
+        }
+    }
+
+    fn carry_out(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Publish(id, event) => self.teller.tell(&id, self.pid(&id), &event),
+                Effect::Watch(id) => {
+                    let process = self.forked(&id);
+                    self.work.spawn_local(async move {
+                        let exit = exit_of(&process).await;
+                        Done::Exited(id, exit)
+                    });
+                }
+                Effect::Release(id) => {
+                    let process = self.forked(&id);
+                    self.work.spawn_local(async move {
+                        let started = process.start().await;
+                        Done::Started(id, started)
+                    });
+                }
+                // One that has ended meanwhile needs no kill.
+                Effect::Kill(id) => _ = self.forked(&id).signal(Signal::KILL.as_raw()),
+                Effect::KillAll => {
+                    if let Err(error) = self.container.signal_all(Signal::KILL.as_raw()) {
+                        log::warn!("kill what init of {} has left: {error}", self.id);
+                    }
+                }
+                Effect::Settle(id, exit) => _ = self.entry(&id).exit.send_replace(Some(exit)),
+                Effect::TearDown(id) => self.tear_down(id),
+            }
+        }
+    }
+
+    fn prepare(&mut self, id: String, spec: config::Process, streams: Streams, reply: Reply<()>) {
+        let mut entry = Entry::new(streams);
+        entry.exec = Some(reply);
+        let streams = Arc::clone(&entry.streams);
+        self.processes.insert(id.clone(), entry);
+        let container = Rc::clone(&self.container);
+        let owner = Owner { id: id.clone(), namespace: self.surroundings.namespace.clone() };
+        self.work.spawn_local(async move {
+            let prepared = prepare(&container, spec, &streams, &owner).await;
+            Done::Prepared(id, prepared.map(Box::new))
+        });
+    }
+
+    fn prepared(&mut self, id: &str, prepared: Result<Box<(Process, Io)>>) {
+        let entry = self.entry(id);
+        let reply = entry.exec.take();
+        let answer = match prepared {
+            Ok(forked) => {
+                let (process, io) = *forked;
+                entry.process = Some(Rc::new(process));
+                entry.io = Some(io);
+                let effects = self.lifecycle.prepared(id);
+                self.carry_out(effects);
+                Ok(())
+            }
+            Err(error) => {
+                self.lifecycle.unprepared(id);
+                for delete in self.processes.remove(id).into_iter().flat_map(|entry| entry.delete) {
+                    _ = delete.send(Err(Error::new(Kind::NotFound, format!("process {id} does not exist"))));
+                }
+                Err(error)
+            }
+        };
+        if let Some(reply) = reply {
+            _ = reply.send(answer);
+        }
+    }
+
+    fn kill(&self, id: &str, signal: i32, all: bool) -> Result<()> {
+        self.lifecycle.signal(id)?;
+        if all && id == INIT { self.container.signal_all(signal) } else { self.forked(id).signal(signal) }
+    }
+
+    fn pids(&self) -> Result<Vec<Pid>> {
+        let execs: BTreeMap<i32, &String> =
+            self.processes.keys().filter(|id| *id != INIT).map(|id| (self.pid(id), id)).collect();
+        let pids = self.container.pids()?.into_iter();
+        Ok(pids.map(|pid| Pid { pid, exec_id: execs.get(&pid).map(|id| (*id).clone()) }).collect())
+    }
+
+    fn resize(&mut self, id: &str, rows: u16, columns: u16) -> Result<()> {
+        if let Some(State::Stopped(_) | State::Deleting(_)) = self.lifecycle.state(id) {
+            return Err(Error::new(Kind::Precondition, "cannot resize the terminal of a stopped process"));
+        }
+        self.io(id)?.map_or(Ok(()), |io| io.resize(rows, columns))
+    }
+
+    fn tear_down(&mut self, id: String) {
+        let io = self.entry(&id).io.take();
+        if id != INIT {
+            self.work.spawn_local(async move {
+                close(io).await;
+                Done::Cleared(id, Ok(()))
+            });
+            return;
+        }
+        let container = Rc::clone(&self.container);
+        let rootfs = self.rootfs.clone();
+        self.work.spawn_local(async move {
+            close(io).await;
+            // Go on past an error: the less is left the better. Delete may be asked for again.
+            let deleted = container.delete().await;
+            let unmounted = rootfs.map_or(Ok(()), |path| rootfs::unmount(&path));
+            Done::Cleared(id, deleted.and(unmounted))
+        });
+    }
+
+    fn cleared(&mut self, id: &str, cleared: &Result<()>) {
+        let Some(State::Deleting(exit)) = self.lifecycle.state(id) else { return };
+        let answer = cleared.clone().map(|()| Deleted { pid: self.pid(id), exit });
+        let effects = self.lifecycle.deleted(id, cleared.is_ok());
+        self.carry_out(effects);
+        let waiting = std::mem::take(&mut self.entry(id).delete);
+        if cleared.is_ok() {
+            self.processes.remove(id);
+        }
+        if self.lifecycle.state(INIT).is_none() {
+            // The id is free before anybody can know that the container is gone.
+            self.surroundings.forget(&self.id);
+        }
+        for reply in waiting {
+            _ = reply.send(answer.clone());
+        }
+    }
+
+    /// Lets clients see where the processes are now.
+    fn show(&self) {
+        let view = self.processes.iter().filter_map(|(id, entry)| {
+            let state = self.lifecycle.state(id)?;
+            let started = id == INIT || state != State::Created;
+            let pid = if started { self.pid(id) } else { 0 };
+            let streams = Arc::clone(&entry.streams);
+            let view = ProcessView { status: status(state), pid, streams, exit: entry.exit.subscribe() };
+            Some((id.clone(), view))
+        });
+        self.view.send_replace(view.collect());
+    }
+
+    fn entry(&mut self, id: &str) -> &mut Entry {
+        self.processes.get_mut(id).expect("the lifecycle names only processes that the actor has")
+    }
+
+    fn forked(&self, id: &str) -> Rc<Process> {
+        let process = self.processes.get(id).and_then(|entry| entry.process.clone());
+        process.expect("the lifecycle acts only on processes that were forked")
+    }
+
+    fn pid(&self, id: &str) -> i32 {
+        let process = self.processes.get(id).and_then(|entry| entry.process.as_ref());
+        process.map_or(0, |process| process.pid())
+    }
+
+    /// Our side of the stdio of a process that clients may see; none where it is closed.
+    fn io(&mut self, id: &str) -> Result<Option<&mut Io>> {
+        if self.lifecycle.state(id).is_none() {
+            return Err(Error::new(Kind::NotFound, format!("process {id} does not exist")));
+        }
+        Ok(self.entry(id).io.as_mut())
+    }
+}
+
+impl Surroundings {
+    /// The container of this id is no more.
+    fn forget(&self, id: &str) {
+        // The registry ends with the server only.
+        _ = self.registry.send(Message::Gone(id.to_owned()));
+    }
+}
+
+impl Entry {
+    fn new(streams: Streams) -> Self {
+        let (exit, _) = watch::channel(None);
+        let streams = Arc::new(streams);
+        Self { process: None, io: None, streams, exit, exec: None, start: None, delete: Vec::new() }
+    }
+}
+
+/// Waits for the end of a process. One that cannot be waited for is as good as dead: nobody may wait for it for ever.
+async fn exit_of(process: &Process) -> Exit {
+    process.wait().await.unwrap_or_else(|error| {
+        log::error!("wait for process {}: {error}", process.pid());
+        Exit { status: 255, at: SystemTime::now() }
+    })
+}
+
+async fn close(io: Option<Io>) {
+    if let Some(io) = io {
+        io.close().await;
+    }
+}
+
+fn status(state: State) -> Status {
+    match state {
+        State::Reserved | State::Created | State::Starting { .. } | State::Doomed => Status::Created,
+        State::Running | State::Ended(_) => Status::Running,
+        State::Stopped(_) | State::Deleting(_) => Status::Stopped,
+    }
+}

@@ -1,0 +1,94 @@
+//! From a request to a container whose init waits to be started.
+
+use std::path::{Path, PathBuf};
+
+use config::Bundle;
+use runtime_core::rootfs::RootfsMount;
+use runtime_core::{Container, Process, Result, rootfs};
+use rustix::process::Signal;
+
+use super::Create;
+use crate::io::{Io, Owner, Streams};
+
+/// A container that was created.
+#[derive(Debug)]
+pub(super) struct Created {
+    /// The container.
+    pub(super) container: Container,
+    /// Our side of init's stdio.
+    pub(super) io: Io,
+    /// Where we mounted something.
+    pub(super) rootfs: Option<PathBuf>,
+}
+
+/// Creates a container. What can be refused is refused before anything is touched. On error, and when this future is
+/// dropped, what was made so far is undone in reverse: each step's value undoes it.
+pub(super) async fn create(order: &Create, namespace: &str) -> Result<Created> {
+    let mut spec = Bundle::read(&order.bundle, &order.id)?;
+    // The request knows whether a client is there to hold the other end.
+    spec.process.terminal = order.streams.terminal;
+    let owner = Owner { id: order.id.as_str().to_owned(), namespace: namespace.to_owned() };
+    let (mut io, stdio) = Io::open(&order.streams, &owner).await?;
+    let mounted = Mounted::new(&order.rootfs, order.bundle.join("rootfs"))?;
+    let container = Container::create(&spec, &order.options, stdio).await?;
+    if let Err(error) = attach(container.init(), &mut io).await {
+        if let Err(left) = container.delete().await {
+            log::warn!("undo create of {}: {left}", owner.id);
+        }
+        return Err(error);
+    }
+    Ok(Created { container, io, rootfs: mounted.map(Mounted::keep) })
+}
+
+/// Forks a further process into a container; it waits to be started.
+pub(super) async fn prepare(
+    container: &Container,
+    mut spec: config::Process,
+    streams: &Streams,
+    owner: &Owner,
+) -> Result<(Process, Io)> {
+    spec.terminal = streams.terminal;
+    let (mut io, stdio) = Io::open(streams, owner).await?;
+    let process = container.exec(&spec, stdio).await?;
+    attach(&process, &mut io).await?;
+    Ok((process, io))
+}
+
+/// Begins the relay of a new process's terminal, if it has one. On error the process is ended and reaped.
+async fn attach(process: &Process, io: &mut Io) -> Result<()> {
+    let Some(console) = process.take_console() else { return Ok(()) };
+    let attached = io.attach(console);
+    if attached.is_err() {
+        // It may have ended by itself.
+        _ = process.signal(Signal::KILL.as_raw());
+        process.wait().await?;
+    }
+    attached
+}
+
+/// A mounted rootfs; dropping it unmounts it.
+struct Mounted(PathBuf);
+
+impl Mounted {
+    fn new(mounts: &[RootfsMount], path: PathBuf) -> Result<Option<Self>> {
+        if mounts.is_empty() {
+            return Ok(None);
+        }
+        rootfs::mount(mounts, &path)?;
+        Ok(Some(Self(path)))
+    }
+
+    /// Leaves it mounted.
+    fn keep(mut self) -> PathBuf {
+        std::mem::take(&mut self.0)
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let kept = self.0 == Path::new("");
+        if !kept && let Err(error) = rootfs::unmount(&self.0) {
+            log::warn!("undo create: {error}");
+        }
+    }
+}
