@@ -8,6 +8,7 @@ use std::fs;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -79,7 +80,7 @@ pub struct Containerd {
     pub namespace: String,
     dir: PathBuf,
     shim_dir: PathBuf,
-    process: Option<Child>,
+    process: Mutex<Option<Child>>,
     /// Held for its drop: a directory of its own goes with the daemon.
     _own_dir: Option<tempfile::TempDir>,
 }
@@ -112,7 +113,7 @@ impl Containerd {
             "demo".to_owned()
         };
         let shim_dir = dir.join("bin");
-        let mut daemon = Self { release: release.clone(), namespace, dir, shim_dir, process: None, _own_dir: own_dir };
+        let daemon = Self { release: release.clone(), namespace, dir, shim_dir, process: Mutex::new(None), _own_dir: own_dir };
         let socket = daemon.socket();
         // ".ttrpc" is appended for the shims' way back.
         let socket_bytes = socket.as_os_str().len() + ".ttrpc".len();
@@ -126,21 +127,21 @@ impl Containerd {
     }
 
     /// Kills the daemon with SIGKILL, as a crash would; containers and shims go on.
-    pub fn kill(&mut self) -> Result<()> {
-        let mut process = self.process.take().context("containerd is not running")?;
+    pub fn kill(&self) -> Result<()> {
+        let mut process = self.process().take().context("containerd is not running")?;
         process.kill().context("kill containerd")?;
         process.wait().context("wait for containerd")?;
         Ok(())
     }
 
     /// Starts it again on the state that [`Self::kill`] left.
-    pub fn restart(&mut self) -> Result<()> {
-        ensure!(self.process.is_none(), "containerd is still running");
+    pub fn restart(&self) -> Result<()> {
+        ensure!(self.process().is_none(), "containerd is still running");
         self.spawn(&[])
     }
 
     /// Ends the daemon and whatever runs under it, and says what could not be ended.
-    pub fn stop(mut self) -> Result<()> {
+    pub fn stop(self) -> Result<()> {
         self.end()
     }
 
@@ -161,7 +162,7 @@ impl Containerd {
 
     /// The daemon's pid; 0 while it is down.
     pub fn pid(&self) -> u32 {
-        self.process.as_ref().map_or(0, Child::id)
+        self.process().as_ref().map_or(0, Child::id)
     }
 
     /// The last lines of its log, for a message.
@@ -171,8 +172,12 @@ impl Containerd {
         lines[lines.len().saturating_sub(15)..].join("\n")
     }
 
+    fn process(&self) -> MutexGuard<'_, Option<Child>> {
+        self.process.lock().expect("nobody panics while holding it")
+    }
+
     /// Connecting is what readiness means: the socket is there and somebody accepts.
-    fn spawn(&mut self, env: &[(&str, &str)]) -> Result<()> {
+    fn spawn(&self, env: &[(&str, &str)]) -> Result<()> {
         let program = self.release.bin.join("containerd");
         let log = fs::File::options().create(true).append(true).open(self.log_file()).context("open containerd's log")?;
         let process = Command::new(&program)
@@ -185,7 +190,8 @@ impl Containerd {
             .stderr(log)
             .spawn()
             .with_context(|| format!("start {}", program.display()))?;
-        let process = self.process.insert(process);
+        let mut running = self.process();
+        let process = running.insert(process);
         let socket = self.dir.join("containerd.sock");
         let mut ended = None;
         let ready = wait_until(START_LIMIT, || {
@@ -200,9 +206,9 @@ impl Containerd {
     }
 
     /// SIGTERM first: a daemon that was told to end closes its database.
-    fn end(&mut self) -> Result<()> {
+    fn end(&self) -> Result<()> {
         let mut problems = String::new();
-        if let Some(mut process) = self.process.take() {
+        if let Some(mut process) = self.process().take() {
             leftovers::signal(process.id(), nix::sys::signal::Signal::SIGTERM);
             if !wait_until(STOP_LIMIT, || matches!(process.try_wait(), Ok(Some(_)))) {
                 let _ = write!(problems, "containerd {} ignored SIGTERM; ", self.release.version);

@@ -3,7 +3,8 @@
 //!
 //! Reading order: [`containerd`] (a private daemon, any release), [`image`] (a busybox image made here, no network),
 //! [`ctr`] (the command line), [`leftovers`] (nothing may stay behind); then, for tests that speak gRPC, [`suite`] (how a
-//! test runs once per release), [`client`] (containers, tasks and execs as values), [`spec`] and [`events`].
+//! test runs once per release), [`client`] (containers and execs as values),
+//! [`spec`], [`stdio`] and [`events`].
 //!
 //! Environment: `RUNTIME` (default `io.containerd.myshim.v2`; the same tests pass on `io.containerd.runc.v2`), `SHIM` (the
 //! binary to test), `LAB` (where further containerds live), `CONTAINERD` (which releases, such as `1.6,2.4`).
@@ -18,6 +19,8 @@ pub mod image;
 pub mod leftovers;
 #[cfg(feature = "client")]
 pub mod spec;
+#[cfg(feature = "client")]
+pub mod stdio;
 #[cfg(feature = "client")]
 pub mod suite;
 
