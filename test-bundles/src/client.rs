@@ -75,7 +75,7 @@ impl Case {
     pub fn container(&self, args: &[&str]) -> NewContainer<'_> {
         let id = self.new_id();
         let spec = spec::container(&self.daemon.namespace, &id, args);
-        NewContainer { case: self, id, spec, stdio: Stdio::outputs(), without_rootfs: false }
+        NewContainer { case: self, id, spec, spec_text: None, runtime: crate::runtime(), stdio: Stdio::outputs() }
     }
 
     /// The end of a test: whatever it made must be gone, or go in the time that a shim has to end.
@@ -111,14 +111,22 @@ pub struct NewContainer<'c> {
     /// Its name.
     pub id: String,
     spec: Value,
+    /// Sent in place of `spec`: what is no JSON cannot be a value.
+    spec_text: Option<String>,
+    runtime: String,
     stdio: Stdio,
-    without_rootfs: bool,
 }
 
 impl<'c> NewContainer<'c> {
     /// Changes the spec.
     pub fn spec(mut self, edit: impl FnOnce(&mut Value)) -> Self {
         edit(&mut self.spec);
+        self
+    }
+
+    /// Sends `text` as the spec, whatever it is.
+    pub fn spec_text(mut self, text: &str) -> Self {
+        self.spec_text = Some(text.to_owned());
         self
     }
 
@@ -131,29 +139,46 @@ impl<'c> NewContainer<'c> {
         self
     }
 
-    /// Sends no rootfs mounts with the create request.
-    pub fn without_rootfs(mut self) -> Self {
-        self.without_rootfs = true;
+    /// Uses another runtime than the one under test.
+    pub fn runtime(mut self, runtime: &str) -> Self {
+        runtime.clone_into(&mut self.runtime);
         self
     }
 
     /// Creates container, snapshot and task. When the task is refused, container and snapshot go again.
     pub async fn create(self) -> Result<Container<'c>> {
-        let Self { case, id, spec, stdio, without_rootfs } = self;
-        let rootfs = prepare(case, &id, &spec).await?;
+        self.prepare().await?.create().await
+    }
+
+    /// Creates the container's record, its snapshot and its fifos: all but the task.
+    pub async fn prepare(self) -> Result<Prepared<'c>> {
+        let Self { case, id, spec, spec_text, runtime, stdio } = self;
+        let rootfs = record(case, &id, runtime, spec_text.unwrap_or_else(|| spec.to_string())).await?;
         let streams = Streams::open(&case.daemon.dir().join("io"), &id, &stdio)?;
         let request = api::CreateTaskRequest {
             container_id: id.clone(),
-            rootfs: if without_rootfs { Vec::new() } else { rootfs },
+            rootfs,
             stdin: streams.stdin.clone(),
             stdout: streams.stdout.clone(),
             stderr: streams.stderr.clone(),
             terminal: stdio.terminal,
             ..Default::default()
         };
-        let created = case.client().tasks().create(case.ask(request)).await;
-        let mut container = Container { case, id, pid: 0, streams };
-        match created {
+        Ok(Prepared { container: Container { case, id, pid: 0, streams }, request })
+    }
+}
+
+/// A container with everything but its task.
+pub struct Prepared<'c> {
+    container: Container<'c>,
+    request: api::CreateTaskRequest,
+}
+
+impl<'c> Prepared<'c> {
+    /// Creates the task: here the shim comes in.
+    pub async fn create(self) -> Result<Container<'c>> {
+        let Self { mut container, request } = self;
+        match container.case.client().tasks().create(container.case.ask(request)).await {
             Ok(created) => {
                 container.pid = created.into_inner().pid;
                 Ok(container)
@@ -167,11 +192,11 @@ impl<'c> NewContainer<'c> {
 }
 
 /// The container's record and its snapshot; returns the mounts of its rootfs.
-async fn prepare(case: &Case, id: &str, spec: &Value) -> Result<Vec<Mount>> {
+async fn record(case: &Case, id: &str, runtime: String, spec: String) -> Result<Vec<Mount>> {
     let record = api::Container {
         id: id.to_owned(),
         image: crate::image::NAME.to_owned(),
-        runtime: Some(api::container::Runtime { name: crate::runtime(), options: None }),
+        runtime: Some(api::container::Runtime { name: runtime, options: None }),
         spec: Some(any("types.containerd.io/opencontainers/runtime-spec/1/Spec", spec)),
         snapshotter: SNAPSHOTTER.to_owned(),
         snapshot_key: id.to_owned(),
@@ -189,8 +214,8 @@ async fn prepare(case: &Case, id: &str, spec: &Value) -> Result<Vec<Mount>> {
     Ok(prepared.into_inner().mounts)
 }
 
-fn any(type_url: &str, value: &Value) -> Any {
-    Any { type_url: type_url.to_owned(), value: value.to_string().into_bytes() }
+fn any(type_url: &str, json: String) -> Any {
+    Any { type_url: type_url.to_owned(), value: json.into_bytes() }
 }
 
 /// A container with a task.
@@ -258,7 +283,7 @@ impl<'c> Container<'c> {
             stdout: streams.stdout.clone(),
             stderr: streams.stderr.clone(),
             terminal: stdio.terminal,
-            spec: Some(any("types.containerd.io/opencontainers/runtime-spec/1/Process", &process)),
+            spec: Some(any("types.containerd.io/opencontainers/runtime-spec/1/Process", process.to_string())),
         };
         self.case.client().tasks().exec(self.case.ask(request)).await?;
         Ok(Exec { process: self.process(exec_id), streams })
@@ -266,10 +291,15 @@ impl<'c> Container<'c> {
 
     /// Deletes the task and then everything else; returns the exit status that the deletion reports.
     pub async fn delete(&mut self) -> Result<u32> {
-        let request = api::DeleteTaskRequest { container_id: self.id.clone() };
-        let deleted = self.case.client().tasks().delete(self.case.ask(request)).await?.into_inner();
+        let status = self.delete_task().await?;
         self.forget().await?;
-        Ok(deleted.exit_status)
+        Ok(status)
+    }
+
+    /// Deletes the task alone; returns the exit status that the deletion reports.
+    pub async fn delete_task(&mut self) -> Result<u32> {
+        let request = api::DeleteTaskRequest { container_id: self.id.clone() };
+        Ok(self.case.client().tasks().delete(self.case.ask(request)).await?.into_inner().exit_status)
     }
 
     /// Kills every process and deletes everything.
@@ -279,13 +309,13 @@ impl<'c> Container<'c> {
         self.delete().await.map(drop)
     }
 
-    /// Removes the record and the snapshot.
+    /// Removes the snapshot and then the record: without a record, containerd's collector may come first.
     pub async fn forget(&mut self) -> Result<()> {
-        let request = api::DeleteContainerRequest { id: self.id.clone() };
-        self.case.client().containers().delete(self.case.ask(request)).await?;
         let request =
             api::snapshots::RemoveSnapshotRequest { snapshotter: SNAPSHOTTER.to_owned(), key: self.id.clone() };
         self.case.client().snapshots().remove(self.case.ask(request)).await?;
+        let request = api::DeleteContainerRequest { id: self.id.clone() };
+        self.case.client().containers().delete(self.case.ask(request)).await?;
         Ok(())
     }
 
@@ -338,8 +368,7 @@ pub struct Process<'c> {
 impl Process<'_> {
     /// Starts it; returns its pid.
     pub async fn start(&self) -> Result<u32> {
-        let request =
-            api::StartRequest { container_id: self.container_id.clone(), exec_id: self.exec_id.clone() };
+        let request = api::StartRequest { container_id: self.container_id.clone(), exec_id: self.exec_id.clone() };
         Ok(self.case.client().tasks().start(self.case.ask(request)).await?.into_inner().pid)
     }
 

@@ -8,8 +8,8 @@ use std::fs;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, MutexGuard};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -66,7 +66,8 @@ impl Release {
     /// PATH of the daemon: the shim under test, then the release's own programs, then the machine's.
     fn search_path(&self, shim_dir: &Path) -> Result<std::ffi::OsString> {
         let system = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"].map(PathBuf::from);
-        let dirs = [shim_dir.to_path_buf(), self.bin.clone()].into_iter().chain(self.path.iter().cloned()).chain(system);
+        let dirs =
+            [shim_dir.to_path_buf(), self.bin.clone()].into_iter().chain(self.path.iter().cloned()).chain(system);
         Ok(std::env::join_paths(dirs)?)
     }
 }
@@ -88,7 +89,8 @@ pub struct Containerd {
 impl Containerd {
     /// Starts `release` in a new temporary directory, with `env` added to its environment.
     pub fn start(release: &Release, env: &[(&str, &str)]) -> Result<Self> {
-        let own_dir = tempfile::Builder::new().prefix("myshim-").tempdir().context("make a directory for containerd")?;
+        let own_dir =
+            tempfile::Builder::new().prefix("myshim-").tempdir().context("make a directory for containerd")?;
         let dir = own_dir.path().to_path_buf();
         Self::start_in(release, dir, Some(own_dir), env)
     }
@@ -113,11 +115,16 @@ impl Containerd {
             "demo".to_owned()
         };
         let shim_dir = dir.join("bin");
-        let daemon = Self { release: release.clone(), namespace, dir, shim_dir, process: Mutex::new(None), _own_dir: own_dir };
+        let daemon =
+            Self { release: release.clone(), namespace, dir, shim_dir, process: Mutex::new(None), _own_dir: own_dir };
         let socket = daemon.socket();
         // ".ttrpc" is appended for the shims' way back.
         let socket_bytes = socket.as_os_str().len() + ".ttrpc".len();
-        ensure!(socket_bytes <= SOCKET_PATH_BYTES, "{} is too long for a socket: use a shorter TMPDIR", socket.display());
+        ensure!(
+            socket_bytes <= SOCKET_PATH_BYTES,
+            "{} is too long for a socket: use a shorter TMPDIR",
+            socket.display()
+        );
         // An earlier daemon in this directory may have been interrupted.
         leftovers::sweep(&daemon.dir, &daemon.namespace);
         daemon.link_shim()?;
@@ -165,11 +172,11 @@ impl Containerd {
         self.process().as_ref().map_or(0, Child::id)
     }
 
-    /// The last lines of its log, for a message.
-    pub fn log_tail(&self) -> String {
+    /// The last lines of its log that mention `about`, for a message.
+    pub fn log_tail(&self, about: &str) -> String {
         let log = fs::read_to_string(self.log_file()).unwrap_or_default();
-        let lines: Vec<_> = log.lines().collect();
-        lines[lines.len().saturating_sub(15)..].join("\n")
+        let lines: Vec<_> = log.lines().filter(|line| line.contains(about)).collect();
+        lines[lines.len().saturating_sub(6)..].join("\n")
     }
 
     fn process(&self) -> MutexGuard<'_, Option<Child>> {
@@ -179,7 +186,8 @@ impl Containerd {
     /// Connecting is what readiness means: the socket is there and somebody accepts.
     fn spawn(&self, env: &[(&str, &str)]) -> Result<()> {
         let program = self.release.bin.join("containerd");
-        let log = fs::File::options().create(true).append(true).open(self.log_file()).context("open containerd's log")?;
+        let log =
+            fs::File::options().create(true).append(true).open(self.log_file()).context("open containerd's log")?;
         let process = Command::new(&program)
             .arg("--config")
             .arg(self.config_file())
@@ -199,9 +207,9 @@ impl Containerd {
             ended.is_some() || UnixStream::connect(&socket).is_ok()
         });
         match ended {
-            Some(status) => bail!("containerd {} ended: {status}\n{}", self.release.version, self.log_tail()),
+            Some(status) => bail!("containerd {} ended: {status}\n{}", self.release.version, self.log_tail("")),
             None if ready => Ok(()),
-            None => bail!("containerd {} does not answer\n{}", self.release.version, self.log_tail()),
+            None => bail!("containerd {} does not answer\n{}", self.release.version, self.log_tail("")),
         }
     }
 

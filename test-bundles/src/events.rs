@@ -15,6 +15,9 @@ use crate::client::Case;
 /// Topic of the event that tells when the subscription has begun.
 const MARK: &str = "/test/listening";
 
+/// An event that has not arrived by then was lost.
+const LIMIT: Duration = Duration::from_secs(15);
+
 /// One task event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
@@ -41,6 +44,8 @@ impl Event {
 #[derive(Debug)]
 pub struct Events {
     arriving: mpsc::UnboundedReceiver<Event>,
+    /// Events of other containers, for a later question.
+    passed: Vec<Event>,
 }
 
 impl Case {
@@ -71,34 +76,29 @@ impl Case {
             let request = self.ask(PublishRequest { topic: MARK.to_owned(), event });
             self.client().events().publish(request).await.context("publish the mark")?;
             if tokio::time::timeout(Duration::from_millis(20), marked.recv()).await.is_ok_and(|mark| mark.is_some()) {
-                return Ok(Events { arriving });
+                return Ok(Events { arriving, passed: Vec::new() });
             }
         }
     }
 }
 
 impl Events {
-    /// All events of container `id` up to and including its deletion.
-    pub async fn of(&mut self, id: &str) -> Result<Vec<Event>> {
+    /// All events of container `id` that have not been returned yet, up to and including init's event `last`.
+    pub async fn of(&mut self, id: &str, last: &str) -> Result<Vec<Event>> {
         let mut seen = Vec::new();
-        loop {
-            let next = tokio::time::timeout(Duration::from_secs(20), self.arriving.recv()).await;
-            let event = next.with_context(|| format!("{id}: no delete event; seen: {seen:?}"))?;
-            let event = event.with_context(|| format!("{id}: the event stream ended; seen: {seen:?}"))?;
-            if event.container_id == id {
-                let last = event.kind == "delete" && event.id == id;
-                seen.push(event);
-                if last {
-                    return Ok(seen);
-                }
-            }
+        let mut kept = Vec::new();
+        for event in std::mem::take(&mut self.passed) {
+            if event.container_id == id { seen.push(event) } else { kept.push(event) }
         }
-    }
-
-    /// The next event of any container of this daemon.
-    pub async fn next(&mut self) -> Result<Event> {
-        let next = tokio::time::timeout(Duration::from_secs(20), self.arriving.recv()).await;
-        next.context("no event in 20 s")?.context("the event stream ended")
+        self.passed = kept;
+        while !seen.iter().any(|event| event.kind == last && event.id == id) {
+            let next = tokio::time::timeout(LIMIT, self.arriving.recv()).await;
+            let short: Vec<_> = seen.iter().map(Event::short).collect();
+            let event = next.with_context(|| format!("{id}: no {last} event in {LIMIT:?}, only {short:?}"))?;
+            let event = event.with_context(|| format!("{id}: the event stream ended after {short:?}"))?;
+            if event.container_id == id { seen.push(event) } else { self.passed.push(event) }
+        }
+        Ok(seen)
     }
 }
 

@@ -52,9 +52,7 @@ pub fn process(args: &[&str]) -> Value {
 }
 
 fn mounts() -> Value {
-    let mount = |at: &str, kind: &str, options: &[&str]| {
-        json!({"destination": at, "type": kind, "source": kind, "options": options})
-    };
+    let mount = |at: &str, kind: &str, options: &[&str]| json!({"destination": at, "type": kind, "source": kind, "options": options});
     json!([
         mount("/proc", "proc", &["nosuid", "noexec", "nodev"]),
         mount("/dev", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),

@@ -103,7 +103,7 @@ fn trial(ground: Arc<Ground>, test: Test) -> Trial {
         if let Some(reason) = test.not_on_runc.filter(|_| crate::is_runc()) {
             return Ok(Completion::ignored_with(reason));
         }
-        one(&ground, test).map(|()| Completion::Completed).map_err(|error| Failed::from(format!("{error:#}")))
+        one(&ground, test).map(|()| Completion::Completed).map_err(|error| Failed::from(error.to_string()))
     })
 }
 
@@ -113,9 +113,8 @@ fn one(ground: &Ground, test: Test) -> Result<()> {
     let daemon = match test.own_daemon {
         Some(env) => start(&ground.release, image, env)?,
         None => {
-            let shared = ground.shared.get_or_init(|| {
-                start(&ground.release, image, &[]).map_err(|error| format!("{error:#}"))
-            });
+            let shared =
+                ground.shared.get_or_init(|| start(&ground.release, image, &[]).map_err(|error| format!("{error:#}")));
             shared.clone().map_err(|error| anyhow::anyhow!("{error}"))?
         }
     };
@@ -124,8 +123,11 @@ fn one(ground: &Ground, test: Test) -> Result<()> {
         let case = Case::new(daemon.clone(), image.chain_id.clone(), test.name).await?;
         let ended = tokio::time::timeout(LIMIT, (test.body)(&case)).await;
         let result = ended.unwrap_or_else(|_| Err(anyhow::anyhow!("it hangs: not done after {LIMIT:?}")));
-        result.with_context(|| format!("containerd's log ends with\n{}\n", daemon.log_tail()))?;
-        case.finish()
+        let result = result.and_then(|()| case.finish());
+        result.map_err(|error| {
+            let log = daemon.log_tail(&test.name.replace('_', "-"));
+            anyhow::anyhow!("{error:#}\ncontainerd's log on it ends with\n{log}\n")
+        })
     })
 }
 

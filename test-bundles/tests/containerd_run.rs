@@ -3,10 +3,10 @@
 use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
-use test_bundles::client::{Case, refusal};
-use test_bundles::events::Event;
+use test_bundles::client::{Case, Container, refusal};
+use test_bundles::events::{Event, Events};
 use test_bundles::stdio::Stdio;
-use test_bundles::{image, spec, suite, test};
+use test_bundles::{image, is_runc, spec, suite, test};
 
 fn main() -> ExitCode {
     suite::run(&[
@@ -26,7 +26,7 @@ async fn ctr_run_prints_output_and_returns_the_exit_code(case: &Case) -> Result<
         let ran = case.daemon.ctr_run(&[image::NAME, &id, "sh", "-c", &script])?;
         ensure!(ran.code == code, "exit code {}: {ran:?}", ran.code);
         ensure!(ran.stdout == "out\n", "stdout: {ran:?}");
-        ensure!(ran.stderr == "err\n", "stderr: {ran:?}");
+        ensure!(own_lines(&ran.stderr) == ["err"], "stderr: {ran:?}");
     }
     Ok(())
 }
@@ -36,7 +36,7 @@ async fn output_and_errors_arrive_apart(case: &Case) -> Result<()> {
     let (output, errors) = (container.output(), container.errors());
     ensure!(container.run().await? == 0);
     let (output, errors) = (output.text().await, errors.text().await);
-    ensure!(output == "out\n" && errors == "err\n", "{output:?} {errors:?}");
+    ensure!(output == "out\n" && own_lines(&errors) == ["err"], "{output:?} {errors:?}");
     Ok(())
 }
 
@@ -72,13 +72,11 @@ async fn events_of_a_run_with_an_exec_are_in_order(case: &Case) -> Result<()> {
     ensure!(status == 3);
     container.kill(9, false).await?;
     ensure!(container.wait().await? == 137);
-    container.delete().await?;
-
-    let seen = events.of(&container.id).await?;
+    let seen = delete_and_hear(&mut container, &mut events).await?;
     // Of an exec's deletion the field is of two minds: an event is allowed, and must come after its exit.
     let order: Vec<_> = seen.iter().map(Event::short).filter(|event| event != "delete visit").collect();
     let expected = ["create", "start", "exec-added visit", "exec-started visit", "exit visit", "exit", "delete"];
-    ensure!(order == expected, "{order:?}");
+    ensure!(order == expected[..expected.len() - usize::from(is_runc())], "{order:?}");
     let of_init = seen.iter().filter(|event| event.id == container.id);
     ensure!(of_init.clone().all(|event| event.pid == pid), "pid {pid}: {seen:?}");
     let statuses: Vec<_> = seen.iter().filter(|event| event.kind == "exit").map(|event| event.exit_status).collect();
@@ -86,7 +84,8 @@ async fn events_of_a_run_with_an_exec_are_in_order(case: &Case) -> Result<()> {
     Ok(())
 }
 
-/// Each batch is started before its first exit is waited for, so that exits meet starts.
+/// Each batch is started before its first exit is waited for, so that exits meet starts; and each is deleted in the moment
+/// in which its exit is known.
 async fn a_program_that_exits_at_once_is_never_lost(case: &Case) -> Result<()> {
     const BATCH: usize = 10;
     let mut events = case.events().await?;
@@ -99,20 +98,11 @@ async fn a_program_that_exits_at_once_is_never_lost(case: &Case) -> Result<()> {
         }
         for container in &mut batch {
             ensure!(container.wait().await? == 0);
-            container.delete().await?;
-        }
-        let mut seen: Vec<Event> = Vec::new();
-        while seen.iter().filter(|event| event.kind == "delete").count() < BATCH {
-            let event = events.next().await?;
-            if batch.iter().any(|container| container.id == event.container_id) {
-                seen.push(event);
-            }
-        }
-        for container in &batch {
-            let order: Vec<_> = seen.iter().filter(|event| event.container_id == container.id).collect();
-            let kinds: Vec<_> = order.iter().map(|event| event.kind.as_str()).collect();
-            ensure!(kinds == ["create", "start", "exit", "delete"], "{}: {kinds:?}", container.id);
-            ensure!(order.iter().all(|event| event.pid == container.pid && event.exit_status == 0), "{order:?}");
+            let seen = delete_and_hear(container, &mut events).await?;
+            let kinds: Vec<_> = seen.iter().map(Event::short).collect();
+            let expected = ["create", "start", "exit", "delete"];
+            ensure!(kinds == expected[..expected.len() - usize::from(is_runc())], "{}: {kinds:?}", container.id);
+            ensure!(seen.iter().all(|event| event.pid == container.pid && event.exit_status == 0), "{seen:?}");
         }
     }
     Ok(())
@@ -137,7 +127,24 @@ async fn a_program_that_does_not_exist_is_refused_every_time(case: &Case) -> Res
     Ok(())
 }
 
+/// Deletes a container that has ended, and returns all its events. The distribution's shim may end with events still in
+/// its queue, most often the last: there the exit is heard first, and the deletion is not waited for.
+async fn delete_and_hear(container: &mut Container<'_>, events: &mut Events) -> Result<Vec<Event>> {
+    if is_runc() {
+        let seen = events.of(&container.id, "exit").await?;
+        container.delete().await?;
+        return Ok(seen);
+    }
+    container.delete().await?;
+    events.of(&container.id, "delete").await
+}
+
+/// What the container wrote: late releases of runc write a warning of their own into its stderr.
+fn own_lines(errors: &str) -> Vec<&str> {
+    errors.lines().filter(|line| !(is_runc() && line.contains("DEPRECATION"))).collect()
+}
+
 /// How many lives; the distribution's shim takes ten times as long over each.
 fn runs() -> usize {
-    if test_bundles::is_runc() { 50 } else { 300 }
+    if is_runc() { 50 } else { 300 }
 }
