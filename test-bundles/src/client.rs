@@ -3,6 +3,7 @@
 //! A [`Case`] is one test on one daemon. It remembers what it made, and [`Case::finish`] fails when anything of it stays.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
@@ -119,18 +120,21 @@ pub struct NewContainer<'c> {
 
 impl<'c> NewContainer<'c> {
     /// Changes the spec.
+    #[must_use]
     pub fn spec(mut self, edit: impl FnOnce(&mut Value)) -> Self {
         edit(&mut self.spec);
         self
     }
 
     /// Sends `text` as the spec, whatever it is.
+    #[must_use]
     pub fn spec_text(mut self, text: &str) -> Self {
         self.spec_text = Some(text.to_owned());
         self
     }
 
     /// Sets stdio; the default is [`Stdio::outputs`].
+    #[must_use]
     pub fn stdio(mut self, stdio: Stdio) -> Self {
         if stdio.terminal {
             self.spec["process"]["terminal"] = Value::Bool(true);
@@ -140,6 +144,7 @@ impl<'c> NewContainer<'c> {
     }
 
     /// Uses another runtime than the one under test.
+    #[must_use]
     pub fn runtime(mut self, runtime: &str) -> Self {
         runtime.clone_into(&mut self.runtime);
         self
@@ -208,7 +213,7 @@ async fn record(case: &Case, id: &str, runtime: String, spec: String) -> Result<
         snapshotter: SNAPSHOTTER.to_owned(),
         key: id.to_owned(),
         parent: case.chain_id.clone(),
-        labels: Default::default(),
+        labels: HashMap::default(),
     };
     let prepared = case.client().snapshots().prepare(case.ask(request)).await.context("prepare the snapshot")?;
     Ok(prepared.into_inner().mounts)

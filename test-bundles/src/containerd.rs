@@ -87,26 +87,21 @@ pub struct Containerd {
 }
 
 impl Containerd {
-    /// Starts `release` in a new temporary directory, with `env` added to its environment.
-    pub fn start(release: &Release, env: &[(&str, &str)]) -> Result<Self> {
+    /// Starts `release` in a new temporary directory.
+    pub fn start(release: &Release) -> Result<Self> {
         let own_dir =
             tempfile::Builder::new().prefix("myshim-").tempdir().context("make a directory for containerd")?;
         let dir = own_dir.path().to_path_buf();
-        Self::start_in(release, dir, Some(own_dir), env)
+        Self::start_in(release, dir, Some(own_dir))
     }
 
     /// Starts the distribution's release in `dir`, whose images outlive it.
     pub fn start_at(dir: &Path) -> Result<Self> {
         fs::create_dir_all(dir).with_context(|| format!("make {}", dir.display()))?;
-        Self::start_in(&Release::distribution(), dir.to_path_buf(), None, &[])
+        Self::start_in(&Release::distribution(), dir.to_path_buf(), None)
     }
 
-    fn start_in(
-        release: &Release,
-        dir: PathBuf,
-        own_dir: Option<tempfile::TempDir>,
-        env: &[(&str, &str)],
-    ) -> Result<Self> {
+    fn start_in(release: &Release, dir: PathBuf, own_dir: Option<tempfile::TempDir>) -> Result<Self> {
         static STARTED: AtomicU32 = AtomicU32::new(0);
         let namespace = if own_dir.is_some() {
             let nth = STARTED.fetch_add(1, Ordering::Relaxed);
@@ -129,7 +124,7 @@ impl Containerd {
         leftovers::sweep(&daemon.dir, &daemon.namespace);
         daemon.link_shim()?;
         fs::write(daemon.config_file(), daemon.config()).context("write containerd's configuration")?;
-        daemon.spawn(env)?;
+        daemon.spawn()?;
         Ok(daemon)
     }
 
@@ -144,7 +139,7 @@ impl Containerd {
     /// Starts it again on the state that [`Self::kill`] left.
     pub fn restart(&self) -> Result<()> {
         ensure!(self.process().is_none(), "containerd is still running");
-        self.spawn(&[])
+        self.spawn()
     }
 
     /// Ends the daemon and whatever runs under it, and says what could not be ended.
@@ -184,7 +179,7 @@ impl Containerd {
     }
 
     /// Connecting is what readiness means: the socket is there and somebody accepts.
-    fn spawn(&self, env: &[(&str, &str)]) -> Result<()> {
+    fn spawn(&self) -> Result<()> {
         let program = self.release.bin.join("containerd");
         let log =
             fs::File::options().create(true).append(true).open(self.log_file()).context("open containerd's log")?;
@@ -192,7 +187,6 @@ impl Containerd {
             .arg("--config")
             .arg(self.config_file())
             .env("PATH", self.release.search_path(&self.shim_dir)?)
-            .envs(env.iter().copied())
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)

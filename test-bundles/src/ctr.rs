@@ -11,7 +11,7 @@ use crate::containerd::Containerd;
 use crate::wait_until;
 
 /// Longest time that any command of a test may take.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// How a command ended and what it said.
 #[derive(Debug, Clone)]

@@ -64,10 +64,10 @@ impl Case {
                 if envelope.topic == MARK {
                     // Only the first is waited for.
                     let _ = mark.send(());
-                } else if let Some(event) = decode(&envelope) {
-                    if send.send(event).is_err() {
-                        break;
-                    }
+                } else if let Some(event) = decode(&envelope)
+                    && send.send(event).is_err()
+                {
+                    break;
                 }
             }
         });

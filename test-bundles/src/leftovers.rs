@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
-use sha2::{Digest, Sha256};
 
 use crate::containerd::Containerd;
 use crate::wait_until;
@@ -60,11 +59,7 @@ pub fn shims(daemon: &Containerd, id: &str) -> Vec<u32> {
 /// Where containerd's shims listen for group `group`: a hash of who asks and for what, in one directory.
 pub fn shim_socket(daemon: &Containerd, group: &str) -> PathBuf {
     let asked = format!("{}/{}/{group}", daemon.socket().display(), daemon.namespace);
-    let mut name = String::new();
-    for byte in Sha256::digest(asked) {
-        name.push_str(&format!("{byte:02x}"));
-    }
-    Path::new("/run/containerd/s").join(name)
+    Path::new("/run/containerd/s").join(crate::sha256_hex(asked.as_bytes()))
 }
 
 /// Ends and removes whatever belongs to the daemon in `dir`; returns what could not be removed.
@@ -80,7 +75,9 @@ pub fn sweep(dir: &Path, namespace: &str) -> Vec<String> {
     };
     let gone = wait_until(Duration::from_secs(10), || {
         let pids = owned();
-        pids.iter().for_each(|pid| signal(*pid, Signal::SIGKILL));
+        for pid in &pids {
+            signal(*pid, Signal::SIGKILL);
+        }
         pids.is_empty()
     });
     let mut left = Vec::new();

@@ -9,6 +9,9 @@
 //! Environment: `RUNTIME` (default `io.containerd.myshim.v2`; the same tests pass on `io.containerd.runc.v2`), `SHIM` (the
 //! binary to test), `LAB` (where further containerds live), `CONTAINERD` (which releases, such as `1.6,2.4`).
 
+// What a test does not expect is its end.
+#![allow(clippy::missing_panics_doc)]
+
 #[cfg(feature = "client")]
 pub mod client;
 pub mod containerd;
@@ -47,4 +50,16 @@ pub fn wait_until(limit: std::time::Duration, mut done: impl FnMut() -> bool) ->
         }
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
+}
+
+/// The digest as lower-case hexadecimal digits.
+pub(crate) fn sha256_hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+
+    use sha2::Digest as _;
+    let mut hex = String::new();
+    for byte in sha2::Sha256::digest(bytes) {
+        let _ = write!(hex, "{byte:02x}");
+    }
+    hex
 }

@@ -81,7 +81,7 @@ pub struct Streams {
 
 impl Streams {
     /// Makes the fifos for process `name` in `dir` and begins to read them.
-    pub fn open(dir: &Path, name: &str, stdio: &Stdio) -> Result<Self> {
+    pub fn open(dir: &Path, name: &str, wanted: &Stdio) -> Result<Self> {
         fs::create_dir_all(dir)?;
         let path = |stream: &Stream, which: &str| -> Result<String> {
             Ok(match stream {
@@ -95,9 +95,9 @@ impl Streams {
             })
         };
         let (stdin, stdout, stderr) =
-            (path(&stdio.stdin, "in")?, path(&stdio.stdout, "out")?, path(&stdio.stderr, "err")?);
+            (path(&wanted.stdin, "in")?, path(&wanted.stdout, "out")?, path(&wanted.stderr, "err")?);
         let read = |stream: &Stream, path: &str| matches!(stream, Stream::Fifo).then(|| Reader::open(path));
-        let (output, errors) = (read(&stdio.stdout, &stdout), read(&stdio.stderr, &stderr));
+        let (output, errors) = (read(&wanted.stdout, &stdout), read(&wanted.stderr, &stderr));
         Ok(Self { stdin, stdout, stderr, output, errors })
     }
 

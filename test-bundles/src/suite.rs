@@ -16,7 +16,7 @@ use crate::containerd::{Containerd, Release};
 use crate::image::Image;
 
 /// A test that is not done by then hangs.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_mins(2);
 /// Tests wait for processes more than they compute.
 const TESTS_AT_ONCE: usize = 4;
 
@@ -28,24 +28,26 @@ pub struct Test {
     name: &'static str,
     body: Body,
     not_on_runc: Option<&'static str>,
-    own_daemon: Option<&'static [(&'static str, &'static str)]>,
+    own_daemon: bool,
 }
 
 impl Test {
     /// Best made with [`crate::test!`].
     pub const fn new(name: &'static str, body: Body) -> Self {
-        Self { name, body, not_on_runc: None, own_daemon: None }
+        Self { name, body, not_on_runc: None, own_daemon: false }
     }
 
     /// Skipped on the distribution's shim, which is known to do this worse: `reason` says how.
+    #[must_use]
     pub const fn not_on_runc(mut self, reason: &'static str) -> Self {
         self.not_on_runc = Some(reason);
         self
     }
 
-    /// Gets a daemon to itself, with `env` added to its environment: it kills it, or looks at what is the machine's.
-    pub const fn own_daemon(mut self, env: &'static [(&'static str, &'static str)]) -> Self {
-        self.own_daemon = Some(env);
+    /// Gets a daemon to itself, which it may kill.
+    #[must_use]
+    pub const fn own_daemon(mut self) -> Self {
+        self.own_daemon = true;
         self
     }
 }
@@ -110,13 +112,11 @@ fn trial(ground: Arc<Ground>, test: Test) -> Trial {
 fn one(ground: &Ground, test: Test) -> Result<()> {
     let image = ground.image.get_or_init(|| Image::make(ground.scratch.path()).map_err(|error| format!("{error:#}")));
     let image = image.as_ref().map_err(|error| anyhow::anyhow!("make the image: {error}"))?;
-    let daemon = match test.own_daemon {
-        Some(env) => start(&ground.release, image, env)?,
-        None => {
-            let shared =
-                ground.shared.get_or_init(|| start(&ground.release, image, &[]).map_err(|error| format!("{error:#}")));
-            shared.clone().map_err(|error| anyhow::anyhow!("{error}"))?
-        }
+    let daemon = if test.own_daemon {
+        start(&ground.release, image)?
+    } else {
+        let shared = ground.shared.get_or_init(|| start(&ground.release, image).map_err(|error| format!("{error:#}")));
+        shared.clone().map_err(anyhow::Error::msg)?
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -131,8 +131,8 @@ fn one(ground: &Ground, test: Test) -> Result<()> {
     })
 }
 
-fn start(release: &Release, image: &Image, env: &[(&str, &str)]) -> Result<Arc<Containerd>> {
-    let daemon = Containerd::start(release, env)?;
+fn start(release: &Release, image: &Image) -> Result<Arc<Containerd>> {
+    let daemon = Containerd::start(release)?;
     image.import(&daemon)?;
     Ok(Arc::new(daemon))
 }

@@ -21,7 +21,7 @@ fn main() -> ExitCode {
     ])
 }
 
-async fn sleeper<'c>(case: &'c Case) -> Result<Container<'c>> {
+async fn sleeper(case: &Case) -> Result<Container<'_>> {
     let container = case.container(&["sleep", "1000"]).stdio(Stdio::null()).create().await?;
     container.start().await?;
     Ok(container)

@@ -153,7 +153,9 @@ async fn a_spec_that_cannot_be_honoured_is_refused_by_name(case: &Case) -> Resul
 async fn a_spec_of_another_shape_is_refused(case: &Case) -> Result<()> {
     for text in ["null", "{}", "{\"process\": 7}", "{\"root\": []}"] {
         let message = refused(case.container(&["/bin/true"]).stdio(Stdio::null()).spec_text(text)).await?;
-        ensure!(!message.is_empty());
+        let named = ["process", "root", "config", "spec"].iter().any(|word| message.contains(word));
+        // The runc of 2023 panics over a spec of null.
+        ensure!(named || is_runc() && text == "null", "{text}: {message}");
     }
     Ok(())
 }

@@ -11,8 +11,8 @@ use test_bundles::{leftovers, suite, test, wait_until};
 
 fn main() -> ExitCode {
     suite::run(&[
-        test!(a_containerd_crash_loses_no_line_and_kills_nobody).own_daemon(&[]),
-        test!(an_exit_while_containerd_is_down_leaves_nothing).own_daemon(&[]),
+        test!(a_containerd_crash_loses_no_line_and_kills_nobody).own_daemon(),
+        test!(an_exit_while_containerd_is_down_leaves_nothing).own_daemon(),
         test!(a_shim_crash_leaves_nothing),
         test!(a_shim_that_is_told_to_end_leaves_nothing).not_on_runc("its shim ignores SIGTERM"),
     ])
@@ -36,7 +36,7 @@ async fn a_containerd_crash_loses_no_line_and_kills_nobody(case: &Case) -> Resul
     ensure!(leftovers::shims(&case.daemon, &container.id) == shims, "the shim is another one");
 
     let said = output.text().await;
-    let expected: String = (1..=LAST).map(|n| format!("line {n}\n")).collect();
+    let expected: String = (1..=LAST).fold(String::new(), |lines, n| lines + &format!("line {n}\n"));
     ensure!(said == expected, "{} lines, the last {:?}", said.lines().count(), said.lines().last());
     ensure!(container.wait().await? == 3);
     let seen = events.of(&container.id, "exit").await?;

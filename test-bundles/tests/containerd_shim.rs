@@ -20,7 +20,7 @@ fn main() -> ExitCode {
     ])
 }
 
-async fn with_shim<'c>(case: &'c Case) -> Result<(Container<'c>, u32)> {
+async fn with_shim(case: &Case) -> Result<(Container<'_>, u32)> {
     let container = case.container(&["sleep", "1000"]).stdio(Stdio::null()).create().await?;
     container.start().await?;
     let shims = leftovers::shims(&case.daemon, &container.id);

@@ -102,12 +102,12 @@ async fn a_logger_gets_both_streams_and_the_name_of_the_container(case: &Case) -
     let stdio = Stdio::to(format!("binary://{}?key=value", logger.display()));
     let mut container = case.container(&["sh", "-c", "echo out; echo err >&2"]).stdio(stdio).create().await?;
     ensure!(container.run().await? == 0);
-    let logged = || std::fs::read_to_string(&log).unwrap_or_default();
-    test_bundles::wait_until(std::time::Duration::from_secs(10), || logged().ends_with("end\n"));
-    let logged = logged();
+    let written = || std::fs::read_to_string(&log).unwrap_or_default();
+    test_bundles::wait_until(std::time::Duration::from_secs(10), || written().ends_with("end\n"));
+    let said = written();
     let first = format!("key value {} {}", case.daemon.namespace, container.id);
-    ensure!(logged.lines().next() == Some(first.as_str()), "not {first:?} first: {logged}");
-    ensure!(logged.contains("1: out\n") && logged.contains("2: err\n"), "{logged}");
+    ensure!(said.lines().next() == Some(first.as_str()), "not {first:?} first: {said}");
+    ensure!(said.contains("1: out\n") && said.contains("2: err\n"), "{said}");
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 //! Both run on the same private containerd, driven by the same client, turn by turn, so that whatever else the machine does
 //! hits both. A life is create, start, wait and delete of `/bin/true` with its stdio on `/dev/null`; an exec is exec, start,
 //! wait and delete of `/bin/true` in a container that sleeps. Snapshot and record are made outside the clock: they cost the
-//! same whatever the runtime. Argument: how many of each (default 50).
+//! same whatever the runtime. `RUNTIME=io.containerd.runc.v2` measures that shim against itself: every ratio should be 1. Argument: how many of each (default 50).
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use test_bundles::image::Image;
 use test_bundles::stdio::Stdio;
 use test_bundles::{leftovers, spec};
 
-const RUNTIMES: [&str; 2] = ["io.containerd.myshim.v2", "io.containerd.runc.v2"];
+const THEIRS: &str = "io.containerd.runc.v2";
 
 fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be built");
@@ -33,21 +33,23 @@ async fn bench() -> Result<()> {
     let rounds: usize =
         std::env::args().nth(1).map_or(Ok(50), |count| count.parse()).context("usage: bench [ROUNDS]")?;
     ensure!(rounds > 0, "no rounds, no numbers");
-    let daemon = Arc::new(Containerd::start(&Release::distribution(), &[])?);
+    let daemon = Arc::new(Containerd::start(&Release::distribution())?);
     let image = Image::make(daemon.dir())?;
     image.import(&daemon)?;
     let case = Case::new(daemon.clone(), image.chain_id, "bench").await?;
 
+    let ours = test_bundles::runtime();
+    let runtimes = [ours.as_str(), THEIRS];
     let (mut lives, mut execs) = ([const { Vec::new() }; 2], [const { Vec::new() }; 2]);
     let mut homes = Vec::new();
-    for runtime in RUNTIMES {
+    for runtime in runtimes {
         let home = case.container(&["sleep", "100000"]).runtime(runtime).stdio(Stdio::null()).create().await?;
         home.start().await?;
         homes.push(home);
     }
     for round in 0..=rounds {
-        for (nth, runtime) in RUNTIMES.into_iter().enumerate() {
-            let life = life(&case, runtime).await.context(runtime)?;
+        for (nth, runtime) in runtimes.into_iter().enumerate() {
+            let life = life(&case, runtime).await.with_context(|| runtime.to_owned())?;
             let started = Instant::now();
             let process = spec::process(&["/bin/true"]);
             let (status, _) = homes[nth].exec(&format!("e{round}"), &process, &Stdio::null()).await?.run().await?;
@@ -65,6 +67,7 @@ async fn bench() -> Result<()> {
         "{rounds} rounds, turn by turn, on containerd {}; median (10th to 90th percentile)",
         daemon.release.version
     );
+    println!("{:<26} {ours:>26} {THEIRS:>26} {:>9}", "", "ratio");
     row("a full life of /bin/true", &mut lives);
     row("an exec of /bin/true", &mut execs);
     let mut memory = Vec::new();
@@ -79,10 +82,9 @@ async fn bench() -> Result<()> {
         kb(memory[1]),
         ratio(memory[1], memory[0])
     );
-    let sizes = [
-        shim_binary()?.metadata()?.len() / 1000,
-        size_kb("/usr/bin/containerd-shim-runc-v2") + size_kb("/usr/sbin/runc"),
-    ];
+    let theirs = size_kb("/usr/bin/containerd-shim-runc-v2") + size_kb("/usr/sbin/runc");
+    let own = if test_bundles::is_runc() { theirs } else { shim_binary()?.metadata()?.len() / 1000 };
+    let sizes = [own, theirs];
     println!(
         "{:<26} {:>26} {:>26} {:>8.1}x",
         "binaries (shim and runc)",
@@ -110,7 +112,9 @@ async fn life(case: &Case, runtime: &str) -> Result<Duration> {
 }
 
 fn row(what: &str, times: &mut [Vec<Duration>; 2]) {
-    times.iter_mut().for_each(|times| times.sort_unstable());
+    for times in times.iter_mut() {
+        times.sort_unstable();
+    }
     let [ours, theirs] = [&times[0], &times[1]].map(|times| {
         let at = |part: usize| times[(times.len() - 1) * part / 100].as_secs_f64() * 1000.0;
         (at(50), format!("{:.1} ms ({:.1} to {:.1})", at(50), at(10), at(90)))

@@ -115,10 +115,10 @@ fn watch_events(daemon: &Containerd) -> Result<mpsc::Receiver<String>> {
     let (tasks, shown) = mpsc::channel();
     std::thread::spawn(move || {
         for line in receive {
-            if let Some(at) = line.find("/tasks/") {
-                if tasks.send(line[at..].to_owned()).is_err() {
-                    break;
-                }
+            if let Some(at) = line.find("/tasks/")
+                && tasks.send(line[at..].to_owned()).is_err()
+            {
+                break;
             }
         }
     });
