@@ -1,1 +1,65 @@
-#![doc = "x"]
+//! The one harness of every test: private containerds to test on, images and specs to run, and a look at what a test
+//! leaves behind.
+//!
+//! Reading order: [`containerd`] (a private daemon, any release), [`image`] (a busybox image made here, no network),
+//! [`ctr`] (the command line), [`leftovers`] (nothing may stay behind); then, for tests that speak gRPC, [`suite`] (how a
+//! test runs once per release), [`client`] (containers and execs as values),
+//! [`spec`], [`stdio`] and [`events`].
+//!
+//! Environment: `RUNTIME` (default `io.containerd.myshim.v2`; the same tests pass on `io.containerd.runc.v2`), `SHIM` (the
+//! binary to test), `LAB` (where further containerds live), `CONTAINERD` (which releases, such as `1.6,2.4`).
+
+// What a test does not expect is its end.
+#![allow(clippy::missing_panics_doc)]
+
+#[cfg(feature = "client")]
+pub mod client;
+pub mod containerd;
+pub mod ctr;
+#[cfg(feature = "client")]
+pub mod events;
+pub mod image;
+pub mod leftovers;
+#[cfg(feature = "client")]
+pub mod spec;
+#[cfg(feature = "client")]
+pub mod stdio;
+#[cfg(feature = "client")]
+pub mod suite;
+
+/// The runtime under test, by containerd's name for it.
+pub fn runtime() -> String {
+    std::env::var("RUNTIME").unwrap_or_else(|_| "io.containerd.myshim.v2".to_owned())
+}
+
+/// Whether the runtime under test is the distribution's, on which the tests themselves are proven.
+pub fn is_runc() -> bool {
+    runtime() == "io.containerd.runc.v2"
+}
+
+/// Asks `done` every few milliseconds until it says yes, for at most `limit`; false when it never did. For what another
+/// process brings about and nobody announces: a socket that appears, a process that ends.
+pub fn wait_until(limit: std::time::Duration, mut done: impl FnMut() -> bool) -> bool {
+    let start = std::time::Instant::now();
+    loop {
+        if done() {
+            return true;
+        }
+        if start.elapsed() > limit {
+            return false;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
+
+/// The digest as lower-case hexadecimal digits.
+pub(crate) fn sha256_hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+
+    use sha2::Digest as _;
+    let mut hex = String::new();
+    for byte in sha2::Sha256::digest(bytes) {
+        let _ = write!(hex, "{byte:02x}");
+    }
+    hex
+}

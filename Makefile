@@ -1,0 +1,61 @@
+# `make help` lists the targets: a line of text after ## is a target's description.
+
+PREFIX  ?= /usr/local
+SHIM    := containerd-shim-myshim-v2
+TARGET  := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
+BUILT   := target/$(TARGET)/release/$(SHIM)
+RELEASE := target/release/$(SHIM)
+SETUP   := test-bundles/scripts/setup
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test bench build install lint deny clean root
+
+help: ## This list.
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: root ## A container's whole life under the shim on a private containerd; installs what is missing (Debian), touches nothing else.
+	@$(SETUP) run
+	@$(MAKE) --no-print-directory build
+	@cargo build -p test-bundles --no-default-features --bin demo
+	@SHIM=$(CURDIR)/$(RELEASE) target/$(TARGET)/debug/demo .work/demo
+
+test: root ## Every test, those on real containerds included: RUNTIME=io.containerd.runc.v2 proves the tests on the distribution's shim.
+	@$(SETUP) test
+	@$(MAKE) --no-print-directory build
+	@cargo build --workspace
+	@SHIM=$${SHIM:-$(CURDIR)/$(RELEASE)} cargo test --workspace --no-fail-fast $(ARGS)
+
+bench: root ## Times a container's life and an exec, beside the distribution's runc shim, in one run.
+	@$(SETUP) test
+	@$(MAKE) --no-print-directory build
+	@cargo build -p test-bundles --bin bench
+	@SHIM=$(CURDIR)/$(RELEASE) target/$(TARGET)/debug/bench $(ARGS)
+
+build: ## The release binary, static and stripped, at target/release/containerd-shim-myshim-v2.
+	@$(SETUP) build
+	cargo build --release --package shim
+	@mkdir -p target/release && ln -f $(BUILT) $(RELEASE)
+
+install: ## Puts the release binary into $(DESTDIR)$(PREFIX)/bin (default /usr/local/bin), where containerd finds it.
+	@test -x $(RELEASE) || $(MAKE) --no-print-directory build
+	install -D -m 755 $(RELEASE) $(DESTDIR)$(PREFIX)/bin/$(SHIM)
+
+lint: ## Format, clippy and documentation, every warning an error.
+	@$(SETUP) test
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items
+
+deny: ## Licences, bans, sources and advisories of the dependencies (installs cargo-deny when it is missing: some minutes).
+	@command -v cargo-deny >/dev/null || cargo install cargo-deny --locked
+	cargo deny --all-features check licenses bans sources
+	@if git ls-remote -q https://github.com/RustSec/advisory-db HEAD >/dev/null 2>&1; then cargo deny --all-features check advisories; \
+	else echo "advisories skipped: the RustSec database cannot be reached from here"; fi
+
+clean: ## Removes what was built and what the demo keeps.
+	cargo clean
+	rm -rf .work
+
+root:
+	@[ "$$(uname -s)" = Linux ] && [ "$$(id -u)" = 0 ] || { echo "this needs root on Linux: containers are made of its namespaces, mounts and cgroups" >&2; exit 1; }
+	@command -v cargo >/dev/null || { echo "this needs a Rust toolchain: https://rustup.rs" >&2; exit 1; }

@@ -1,0 +1,299 @@
+//! A private containerd: own root, state and sockets in one directory, nothing of the machine's touched.
+//!
+//! Used by the tests, the demo and the benchmark. Started and ended by pid; it may be killed and started again on the
+//! same state, which is how the tests see that a shim outlives its daemon.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::{leftovers, wait_until};
+
+/// Longest path a unix socket address holds, the closing zero left out, as containerd counts.
+const SOCKET_PATH_BYTES: usize = 106;
+const START_LIMIT: Duration = Duration::from_secs(30);
+const STOP_LIMIT: Duration = Duration::from_secs(15);
+
+/// An installed containerd with its `ctr`.
+#[derive(Debug, Clone)]
+pub struct Release {
+    /// `1.6`, `2.4`: what a test's name says.
+    pub version: &'static str,
+    /// Directory of `containerd`, `ctr` and the release's own runc shim.
+    bin: PathBuf,
+    /// Directories searched after `bin`, for `runc`.
+    path: Vec<PathBuf>,
+}
+
+impl Release {
+    /// The distribution's, from the package `containerd`.
+    pub fn distribution() -> Self {
+        Self { version: "1.6", bin: "/usr/bin".into(), path: Vec::new() }
+    }
+
+    /// Every release that is known, whether it is installed or not; the distribution's first.
+    pub fn known() -> Vec<Self> {
+        let home = std::env::var_os("HOME").map_or_else(|| PathBuf::from("/root"), PathBuf::from);
+        let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(|| home.join(".cache"), PathBuf::from);
+        let lab = std::env::var_os("LAB").map_or_else(|| cache.join("shim-lab"), PathBuf::from);
+        let sid = lab.join("sid/bin");
+        let at = |version, bin: &str| Self { version, bin: lab.join(bin), path: vec![sid.clone()] };
+        vec![Self::distribution(), at("1.7", "go/1.7/bin"), at("2.1", "sid/bin"), at("2.4", "go/2.4/bin")]
+    }
+
+    /// Why this release cannot be used here, or `None` when it can.
+    pub fn missing(&self) -> Option<String> {
+        let wanted = std::env::var("CONTAINERD").unwrap_or_default();
+        if !wanted.is_empty() && !wanted.split(',').any(|one| one == self.version) {
+            return Some(format!("CONTAINERD={wanted} leaves it out"));
+        }
+        let program = self.bin.join("containerd");
+        (!program.exists()).then(|| format!("{} is not there", program.display()))
+    }
+
+    /// Its `ctr`.
+    pub fn ctr(&self) -> PathBuf {
+        self.bin.join("ctr")
+    }
+
+    /// PATH of the daemon: the shim under test, then the release's own programs, then the machine's.
+    fn search_path(&self, shim_dir: &Path) -> Result<std::ffi::OsString> {
+        let system = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"].map(PathBuf::from);
+        let dirs =
+            [shim_dir.to_path_buf(), self.bin.clone()].into_iter().chain(self.path.iter().cloned()).chain(system);
+        Ok(std::env::join_paths(dirs)?)
+    }
+}
+
+/// A running daemon. Dropping it ends it and everything started through it.
+#[derive(Debug)]
+pub struct Containerd {
+    /// Which release runs.
+    pub release: Release,
+    /// Its containerd namespace: unlike any other on the machine, so that cgroups and processes can be told apart.
+    pub namespace: String,
+    dir: PathBuf,
+    shim_dir: PathBuf,
+    process: Mutex<Option<Child>>,
+    /// Held for its drop: a directory of its own goes with the daemon.
+    _own_dir: Option<tempfile::TempDir>,
+}
+
+impl Containerd {
+    /// Starts `release` in a new temporary directory.
+    pub fn start(release: &Release) -> Result<Self> {
+        let own_dir =
+            tempfile::Builder::new().prefix("myshim-").tempdir().context("make a directory for containerd")?;
+        let dir = own_dir.path().to_path_buf();
+        Self::start_in(release, dir, Some(own_dir))
+    }
+
+    /// Starts the distribution's release in `dir`, whose images outlive it.
+    pub fn start_at(dir: &Path) -> Result<Self> {
+        fs::create_dir_all(dir).with_context(|| format!("make {}", dir.display()))?;
+        Self::start_in(&Release::distribution(), dir.to_path_buf(), None)
+    }
+
+    fn start_in(release: &Release, dir: PathBuf, own_dir: Option<tempfile::TempDir>) -> Result<Self> {
+        static STARTED: AtomicU32 = AtomicU32::new(0);
+        let namespace = if own_dir.is_some() {
+            let nth = STARTED.fetch_add(1, Ordering::Relaxed);
+            format!("test-{}-{nth}", std::process::id())
+        } else {
+            "demo".to_owned()
+        };
+        let shim_dir = dir.join("bin");
+        let daemon =
+            Self { release: release.clone(), namespace, dir, shim_dir, process: Mutex::new(None), _own_dir: own_dir };
+        let socket = daemon.socket();
+        // ".ttrpc" is appended for the shims' way back.
+        let socket_bytes = socket.as_os_str().len() + ".ttrpc".len();
+        ensure!(
+            socket_bytes <= SOCKET_PATH_BYTES,
+            "{} is too long for a socket: use a shorter TMPDIR",
+            socket.display()
+        );
+        // An earlier daemon in this directory may have been interrupted.
+        leftovers::sweep(&daemon.dir, &daemon.namespace);
+        daemon.link_shim()?;
+        fs::write(daemon.config_file(), daemon.config()).context("write containerd's configuration")?;
+        daemon.spawn()?;
+        Ok(daemon)
+    }
+
+    /// Kills the daemon with SIGKILL, as a crash would; containers and shims go on.
+    pub fn kill(&self) -> Result<()> {
+        let mut process = self.process().take().context("containerd is not running")?;
+        process.kill().context("kill containerd")?;
+        process.wait().context("wait for containerd")?;
+        Ok(())
+    }
+
+    /// Starts it again on the state that [`Self::kill`] left.
+    pub fn restart(&self) -> Result<()> {
+        ensure!(self.process().is_none(), "containerd is still running");
+        self.spawn()
+    }
+
+    /// Ends the daemon and whatever runs under it, and says what could not be ended.
+    pub fn stop(self) -> Result<()> {
+        self.end()
+    }
+
+    /// The address that `ctr` and clients take.
+    pub fn socket(&self) -> PathBuf {
+        self.dir.join("containerd.sock")
+    }
+
+    /// Everything of this daemon is below this directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The bundle of a container while it has a task.
+    pub fn bundle(&self, id: &str) -> PathBuf {
+        self.dir.join("state/io.containerd.runtime.v2.task").join(&self.namespace).join(id)
+    }
+
+    /// The daemon's pid; 0 while it is down.
+    pub fn pid(&self) -> u32 {
+        self.process().as_ref().map_or(0, Child::id)
+    }
+
+    /// The last lines of its log that mention `about`, for a message.
+    pub fn log_tail(&self, about: &str) -> String {
+        let log = fs::read_to_string(self.log_file()).unwrap_or_default();
+        let lines: Vec<_> = log.lines().filter(|line| line.contains(about)).collect();
+        lines[lines.len().saturating_sub(6)..].join("\n")
+    }
+
+    fn process(&self) -> MutexGuard<'_, Option<Child>> {
+        self.process.lock().expect("nobody panics while holding it")
+    }
+
+    /// Connecting is what readiness means: the socket is there and somebody accepts.
+    fn spawn(&self) -> Result<()> {
+        let program = self.release.bin.join("containerd");
+        let log =
+            fs::File::options().create(true).append(true).open(self.log_file()).context("open containerd's log")?;
+        let process = Command::new(&program)
+            .arg("--config")
+            .arg(self.config_file())
+            .env("PATH", self.release.search_path(&self.shim_dir)?)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("start {}", program.display()))?;
+        let mut running = self.process();
+        let process = running.insert(process);
+        let socket = self.dir.join("containerd.sock");
+        let mut ended = None;
+        let ready = wait_until(START_LIMIT, || {
+            ended = process.try_wait().ok().flatten();
+            ended.is_some() || UnixStream::connect(&socket).is_ok()
+        });
+        match ended {
+            Some(status) => bail!("containerd {} ended: {status}\n{}", self.release.version, self.log_tail("")),
+            None if ready => Ok(()),
+            None => bail!("containerd {} does not answer\n{}", self.release.version, self.log_tail("")),
+        }
+    }
+
+    /// SIGTERM first: a daemon that was told to end closes its database.
+    fn end(&self) -> Result<()> {
+        let mut problems = String::new();
+        if let Some(mut process) = self.process().take() {
+            leftovers::signal(process.id(), nix::sys::signal::Signal::SIGTERM);
+            if !wait_until(STOP_LIMIT, || matches!(process.try_wait(), Ok(Some(_)))) {
+                let _ = write!(problems, "containerd {} ignored SIGTERM; ", self.release.version);
+                process.kill()?;
+                process.wait()?;
+            }
+        }
+        for one in leftovers::sweep(&self.dir, &self.namespace) {
+            let _ = write!(problems, "{one}; ");
+        }
+        ensure!(problems.is_empty(), "{problems}");
+        Ok(())
+    }
+
+    /// One name on the daemon's PATH, whatever the binary is called and whatever else lies beside it.
+    fn link_shim(&self) -> Result<()> {
+        fs::create_dir_all(&self.shim_dir)?;
+        let link = self.shim_dir.join(SHIM_NAME);
+        let _ = fs::remove_file(&link);
+        match shim_binary() {
+            Ok(binary) => std::os::unix::fs::symlink(binary, link).context("link the shim"),
+            Err(_) if crate::is_runc() => Ok(()),
+            Err(missing) => Err(missing),
+        }
+    }
+
+    fn config_file(&self) -> PathBuf {
+        self.dir.join("config.toml")
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.dir.join("containerd.log")
+    }
+
+    /// Left out: CRI (it wants a network), plugins that touch the machine outside our directory (`opt`, `nri`), and
+    /// those that only complain of what they lack.
+    fn config(&self) -> String {
+        let dir = self.dir.display();
+        let off = [
+            "io.containerd.grpc.v1.cri",
+            "io.containerd.cri.v1.images",
+            "io.containerd.cri.v1.runtime",
+            "io.containerd.internal.v1.opt",
+            "io.containerd.internal.v1.restart",
+            "io.containerd.internal.v1.tracing",
+            "io.containerd.nri.v1.nri",
+            "io.containerd.podsandbox.controller.v1.podsandbox",
+            "io.containerd.snapshotter.v1.aufs",
+            "io.containerd.snapshotter.v1.blockfile",
+            "io.containerd.snapshotter.v1.btrfs",
+            "io.containerd.snapshotter.v1.devmapper",
+            "io.containerd.snapshotter.v1.erofs",
+            "io.containerd.snapshotter.v1.zfs",
+        ];
+        format!(
+            "version = 2\nroot = \"{dir}/root\"\nstate = \"{dir}/state\"\ndisabled_plugins = {off:?}\n\n\
+             [grpc]\naddress = \"{dir}/containerd.sock\"\n\n[ttrpc]\naddress = \"{dir}/containerd.sock.ttrpc\"\n"
+        )
+    }
+}
+
+impl Drop for Containerd {
+    fn drop(&mut self) {
+        if let Err(problem) = self.end() {
+            eprintln!("containerd {}: {problem}", self.release.version);
+        }
+    }
+}
+
+/// containerd derives it from `io.containerd.myshim.v2`.
+const SHIM_NAME: &str = "containerd-shim-myshim-v2";
+
+/// The shim under test: `SHIM`, or the one built beside this program.
+pub fn shim_binary() -> Result<PathBuf> {
+    if let Some(given) = std::env::var_os("SHIM") {
+        let given = PathBuf::from(given);
+        return fs::canonicalize(&given).with_context(|| format!("SHIM={}", given.display()));
+    }
+    built(SHIM_NAME).with_context(|| format!("{SHIM_NAME} is not built: run `cargo build --workspace`, or set SHIM"))
+}
+
+/// A program of this workspace, beside this one: in the profile's directory, or one above when this is a test.
+pub fn built(name: &str) -> Option<PathBuf> {
+    let own = std::env::current_exe().ok()?;
+    own.ancestors().skip(1).take(2).map(|dir| dir.join(name)).find(|path| path.is_file())
+}

@@ -1,0 +1,141 @@
+//! A busybox image, made here from the machine's static busybox: no registry, no network.
+//!
+//! An OCI image layout (image-spec, image-layout.md) in a tar archive, as `ctr images import` takes it: one uncompressed
+//! layer, so that its digest is also its diff id and the chain id that a snapshot is prepared from.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+use crate::containerd::{Containerd, built};
+use crate::sha256_hex;
+
+/// The image's name in every daemon.
+pub const NAME: &str = "local/busybox:1";
+
+/// Where the distribution puts `busybox-static`.
+const BUSYBOX: &str = "/bin/busybox";
+
+/// An archive on disk, and the snapshot that it unpacks to.
+#[derive(Debug, Clone)]
+pub struct Image {
+    /// The archive.
+    pub archive: PathBuf,
+    /// Key of the unpacked layer: the parent of a container's own snapshot.
+    pub chain_id: String,
+}
+
+impl Image {
+    /// Makes the image in `dir`.
+    pub fn make(dir: &Path) -> Result<Self> {
+        let layer = layer()?;
+        let diff_id = digest(&layer);
+        let config = json!({
+            "architecture": architecture(),
+            "os": "linux",
+            "config": {"Env": ["PATH=/bin:/sbin:/usr/bin:/usr/sbin"], "Cmd": ["sh"], "WorkingDir": "/"},
+            "rootfs": {"type": "layers", "diff_ids": [diff_id]},
+        });
+        let config = serde_json::to_vec(&config)?;
+        let manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": descriptor("application/vnd.oci.image.config.v1+json", &config),
+            "layers": [descriptor("application/vnd.oci.image.layer.v1.tar", &layer)],
+        });
+        let manifest = serde_json::to_vec(&manifest)?;
+        let mut entry = descriptor("application/vnd.oci.image.manifest.v1+json", &manifest);
+        entry["annotations"] = json!({"io.containerd.image.name": NAME, "org.opencontainers.image.ref.name": "1"});
+        let index = serde_json::to_vec(&json!({"schemaVersion": 2, "manifests": [entry]}))?;
+
+        let archive = dir.join("busybox.tar");
+        let file = fs::File::create(&archive).with_context(|| format!("create {}", archive.display()))?;
+        let mut tar = tar::Builder::new(std::io::BufWriter::new(file));
+        add(&mut tar, "oci-layout", 0o644, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+        add(&mut tar, "index.json", 0o644, &index)?;
+        for blob in [&layer, &config, &manifest] {
+            add(&mut tar, &format!("blobs/{}", digest(blob).replace(':', "/")), 0o644, blob)?;
+        }
+        tar.into_inner()?.flush()?;
+        Ok(Self { archive, chain_id: diff_id })
+    }
+
+    /// Imports and unpacks it into a daemon's namespace.
+    pub fn import(&self, daemon: &Containerd) -> Result<()> {
+        let archive = self.archive.to_string_lossy();
+        daemon.ctr(&["images", "import", &archive])?.success().context("import the busybox image")?;
+        Ok(())
+    }
+}
+
+/// The root filesystem: busybox under all its names, the probe when it is built, and users to run as.
+fn layer() -> Result<Vec<u8>> {
+    let busybox = fs::read(BUSYBOX).context("read /bin/busybox (package busybox-static)")?;
+    let listing = Command::new(BUSYBOX).arg("--list").output().context("run busybox --list")?;
+    ensure!(listing.status.success(), "busybox --list: {}", listing.status);
+
+    let mut tar = tar::Builder::new(Vec::new());
+    for (dir, mode) in [
+        ("bin", 0o755),
+        ("dev", 0o755),
+        ("etc", 0o755),
+        ("home", 0o755),
+        ("proc", 0o555),
+        ("root", 0o700),
+        ("run", 0o755),
+        ("sys", 0o555),
+        ("tmp", 0o1777),
+        ("var", 0o755),
+    ] {
+        let mut header = header(tar::EntryType::Directory, mode, 0);
+        tar.append_data(&mut header, dir, std::io::empty())?;
+    }
+    add(&mut tar, "bin/busybox", 0o755, &busybox)?;
+    for applet in String::from_utf8_lossy(&listing.stdout).lines().filter(|applet| *applet != "busybox") {
+        tar.append_link(&mut header(tar::EntryType::Symlink, 0o777, 0), format!("bin/{applet}"), "busybox")?;
+    }
+    if let Some(probe) = built("probe") {
+        add(&mut tar, "probe", 0o755, &fs::read(probe)?)?;
+    }
+    add(&mut tar, "etc/passwd", 0o644, b"root:x:0:0:root:/root:/bin/sh\nguest:x:1000:1000:guest:/home:/bin/sh\n")?;
+    add(&mut tar, "etc/group", 0o644, b"root:x:0:\nguest:x:1000:\n")?;
+    Ok(tar.into_inner()?)
+}
+
+fn add<W: Write>(tar: &mut tar::Builder<W>, path: &str, mode: u32, bytes: &[u8]) -> Result<()> {
+    let mut header = header(tar::EntryType::Regular, mode, bytes.len() as u64);
+    tar.append_data(&mut header, path, bytes).with_context(|| format!("add {path}"))
+}
+
+/// Time and owner are fixed: the same busybox gives the same image.
+fn header(kind: tar::EntryType, mode: u32, bytes: u64) -> tar::Header {
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_mode(mode);
+    header.set_size(bytes);
+    header.set_mtime(0);
+    header.set_uid(0);
+    header.set_gid(0);
+    header
+}
+
+fn descriptor(media_type: &str, blob: &[u8]) -> Value {
+    json!({"mediaType": media_type, "digest": digest(blob), "size": blob.len()})
+}
+
+fn digest(bytes: &[u8]) -> String {
+    format!("sha256:{}", sha256_hex(bytes))
+}
+
+/// The image-spec's name of this machine, which is Go's.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}

@@ -1,0 +1,185 @@
+//! Bad input: each is refused with the field or the step by name, and leaves nothing behind.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use test_bundles::client::{Case, NewContainer, refusal};
+use test_bundles::stdio::Stdio;
+use test_bundles::{is_runc, suite, test};
+
+fn main() -> ExitCode {
+    suite::run(&[
+        test!(a_spec_that_cannot_be_honoured_is_refused_by_name),
+        test!(a_spec_of_another_shape_is_refused),
+        test!(a_container_runs_after_all_those_refusals),
+    ])
+}
+
+struct Refused {
+    /// What is wrong, for the message of a failure.
+    what: &'static str,
+    edit: fn(&mut Value),
+    /// The message has one of each.
+    says: &'static [&'static [&'static str]],
+    /// Whether the distribution's runtime refuses it too.
+    on_runc: bool,
+}
+
+const NOT_A_DIRECTORY: &[&str] = &["not a directory", "ENOTDIR"];
+
+const TABLE: &[Refused] = &[
+    Refused {
+        what: "a root that is not there",
+        edit: |spec| spec["root"]["path"] = json!("/no/such/rootfs"),
+        says: &[&["/no/such/rootfs"]],
+        on_runc: true,
+    },
+    Refused {
+        what: "a program that is not there",
+        edit: |spec| spec["process"]["args"] = json!(["/no/such/program"]),
+        says: &[&["/no/such/program"], &["no such file", "ENOENT"]],
+        on_runc: true,
+    },
+    Refused { what: "no program", edit: |spec| spec["process"]["args"] = json!([]), says: &[&["args"]], on_runc: true },
+    Refused {
+        what: "a program that is not executable",
+        edit: |spec| spec["process"]["args"] = json!(["/etc/passwd"]),
+        says: &[&["/etc/passwd"], &["permission denied", "EACCES"]],
+        on_runc: true,
+    },
+    Refused {
+        what: "a directory that is a file",
+        edit: |spec| spec["process"]["cwd"] = json!("/etc/passwd"),
+        says: &[&["/etc/passwd", "cwd"], NOT_A_DIRECTORY],
+        on_runc: true,
+    },
+    Refused {
+        what: "a relative directory",
+        edit: |spec| spec["process"]["cwd"] = json!("tmp"),
+        says: &[&["cwd", "Cwd"]],
+        on_runc: true,
+    },
+    Refused {
+        what: "a namespace path that is no namespace",
+        edit: |spec| {
+            spec["linux"]["namespaces"] = json!([{"type": "mount"}, {"type": "network", "path": "/etc/hostname"}]);
+        },
+        says: &[&["/etc/hostname", "namespaces"]],
+        on_runc: false,
+    },
+    Refused {
+        what: "a namespace of another type",
+        edit: |spec| {
+            spec["linux"]["namespaces"] = json!([{"type": "mount"}, {"type": "network", "path": "/proc/self/ns/uts"}]);
+        },
+        says: &[&["/proc/self/ns/uts", "namespaces"]],
+        on_runc: false,
+    },
+    Refused {
+        what: "a namespace type that is unknown",
+        edit: |spec| spec["linux"]["namespaces"] = json!([{"type": "mount"}, {"type": "astral"}]),
+        says: &[&["astral"]],
+        on_runc: true,
+    },
+    Refused {
+        what: "an unknown capability",
+        edit: |spec| spec["process"]["capabilities"]["bounding"] = json!(["CAP_CHOWN", "CAP_FLY"]),
+        says: &[&["CAP_FLY"], &["capabilities"]],
+        on_runc: false,
+    },
+    Refused {
+        what: "an unknown limit",
+        edit: |spec| spec["process"]["rlimits"] = json!([{"type": "RLIMIT_FLY", "hard": 1, "soft": 1}]),
+        says: &[&["RLIMIT_FLY", "rlimit"]],
+        on_runc: true,
+    },
+    Refused {
+        what: "a filesystem that does not exist",
+        edit: |spec| {
+            let mounts = spec["mounts"].as_array_mut().expect("it is a list");
+            mounts.push(json!({"destination": "/mnt/here", "type": "nofs", "source": "none"}));
+        },
+        says: &[&["/mnt/here"], &["no such device", "ENODEV"]],
+        on_runc: true,
+    },
+    Refused {
+        what: "a bind mount of what is not there",
+        edit: |spec| {
+            let mounts = spec["mounts"].as_array_mut().expect("it is a list");
+            mounts
+                .push(json!({"destination": "/mnt", "type": "bind", "source": "/no/such/source", "options": ["bind"]}));
+        },
+        says: &[&["/no/such/source"], &["no such file", "ENOENT"]],
+        on_runc: true,
+    },
+    Refused {
+        what: "a sysctl that does not exist",
+        edit: |spec| spec["linux"]["sysctl"] = json!({"net.no_such_key": "1"}),
+        says: &[&["no_such_key"]],
+        on_runc: true,
+    },
+    Refused {
+        what: "a seccomp action that is unknown",
+        edit: |spec| spec["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_FLY"}),
+        says: &[&["SCMP_ACT_FLY", "seccomp"]],
+        on_runc: true,
+    },
+    Refused {
+        what: "a list where text belongs",
+        edit: |spec| spec["process"]["cwd"] = json!(["/"]),
+        says: &[&["cwd"]],
+        on_runc: false,
+    },
+];
+
+async fn a_spec_that_cannot_be_honoured_is_refused_by_name(case: &Case) -> Result<()> {
+    let mut wrong = Vec::new();
+    for row in TABLE.iter().filter(|row| row.on_runc || !is_runc()) {
+        let container = case.container(&["/bin/true"]).stdio(Stdio::null()).spec(row.edit);
+        let id = container.id.clone();
+        let message = refused(container).await.with_context(|| row.what)?;
+        let lower = message.to_lowercase();
+        let says = |words: &&[&str]| words.iter().any(|word| lower.contains(&word.to_lowercase()));
+        if !row.says.iter().all(says) {
+            wrong.push(format!("{} ({id}): {message}", row.what));
+        }
+    }
+    ensure!(wrong.is_empty(), "not named:\n  {}", wrong.join("\n  "));
+    Ok(())
+}
+
+/// What is no JSON at all never reaches a shim: containerd reads it first.
+async fn a_spec_of_another_shape_is_refused(case: &Case) -> Result<()> {
+    for text in ["null", "{}", "{\"process\": 7}", "{\"root\": []}"] {
+        let message = refused(case.container(&["/bin/true"]).stdio(Stdio::null()).spec_text(text)).await?;
+        let named = ["process", "root", "config", "spec"].iter().any(|word| message.contains(word));
+        // The runc of 2023 panics over a spec of null.
+        ensure!(named || is_runc() && text == "null", "{text}: {message}");
+    }
+    Ok(())
+}
+
+async fn a_container_runs_after_all_those_refusals(case: &Case) -> Result<()> {
+    for row in TABLE.iter().filter(|row| row.on_runc || !is_runc()).take(3) {
+        refused(case.container(&["/bin/true"]).stdio(Stdio::null()).spec(row.edit)).await?;
+    }
+    ensure!(case.container(&["/bin/true"]).stdio(Stdio::null()).create().await?.run().await? == 0);
+    Ok(())
+}
+
+/// Refused when created or when started, as the runtime finds out; then nothing of it stays.
+async fn refused(container: NewContainer<'_>) -> Result<String> {
+    match container.create().await {
+        Err(error) => Ok(refusal::<()>(Err(error))?.1),
+        Ok(mut created) => {
+            let refused = refusal(created.start().await);
+            if refused.is_err() {
+                created.kill(9, true).await.or_else(|_| anyhow::Ok(()))?;
+            }
+            created.wait().await?;
+            created.delete().await?;
+            Ok(refused?.1)
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! The shim as a process of the machine: its threads, memory, socket, score, session; and what its binary says of itself.
+
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::process::{Command, ExitCode, Stdio as ProcessStdio};
+
+use anyhow::{Context, Result, ensure};
+use test_bundles::client::{Case, Container};
+use test_bundles::containerd::shim_binary;
+use test_bundles::stdio::Stdio;
+use test_bundles::{ctr, leftovers, suite, test};
+
+fn main() -> ExitCode {
+    suite::run(&[
+        test!(the_server_has_one_thread_and_little_memory).not_on_runc("a Go program has many threads"),
+        test!(the_socket_is_for_its_owner_alone),
+        test!(the_score_is_one_above_that_of_containerd),
+        test!(the_server_is_a_process_group_of_its_own_and_holds_nothing_of_start),
+        test!(version_and_info_need_no_containerd).not_on_runc("it asks another binary"),
+    ])
+}
+
+async fn with_shim(case: &Case) -> Result<(Container<'_>, u32)> {
+    let container = case.container(&["sleep", "1000"]).stdio(Stdio::null()).create().await?;
+    container.start().await?;
+    let shims = leftovers::shims(&case.daemon, &container.id);
+    ensure!(shims.len() == 1, "{shims:?}");
+    Ok((container, shims[0]))
+}
+
+async fn the_server_has_one_thread_and_little_memory(case: &Case) -> Result<()> {
+    let (container, shim) = with_shim(case).await?;
+    let exec = container.exec("busy", &test_bundles::spec::process(&["/bin/true"]), &Stdio::outputs()).await?;
+    exec.run().await?;
+    let threads = fs::read_dir(format!("/proc/{shim}/task"))?.count();
+    ensure!(threads == 1, "{threads} threads");
+    let memory = fs::read_to_string(format!("/proc/{shim}/smaps_rollup"))?;
+    let pss_kb = memory.lines().find_map(|line| line.strip_prefix("Pss:")).context("no Pss")?.trim();
+    println!("containerd {}: one thread, PSS {pss_kb}", case.daemon.release.version);
+    container.end().await
+}
+
+async fn the_socket_is_for_its_owner_alone(case: &Case) -> Result<()> {
+    let (container, _) = with_shim(case).await?;
+    let socket = leftovers::shim_socket(&case.daemon, &container.id);
+    let metadata = socket.metadata().with_context(|| format!("{}", socket.display()))?;
+    ensure!(metadata.file_type().is_socket());
+    ensure!(metadata.permissions().mode() & 0o777 == 0o600, "socket: {:o}", metadata.permissions().mode());
+    let dir = socket.parent().expect("it is in a directory").metadata()?.permissions().mode();
+    ensure!(dir & 0o022 == 0, "directory: {dir:o}");
+    container.end().await
+}
+
+async fn the_score_is_one_above_that_of_containerd(case: &Case) -> Result<()> {
+    let (container, shim) = with_shim(case).await?;
+    let score =
+        |pid: u32| -> Result<i32> { Ok(fs::read_to_string(format!("/proc/{pid}/oom_score_adj"))?.trim().parse()?) };
+    let (daemon, shim) = (score(case.daemon.pid())?, score(shim)?);
+    ensure!(shim == (daemon + 1).min(1000), "containerd {daemon}, shim {shim}");
+    container.end().await
+}
+
+async fn the_server_is_a_process_group_of_its_own_and_holds_nothing_of_start(case: &Case) -> Result<()> {
+    let (container, shim) = with_shim(case).await?;
+    let stat = fs::read_to_string(format!("/proc/{shim}/stat"))?;
+    let fields: Vec<_> = stat.rsplit_once(") ").context("no stat")?.1.split(' ').collect();
+    ensure!(fields[2] == shim.to_string(), "process group {}, pid {shim}", fields[2]);
+    // containerd waits until every holder of start's stdout has closed it: a server that kept it would hang the create.
+    for fd in [0, 1] {
+        let target = fs::read_link(format!("/proc/{shim}/fd/{fd}"))?;
+        ensure!(!target.to_string_lossy().starts_with("pipe:"), "fd {fd}: {}", target.display());
+    }
+    container.end().await
+}
+
+async fn version_and_info_need_no_containerd(_: &Case) -> Result<()> {
+    let shim = shim_binary()?;
+    let ask = |flag: &str| -> Result<ctr::Output> {
+        let mut command = Command::new(&shim);
+        command.arg(flag).env_clear().stdin(ProcessStdio::null());
+        ctr::finish(command.stdout(ProcessStdio::piped()).stderr(ProcessStdio::piped()).spawn()?)
+    };
+    let version = ask("-v")?.success()?;
+    ensure!(version.contains(env!("CARGO_PKG_VERSION")), "{version}");
+    // Protobuf RuntimeInfo: the name and the type of the features are text in it.
+    let info = ask("-info")?.success()?;
+    ensure!(info.contains("io.containerd.myshim.v2") || info.contains("containerd-shim-myshim-v2"), "{info}");
+    ensure!(info.contains("types.containerd.io/opencontainers/runtime-spec/1/features/Features"), "{info}");
+    ensure!(info.contains("\"ociVersionMin\""), "{info}");
+    Ok(())
+}

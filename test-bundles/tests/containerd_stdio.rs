@@ -1,0 +1,161 @@
+//! Everything a container says arrives, whole and where it was sent: fifos, files, loggers, terminals, nowhere.
+
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, ensure};
+use sha2::{Digest, Sha256};
+use test_bundles::client::Case;
+use test_bundles::stdio::Stdio;
+use test_bundles::{ctr, image, suite, test};
+
+fn main() -> ExitCode {
+    suite::run(&[
+        test!(fifty_megabytes_arrive_whole),
+        test!(input_is_read_to_its_end),
+        test!(nobody_has_to_listen),
+        test!(a_file_gets_both_streams_in_order),
+        test!(a_logger_gets_both_streams_and_the_name_of_the_container),
+        test!(a_terminal_has_a_size_that_can_change),
+        test!(ctr_run_gives_a_terminal),
+    ])
+}
+
+/// Numbered lines, so that a piece that is lost, doubled or moved shows.
+async fn fifty_megabytes_arrive_whole(case: &Case) -> Result<()> {
+    const LINES: usize = 6_500_000;
+    let mut container = case.container(&["seq", "1000000", &(1_000_000 + LINES - 1).to_string()]).create().await?;
+    let output = container.output();
+    container.start().await?;
+    let bytes = output.bytes().await;
+    ensure!(container.wait().await? == 0);
+    container.delete().await?;
+    ensure!(bytes.len() == LINES * 8, "{} bytes, not {}", bytes.len(), LINES * 8);
+    let mut expected = Sha256::new();
+    for number in 1_000_000..1_000_000 + LINES {
+        expected.update(format!("{number}\n"));
+    }
+    ensure!(Sha256::digest(&bytes) == expected.finalize(), "the bytes are not those that were written");
+    Ok(())
+}
+
+async fn input_is_read_to_its_end(case: &Case) -> Result<()> {
+    let mut container = case.container(&["cat"]).stdio(Stdio::piped()).create().await?;
+    let output = container.output();
+    container.start().await?;
+    let mut input = container.input()?;
+    let text = "a line of input\n".repeat(10_000);
+    let sent = text.clone();
+    // A thread of its own: what cat sends back must be read meanwhile.
+    let writer = std::thread::spawn(move || input.write_all(sent.as_bytes()));
+    let reader = tokio::spawn(output.text());
+    while !writer.is_finished() {
+        tokio::task::yield_now().await;
+    }
+    writer.join().expect("the writer does not panic")?;
+    container.process("").close_stdin().await?;
+    ensure!(container.wait().await? == 0);
+    container.delete().await?;
+    ensure!(reader.await? == text);
+    Ok(())
+}
+
+async fn nobody_has_to_listen(case: &Case) -> Result<()> {
+    // Into a pipe that nobody reads, seq would stop at 64 kB.
+    let script = "[ -c /proc/$$/fd/0 ] && [ -c /proc/$$/fd/1 ] && [ -c /proc/$$/fd/2 ] && seq 100000 && exit 5";
+    let mut container = case.container(&["sh", "-c", script]).stdio(Stdio::null()).create().await?;
+    ensure!(container.run().await? == 5);
+    Ok(())
+}
+
+async fn a_file_gets_both_streams_in_order(case: &Case) -> Result<()> {
+    let log = case.daemon.dir().join("logs/deep").join(case.new_id());
+    let script = "for n in 1 2 3; do echo out $n; echo err $n >&2; done";
+    for _ in 0..2 {
+        let stdio = Stdio::to(format!("file://{}", log.display()));
+        let mut container = case.container(&["sh", "-c", script]).stdio(stdio).create().await?;
+        ensure!(container.run().await? == 0);
+    }
+    let logged = std::fs::read_to_string(&log).with_context(|| format!("{}", log.display()))?;
+    let lines: Vec<_> = logged.lines().filter(|line| !line.contains("DEPRECATION")).collect();
+    let once = ["out 1", "err 1", "out 2", "err 2", "out 3", "err 3"];
+    ensure!(lines.len() == 12, "it is appended to, not replaced: {lines:?}");
+    // runc's shim copies each stream by itself, so only there may the two cross.
+    if !test_bundles::is_runc() {
+        ensure!(lines == [once, once].concat(), "{lines:?}");
+    }
+    Ok(())
+}
+
+async fn a_logger_gets_both_streams_and_the_name_of_the_container(case: &Case) -> Result<()> {
+    let dir = case.daemon.dir();
+    let logger = dir.join(format!("{}.sh", case.new_id()));
+    let log = dir.join(format!("{}.log", case.new_id()));
+    let script = format!(
+        "#!/bin/sh\nlog={}\necho \"$1 $2 $CONTAINER_NAMESPACE $CONTAINER_ID\" >$log\n\
+         sed 's/^/1: /' <&3 >>$log 5>&- &\none=$!\nsed 's/^/2: /' <&4 >>$log 5>&- &\ntwo=$!\nexec 5>&-\nwait $one $two\necho end >>$log\n",
+        log.display()
+    );
+    std::fs::write(&logger, script)?;
+    std::fs::set_permissions(&logger, std::fs::Permissions::from_mode(0o755))?;
+    let stdio = Stdio::to(format!("binary://{}?key=value", logger.display()));
+    let mut container = case.container(&["sh", "-c", "echo out; echo err >&2"]).stdio(stdio).create().await?;
+    ensure!(container.run().await? == 0);
+    let written = || std::fs::read_to_string(&log).unwrap_or_default();
+    test_bundles::wait_until(std::time::Duration::from_secs(10), || written().ends_with("end\n"));
+    let said = written();
+    let first = format!("key value {} {}", case.daemon.namespace, container.id);
+    ensure!(said.lines().next() == Some(first.as_str()), "not {first:?} first: {said}");
+    ensure!(said.contains("1: out\n") && said.contains("2: err\n"), "{said}");
+    Ok(())
+}
+
+async fn a_terminal_has_a_size_that_can_change(case: &Case) -> Result<()> {
+    let script = "tty; while read word; do stty size; [ $word = end ] && exit 3; done";
+    let mut container = case.container(&["sh", "-c", script]).stdio(Stdio::terminal()).create().await?;
+    let mut output = container.output();
+    container.start().await?;
+    // A terminal's client writes when there is something to answer to.
+    let mut input = container.input()?;
+    output.until("/dev/").await?;
+    for (word, width, height) in [("again", 80, 24), ("end", 200, 51)] {
+        container.process("").resize(width, height).await?;
+        writeln!(input, "{word}")?;
+        output.until(&format!("{height} {width}")).await?;
+    }
+    let status = container.wait().await?;
+    ensure!(status == 3, "{status}");
+    container.delete().await?;
+    Ok(())
+}
+
+/// The machine's own end: ctr on a pseudo-terminal, as a person has it.
+async fn ctr_run_gives_a_terminal(case: &Case) -> Result<()> {
+    use std::io::Read;
+    let size = nix::pty::Winsize { ws_row: 33, ws_col: 111, ws_xpixel: 0, ws_ypixel: 0 };
+    let pty = nix::pty::openpty(Some(&size), None)?;
+    let id = case.new_id();
+    let runtime = test_bundles::runtime();
+    // ctr sets the size after the start: the script asks until it is there.
+    let script = "until stty size | grep -q 33; do sleep 0.01; done; stty size; tty; exit 9";
+    let args = ["run", "--rm", "--tty", "--runtime", &runtime, image::NAME, &id, "sh", "-c", script];
+    let mut command = case.daemon.ctr_command(&args);
+    command.stdin(pty.slave.try_clone()?).stdout(pty.slave.try_clone()?).stderr(pty.slave);
+    let child = command.spawn()?;
+    // It holds the terminal's other end open, and the output would never end.
+    drop(command);
+    let mut master = std::fs::File::from(pty.master);
+    let reader = std::thread::spawn(move || {
+        let mut seen = Vec::new();
+        // Ends with EIO when the last writer has gone.
+        let _ = master.read_to_end(&mut seen);
+        String::from_utf8_lossy(&seen).into_owned()
+    });
+    let code = ctr::finish(child)?.code;
+    let seen = reader.join().expect("the reader does not panic");
+    ensure!(code == 9, "exit code {code}: {seen}");
+    ensure!(seen.contains("33 111"), "{seen}");
+    ensure!(seen.contains("/dev/"), "{seen}");
+    Ok(())
+}
