@@ -1,1 +1,2 @@
 #![doc = "x"]
+pub mod bundle;
