@@ -63,7 +63,8 @@ impl Bundle {
         let id = format!("{subject}-{}-{:03}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         config["linux"]["cgroupsPath"] = json!(format!("{CGROUP}/{id}"));
 
-        let directory = tempfile::Builder::new().prefix(&format!("bundle-{id}-")).tempdir().expect("a temporary directory");
+        let directory =
+            tempfile::Builder::new().prefix(&format!("bundle-{id}-")).tempdir().expect("a temporary directory");
         let bundle = Self { config, id, directory, outputs: AtomicU32::new(0) };
         fs::create_dir(bundle.rootfs()).expect("mkdir rootfs");
         fs::set_permissions(bundle.rootfs(), fs::Permissions::from_mode(0o755)).expect("chmod rootfs");
@@ -134,9 +135,17 @@ impl Bundle {
         self.pid()
     }
 
+    /// Where `create` writes init's pid.
+    pub fn pid_file(&self) -> String {
+        self.path().join("pid").to_string_lossy().into_owned()
+    }
+
     /// Init's pid, from the file that `create` wrote.
     pub fn pid(&self) -> i32 {
-        fs::read_to_string(self.pid_file()).expect("create writes the pid file").parse().expect("a pid and nothing else")
+        fs::read_to_string(self.pid_file())
+            .expect("create writes the pid file")
+            .parse()
+            .expect("a pid and nothing else")
     }
 
     /// What init has printed so far.
@@ -211,7 +220,9 @@ impl Bundle {
     fn left(&self) -> Vec<String> {
         let mut left = Vec::new();
         for hierarchy in entries("/sys/fs/cgroup") {
-            left.extend(Some(format!("{}{}", hierarchy.display(), self.cgroup())).filter(|path| Path::new(path).exists()));
+            left.extend(
+                Some(format!("{}{}", hierarchy.display(), self.cgroup())).filter(|path| Path::new(path).exists()),
+            );
         }
         let directory = self.path().to_string_lossy();
         let mounts = fs::read_to_string("/proc/self/mountinfo").expect("read mountinfo");
@@ -232,10 +243,6 @@ impl Bundle {
 
     fn state_directory(&self) -> PathBuf {
         self.path().join("state")
-    }
-
-    fn pid_file(&self) -> String {
-        self.path().join("pid").to_string_lossy().into_owned()
     }
 }
 

@@ -37,8 +37,23 @@ fn the_default_links() {
 fn what_is_in_dev_is_known() {
     let seen = Bundle::new("devices").seen();
     let known = [
-        "core", "disk", "fd", "full", "loop-control-of-ours", "mqueue", "null", "ptmx", "pts", "random", "shm", "stderr", "stdin",
-        "stdout", "tty", "urandom", "zero",
+        "core",
+        "disk",
+        "fd",
+        "full",
+        "loop-control-of-ours",
+        "mqueue",
+        "null",
+        "ptmx",
+        "pts",
+        "random",
+        "shm",
+        "stderr",
+        "stdin",
+        "stdout",
+        "tty",
+        "urandom",
+        "zero",
     ];
     for path in seen["devices"].as_object().unwrap().keys() {
         assert!(known.contains(&path.strip_prefix("/dev/").unwrap()), "{path}");
@@ -67,14 +82,15 @@ fn a_device_is_what_it_says() {
 fn a_dev_of_the_hosts_is_left_as_it_is() {
     // A bind on /dev says that the caller provides the devices: nothing may be made in it.
     let host = tempfile::TempDir::new().unwrap();
+    std::fs::write(host.path().join("null"), "").unwrap();
     let mut bundle = Bundle::new("devices");
     bundle.config["linux"].as_object_mut().unwrap().remove("devices");
     let mounts = bundle.config["mounts"].as_array_mut().unwrap();
     mounts.retain(|mount| !mount["destination"].as_str().unwrap().starts_with("/dev"));
     mounts.push(json!({ "destination": "/dev", "type": "bind", "source": host.path(), "options": ["rbind"] }));
     bundle.probe(&["list", "/dev"]);
-    assert_eq!(bundle.seen(), json!({ "/dev": [] }));
-    assert_eq!(std::fs::read_dir(host.path()).unwrap().count(), 0);
+    assert_eq!(bundle.seen(), json!({ "/dev": ["null"] }));
+    assert_eq!(std::fs::read_dir(host.path()).unwrap().count(), 1);
 }
 
 fn node(kind: &str, mode: u32, [uid, gid]: [u32; 2], numbers: [u32; 2]) -> Value {

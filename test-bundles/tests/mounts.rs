@@ -26,9 +26,12 @@ fn the_usual_file_systems_with_their_options() {
         assert_eq!(mount["options"], json!(options), "{destination}");
     }
     // What is the file system's own, and not the mount's.
-    for (destination, option) in
-        [("/dev", "size=65536k"), ("/dev/pts", "ptmxmode=666"), ("/dev/pts", "gid=5"), ("/deep/er/than/that", "mode=711")]
-    {
+    for (destination, option) in [
+        ("/dev", "size=65536k"),
+        ("/dev/pts", "ptmxmode=666"),
+        ("/dev/pts", "gid=5"),
+        ("/deep/er/than/that", "mode=711"),
+    ] {
         let options = mount(&seen, destination)["super_options"].clone();
         assert!(options.as_array().unwrap().contains(&json!(option)), "{destination}: {options}");
     }
@@ -197,7 +200,10 @@ fn bind(source: &Path, destination: &str, options: &[&str]) -> Value {
 /// The topmost mount at `destination`.
 fn mount<'a>(seen: &'a Value, destination: &str) -> &'a Value {
     let mounts = seen["mounts"].as_array().unwrap();
-    mounts.iter().rfind(|mount| mount["mount_point"] == destination).unwrap_or_else(|| panic!("{destination}: {mounts:#?}"))
+    mounts
+        .iter()
+        .rfind(|mount| mount["mount_point"] == destination)
+        .unwrap_or_else(|| panic!("{destination}: {mounts:#?}"))
 }
 
 /// A directory of the host with a tmpfs at `below`, in which there is a directory `inside`.
