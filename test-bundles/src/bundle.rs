@@ -11,12 +11,15 @@
 //! has returned, and dropping a [`Bundle`] deletes its container and looks again.
 
 use std::fs::{self, File};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll as poll_until};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -166,13 +169,13 @@ impl Bundle {
     }
 
     /// Waits until init, which must have been created, has ended.
+    ///
+    /// # Panics
+    /// When it has not after a minute.
     pub fn wait(&self) {
-        let pid = rustix::process::Pid::from_raw(self.pid()).expect("a pid is not 0");
-        // Gone already is ended. Without a poll: reading blocks until the end, and is refused after that.
-        if let Ok(init) = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) {
-            let mut poll = [nix::poll::PollFd::new(std::os::fd::AsFd::as_fd(&init), nix::poll::PollFlags::POLLIN)];
-            let ended = nix::poll::poll(&mut poll, 60_000u16).expect("poll a pidfd");
-            assert_eq!(ended, 1, "init {pid:?} has not ended after a minute");
+        // No such process has ended already.
+        if let Ok(init) = pidfd(self.pid()) {
+            wait(&init);
         }
     }
 
@@ -280,6 +283,21 @@ impl Ran {
         let ran = self.success();
         serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {:?}{}", ran.stdout, ran.stderr))
     }
+}
+
+/// A process, by a descriptor that cannot come to mean another.
+pub fn pidfd(pid: i32) -> rustix::io::Result<OwnedFd> {
+    pidfd_open(Pid::from_raw(pid).ok_or(rustix::io::Errno::SRCH)?, PidfdFlags::empty())
+}
+
+/// Waits until a process has ended.
+///
+/// # Panics
+/// When it has not after a minute.
+pub fn wait(process: &OwnedFd) {
+    let mut poll = [PollFd::new(process, PollFlags::IN)];
+    let minute = Timespec { tv_sec: 60, tv_nsec: 0 };
+    assert_eq!(poll_until(&mut poll, Some(&minute)), Ok(1), "the process has not ended after a minute");
 }
 
 /// A program built beside the test: `target/<triple>/<profile>/`, where the test is in `deps/` below it.

@@ -1,7 +1,7 @@
 //! create, start, state, kill, delete (runtime spec runtime.md, "State", "Lifecycle", "Operations").
 
 use serde_json::json;
-use test_bundles::bundle::{Bundle, Ran, ours};
+use test_bundles::bundle::{self, Bundle, Ran, ours};
 
 #[test]
 fn state_tells_each_stage() {
@@ -98,14 +98,9 @@ fn kill_all_reaches_what_init_left_behind() {
     bundle.wait();
     let alive = || std::fs::read_to_string(format!("/sys/fs/cgroup/pids{}/cgroup.procs", bundle.cgroup())).unwrap();
     let orphan: i32 = alive().trim().parse().expect("one process is left");
-    let orphan = rustix::process::pidfd_open(
-        rustix::process::Pid::from_raw(orphan).unwrap(),
-        rustix::process::PidfdFlags::empty(),
-    );
-    let orphan = orphan.unwrap();
+    let orphan = bundle::pidfd(orphan).unwrap();
     bundle.call(&["kill", "--all", bundle.id(), "KILL"]).success();
-    let mut poll = [nix::poll::PollFd::new(std::os::fd::AsFd::as_fd(&orphan), nix::poll::PollFlags::POLLIN)];
-    assert_eq!(nix::poll::poll(&mut poll, 10_000u16).unwrap(), 1, "the orphan lives");
+    bundle::wait(&orphan);
 }
 
 #[test]

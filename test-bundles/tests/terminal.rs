@@ -2,10 +2,11 @@
 
 use std::fs::File;
 use std::io::{IoSliceMut, Read};
-use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use rustix::termios::{Winsize, tcgetwinsize, tcsetwinsize};
 use serde_json::{Value, json};
 use test_bundles::bundle::Bundle;
@@ -99,22 +100,19 @@ fn console(bundle: &Bundle, connect: impl FnOnce(&str)) -> OwnedFd {
     listener.set_nonblocking(true).unwrap();
     let (stream, _) = listener.accept().expect("the runtime has connected to the console socket");
     let mut name = [0; 4096];
-    let mut buffer = [IoSliceMut::new(&mut name)];
-    let mut space = nix::cmsg_space!([i32; 1]);
-    let stream_fd = std::os::fd::AsRawFd::as_raw_fd(&stream);
-    let message = recvmsg::<()>(stream_fd, &mut buffer, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC).unwrap();
-    match message.cmsgs().unwrap().next() {
-        #[allow(unsafe_code)]
-        // SAFETY: the kernel has just given us this descriptor, and nobody else knows its number.
-        Some(ControlMessageOwned::ScmRights(fds)) => unsafe { OwnedFd::from_raw_fd(fds[0]) },
-        other => panic!("no descriptor in {other:?}"),
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    recvmsg(&stream, &mut [IoSliceMut::new(&mut name)], &mut ancillary, RecvFlags::CMSG_CLOEXEC).unwrap();
+    match ancillary.drain().next() {
+        Some(RecvAncillaryMessage::ScmRights(mut fds)) => fds.next().expect("at least one descriptor"),
+        _ => panic!("a message came without a descriptor"),
     }
 }
 
 /// Reads until the last process has let go of the terminal: the kernel says EIO then.
 fn read_to_hangup(console: &OwnedFd, text: &mut String) {
     let mut bytes = Vec::new();
-    let error = File::from(console.as_fd().try_clone_to_owned().unwrap()).read_to_end(&mut bytes).unwrap_err();
+    let error = File::from(console.try_clone().unwrap()).read_to_end(&mut bytes).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(nix::errno::Errno::EIO as i32));
     *text = String::from_utf8(bytes).unwrap();
 }
