@@ -10,6 +10,8 @@
 //! Whatever happens, nothing may be left: [`Bundle::run`] looks for cgroups, mounts, processes and state once the runtime
 //! has returned, and dropping a [`Bundle`] deletes its container and looks again.
 
+#![allow(clippy::missing_panics_doc, reason = "a harness panics wherever something is not as the test needs it")]
+
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
@@ -112,9 +114,6 @@ impl Bundle {
     }
 
     /// `run`, and what `probe` printed.
-    ///
-    /// # Panics
-    /// When the container fails.
     pub fn seen(&self) -> Value {
         self.run().json()
     }
@@ -169,9 +168,6 @@ impl Bundle {
     }
 
     /// Waits until init, which must have been created, has ended.
-    ///
-    /// # Panics
-    /// When it has not after a minute.
     pub fn wait(&self) {
         // No such process has ended already.
         if let Ok(init) = pidfd(self.pid()) {
@@ -196,9 +192,6 @@ impl Bundle {
     }
 
     /// Looks for cgroups, mounts, processes and state of this bundle.
-    ///
-    /// # Panics
-    /// When there are any.
     pub fn assert_nothing_left(&self) {
         let left = self.left();
         assert!(left.is_empty(), "left behind: {left:#?}");
@@ -264,9 +257,6 @@ impl Drop for Bundle {
 
 impl Ran {
     /// Asserts success, and gives the same back.
-    ///
-    /// # Panics
-    /// When the call failed; shows its standard error.
     #[track_caller]
     #[allow(clippy::return_self_not_must_use)]
     pub fn success(self) -> Self {
@@ -275,9 +265,6 @@ impl Ran {
     }
 
     /// Standard output as the one JSON document that it must be.
-    ///
-    /// # Panics
-    /// When the call failed or printed something else.
     #[track_caller]
     pub fn json(self) -> Value {
         let ran = self.success();
@@ -291,9 +278,6 @@ pub fn pidfd(pid: i32) -> rustix::io::Result<OwnedFd> {
 }
 
 /// Waits until a process has ended.
-///
-/// # Panics
-/// When it has not after a minute.
 pub fn wait(process: &OwnedFd) {
     let mut poll = [PollFd::new(process, PollFlags::IN)];
     let minute = Timespec { tv_sec: 60, tv_nsec: 0 };
