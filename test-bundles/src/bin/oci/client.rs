@@ -76,7 +76,7 @@ pub(crate) fn delete(global: &Global, id: &ContainerId, force: bool) -> Result<(
         Err(error) if error.kind() == io::ErrorKind::NotFound && force => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
             if let Ok(state) = control::read_state(&directory) {
-                runtime_core::container::destroy(&state.bundle)?;
+                keeper::block_on(runtime_core::container::destroy(&state.bundle))?;
             }
             keeper::remove(&directory)
         }
