@@ -100,6 +100,14 @@ impl Bundle {
         format!("{CGROUP}/{}", self.id)
     }
 
+    /// The cgroup's directories: one for each hierarchy of v1 that has it, or v2's.
+    pub fn cgroup_directories(&self) -> impl Iterator<Item = PathBuf> {
+        let cgroup = self.cgroup();
+        let hierarchies = entries("/sys/fs/cgroup").chain([PathBuf::from("/sys/fs/cgroup")]);
+        let directory = move |hierarchy: PathBuf| hierarchy.join(cgroup.trim_start_matches('/'));
+        hierarchies.map(directory).filter(|path| path.exists())
+    }
+
     /// Makes init run `/probe` with `arguments`.
     pub fn probe(&mut self, arguments: &[&str]) -> &mut Self {
         self.config["process"]["args"] = std::iter::once(&"/probe").chain(arguments).copied().collect();
@@ -215,21 +223,19 @@ impl Bundle {
 
     fn left(&self) -> Vec<String> {
         let mut left = Vec::new();
-        for hierarchy in entries("/sys/fs/cgroup") {
-            left.extend(
-                Some(format!("{}{}", hierarchy.display(), self.cgroup())).filter(|path| Path::new(path).exists()),
-            );
-        }
+        left.extend(self.cgroup_directories().map(|path| path.display().to_string()));
         let directory = self.path().to_string_lossy();
         let mounts = fs::read_to_string("/proc/self/mountinfo").expect("read mountinfo");
         left.extend(mounts.lines().filter(|line| line.contains(&*directory)).map(String::from));
         for process in entries("/proc") {
             let text = |file| fs::read(process.join(file)).map(|t| String::from_utf8_lossy(&t).replace('\0', " "));
-            // A process that has just gone has nothing to read.
+            // A process that has just gone has nothing to read. One that has lost its cgroup is known by its root.
             let (cgroup, command) = (text("cgroup").unwrap_or_default(), text("cmdline").unwrap_or_default());
+            let root = text("mountinfo").unwrap_or_default();
             // An ended child of a runtime that has gone is the machine's init's to reap, at its leisure.
             let ended = text("stat").is_ok_and(|stat| stat.contains(") Z "));
-            if !ended && (cgroup.contains(&self.cgroup()) || command.contains(&self.id)) {
+            let ours = cgroup.contains(&self.cgroup()) || command.contains(&self.id) || root.contains(&*directory);
+            if ours && !ended {
                 left.push(format!("{}: {command}", process.display()));
             }
         }

@@ -1,5 +1,7 @@
 //! Configurations that cannot be honoured: each is refused with words that name what is wrong, and leaves nothing.
 
+#![allow(clippy::unwrap_used)] // Helpers of tests are tests, which clippy does not see.
+
 use std::fs;
 
 use serde_json::{Value, json};

@@ -1,5 +1,7 @@
 //! `process.capabilities`: the five sets (runtime spec config.md, "Linux Process"; capabilities(7)).
 
+#![allow(clippy::unwrap_used)] // Helpers of tests are tests, which clippy does not see.
+
 use serde_json::{Value, json};
 use test_bundles::bundle::Bundle;
 

@@ -1,5 +1,7 @@
 //! `linux.cgroupsPath`: a cgroup of its own for every container (runtime spec config-linux.md, "Cgroups Path").
 
+#![allow(clippy::unwrap_used)] // Helpers of tests are tests, which clippy does not see.
+
 use std::fs;
 
 use serde_json::{Value, json};

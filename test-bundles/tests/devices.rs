@@ -1,5 +1,8 @@
 //! `linux.devices` and the devices that are always there (runtime spec config-linux.md, "Devices", "Default Devices").
 
+#![allow(clippy::unwrap_used)] // Helpers of tests are tests, which clippy does not see.
+
+use nix::sys::stat::{Mode, SFlag};
 use serde_json::{Value, json};
 use test_bundles::bundle::Bundle;
 
@@ -82,7 +85,9 @@ fn a_device_is_what_it_says() {
 fn a_dev_of_the_hosts_is_left_as_it_is() {
     // A bind on /dev says that the caller provides the devices: nothing may be made in it.
     let host = tempfile::TempDir::new().unwrap();
-    std::fs::write(host.path().join("null"), "").unwrap();
+    // Runtimes want this one, and look at what it is.
+    let null = nix::sys::stat::makedev(1, 3);
+    nix::sys::stat::mknod(&host.path().join("null"), SFlag::S_IFCHR, Mode::from_bits_retain(0o666), null).unwrap();
     let mut bundle = Bundle::new("devices");
     bundle.config["linux"].as_object_mut().unwrap().remove("devices");
     let mounts = bundle.config["mounts"].as_array_mut().unwrap();

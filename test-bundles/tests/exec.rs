@@ -1,5 +1,7 @@
 //! `exec`: a further process in the container, with an identity of its own.
 
+#![allow(clippy::unwrap_used)] // Helpers of tests are tests, which clippy does not see.
+
 use serde_json::{Value, json};
 use test_bundles::bundle::{Bundle, ours};
 

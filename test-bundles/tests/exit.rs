@@ -1,5 +1,7 @@
 //! How a process ends, as its caller learns it: its code, or 128 + the signal.
 
+#![allow(clippy::unwrap_used)] // Helpers of tests are tests, which clippy does not see.
+
 use serde_json::json;
 use test_bundles::bundle::Bundle;
 

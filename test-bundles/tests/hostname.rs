@@ -1,5 +1,7 @@
 //! `hostname` and `domainname` (runtime spec config.md; uts_namespaces(7)).
 
+#![allow(clippy::unwrap_used)] // Helpers of tests are tests, which clippy does not see.
+
 use serde_json::json;
 use test_bundles::bundle::{Bundle, ours};
 

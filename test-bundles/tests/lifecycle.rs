@@ -1,5 +1,7 @@
 //! create, start, state, kill, delete (runtime spec runtime.md, "State", "Lifecycle", "Operations").
 
+#![allow(clippy::unwrap_used)] // Helpers of tests are tests, which clippy does not see.
+
 use serde_json::json;
 use test_bundles::bundle::{self, Bundle, Ran, ours};
 
@@ -96,8 +98,9 @@ fn kill_all_reaches_what_init_left_behind() {
     bundle.config["linux"]["namespaces"].as_array_mut().unwrap().retain(|namespace| namespace["type"] != "pid");
     bundle.probe(&["fork-orphan"]).start();
     bundle.wait();
-    let alive = || std::fs::read_to_string(format!("/sys/fs/cgroup/pids{}/cgroup.procs", bundle.cgroup())).unwrap();
-    let orphan: i32 = alive().trim().parse().expect("one process is left");
+    let cgroup = bundle.cgroup_directories().next().expect("the container has a cgroup while it is not deleted");
+    let alive = std::fs::read_to_string(cgroup.join("cgroup.procs")).unwrap();
+    let orphan: i32 = alive.trim().parse().expect("one process is left");
     let orphan = bundle::pidfd(orphan).unwrap();
     bundle.call(&["kill", "--all", bundle.id(), "KILL"]).success();
     bundle::wait(&orphan);

@@ -1,6 +1,8 @@
 //! `mounts`: file systems, binds, options and propagation, and that no path leads out of the rootfs (runtime spec
 //! config.md, "Mounts"; mount_namespaces(7)).
 
+#![allow(clippy::unwrap_used)] // Helpers of tests are tests, which clippy does not see.
+
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;

@@ -1,5 +1,7 @@
 //! `process.noNewPrivileges` (prctl(2), PR_SET_NO_NEW_PRIVS).
 
+#![allow(clippy::unwrap_used)] // Helpers of tests are tests, which clippy does not see.
+
 use serde_json::json;
 use test_bundles::bundle::Bundle;
 

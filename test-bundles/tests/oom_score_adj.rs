@@ -1,5 +1,7 @@
 //! `process.oomScoreAdj` (proc_pid_oom_score_adj(5)).
 
+#![allow(clippy::unwrap_used)] // Helpers of tests are tests, which clippy does not see.
+
 use serde_json::json;
 use test_bundles::bundle::{Bundle, ours};
 

@@ -1,5 +1,7 @@
 //! `root.readonly`, `linux.maskedPaths` and `linux.readonlyPaths`.
 
+#![allow(clippy::unwrap_used)] // Helpers of tests are tests, which clippy does not see.
+
 use std::fs;
 
 use serde_json::{Value, json};

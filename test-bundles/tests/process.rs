@@ -1,5 +1,7 @@
 //! `process`: what is executed, as whom and where (runtime spec config.md, "Process" and "User").
 
+#![allow(clippy::unwrap_used)] // Helpers of tests are tests, which clippy does not see.
+
 use serde_json::json;
 use test_bundles::bundle::Bundle;
 

@@ -1,5 +1,7 @@
 //! `process.rlimits` (getrlimit(2)).
 
+#![allow(clippy::unwrap_used)] // Helpers of tests are tests, which clippy does not see.
+
 use serde_json::json;
 use test_bundles::bundle::Bundle;
 

@@ -1,5 +1,7 @@
 //! `linux.seccomp` (seccomp(2)): actions, errnos and conditions on arguments.
 
+#![allow(clippy::unwrap_used)] // Helpers of tests are tests, which clippy does not see.
+
 use serde_json::{Value, json};
 use test_bundles::bundle::Bundle;
 

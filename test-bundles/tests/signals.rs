@@ -1,5 +1,7 @@
 //! Signal dispositions and mask, which survive execve(2) and are the runtime's to reset (signal(7)).
 
+#![allow(clippy::unwrap_used)] // Helpers of tests are tests, which clippy does not see.
+
 use serde_json::{Value, json};
 use test_bundles::bundle::Bundle;
 

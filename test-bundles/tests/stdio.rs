@@ -1,5 +1,7 @@
 //! Descriptors: 0, 1 and 2 are the caller's, and there are no others.
 
+#![allow(clippy::unwrap_used)] // Helpers of tests are tests, which clippy does not see.
+
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;
 

@@ -1,5 +1,7 @@
 //! `linux.sysctl`: values of the container's own namespaces (sysctl(8)).
 
+#![allow(clippy::unwrap_used)] // Helpers of tests are tests, which clippy does not see.
+
 use std::fs;
 
 use serde_json::json;

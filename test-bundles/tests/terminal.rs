@@ -1,5 +1,7 @@
 //! `process.terminal`: a console from the container's own devpts, its master sent to the caller (pty(7), unix(7)).
 
+#![allow(clippy::unwrap_used)] // Helpers of tests are tests, which clippy does not see.
+
 use std::fs::File;
 use std::io::{IoSliceMut, Read};
 use std::mem::MaybeUninit;

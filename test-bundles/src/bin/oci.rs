@@ -51,7 +51,7 @@ fn run(global: &arguments::Global, verb: Verb) -> runtime_core::Result<ExitCode>
         Verb::State(id) => println!("{}", client::state(global, &id)?),
         Verb::Kill { id, signal, all } => client::kill(global, &id, signal, all)?,
         Verb::Delete { id, force } => client::delete(global, &id, force)?,
-        Verb::Exec(exec) => return client::exec(global, &exec),
+        Verb::Exec { id, exec } => return client::exec(global, &id, &exec),
         Verb::Ps(id) => println!("{}", client::ps(global, &id)?),
         Verb::List => print!("{}", client::list(global)),
         Verb::Keep(id) => keeper::keep(global, &id)?,
@@ -61,9 +61,10 @@ fn run(global: &arguments::Global, verb: Verb) -> runtime_core::Result<ExitCode>
 
 /// Appends an error to the log file of `--log`. There is nobody left to tell when that fails, too.
 fn record(log: &Log, message: &str) {
-    let line = match log.json {
-        true => serde_json::json!({ "level": "error", "msg": message }).to_string(),
-        false => format!("level=error msg={message:?}"),
+    let line = if log.json {
+        serde_json::json!({ "level": "error", "msg": message }).to_string()
+    } else {
+        format!("level=error msg={message:?}")
     };
     let file = OpenOptions::new().create(true).append(true).open(&log.path);
     let _ = file.and_then(|mut file| writeln!(file, "{line}"));

@@ -57,7 +57,10 @@ pub(crate) enum Verb {
         id: ContainerId,
         force: bool,
     },
-    Exec(Exec),
+    Exec {
+        id: ContainerId,
+        exec: Exec,
+    },
     Ps(ContainerId),
     List,
     Help,
@@ -72,9 +75,8 @@ pub(crate) struct NewContainer {
 }
 
 /// `exec`. Without a process file, the flags vary the process of the container's config.json.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Exec {
-    pub(crate) id: ContainerId,
     pub(crate) process: Option<PathBuf>,
     pub(crate) command: Vec<String>,
     pub(crate) cwd: Option<String>,
@@ -102,7 +104,10 @@ pub(crate) fn parse(mut parser: Parser) -> Result<(Global, Verb)> {
             let said = plain(&mut parser, &[('f', "force")])?;
             Verb::Delete { force: said.flag, id: said.id()? }
         }
-        Some("exec") => Verb::Exec(exec(&mut parser)?),
+        Some("exec") => {
+            let (id, exec) = exec(&mut parser)?;
+            Verb::Exec { id, exec }
+        }
         Some("ps") => Verb::Ps(plain(&mut parser, &[])?.id()?),
         Some("list") => Verb::List,
         Some("help") => Verb::Help,
@@ -118,7 +123,8 @@ fn global(parser: &mut Parser) -> std::result::Result<(Global, OsString), lexopt
     while let Some(argument) = parser.next()? {
         match argument {
             Long("root") => {
-                global.root = std::path::absolute(parser.value()?).map_err(|e| lexopt::Error::Custom(e.into()))?
+                let root = std::path::absolute(parser.value()?);
+                global.root = root.map_err(|error| lexopt::Error::Custom(error.into()))?;
             }
             Long("log") => global.log = Some(Log { path: parser.value()?.into(), json: false }),
             Long("log-format") => json = parser.value()? == "json",
@@ -154,20 +160,8 @@ fn create(parser: &mut Parser, global: &Global) -> Result<NewContainer> {
     Ok(NewContainer { id: id.ok_or_else(no_id)?, create })
 }
 
-fn exec(parser: &mut Parser) -> Result<Exec> {
-    let mut exec = Exec {
-        // Replaced before it is returned.
-        id: ContainerId::new("id")?,
-        process: None,
-        command: Vec::new(),
-        cwd: None,
-        env: Vec::new(),
-        user: None,
-        terminal: false,
-        detach: false,
-        console_socket: None,
-        pid_file: None,
-    };
+fn exec(parser: &mut Parser) -> Result<(ContainerId, Exec)> {
+    let mut exec = Exec::default();
     while let Some(argument) = parser.next().map_err(invalid)? {
         match argument {
             Short('p') | Long("process") => exec.process = Some(path(parser)?),
@@ -179,10 +173,10 @@ fn exec(parser: &mut Parser) -> Result<Exec> {
             Long("console-socket") => exec.console_socket = Some(path(parser)?),
             Long("pid-file") => exec.pid_file = Some(path(parser)?),
             Value(id) => {
-                exec.id = ContainerId::new(id.to_string_lossy())?;
+                let id = ContainerId::new(id.to_string_lossy())?;
                 let words = parser.raw_args().map_err(invalid)?.map(|word| word.string().map_err(invalid));
                 exec.command = words.collect::<Result<_>>()?;
-                return Ok(exec);
+                return Ok((id, exec));
             }
             other => return Err(invalid(other.unexpected())),
         }
@@ -256,6 +250,7 @@ fn no_id() -> Error {
     invalid("exactly one container id is needed")
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "what map_err hands over")]
 fn invalid(error: impl ToString) -> Error {
     Error::new(Kind::Invalid, error.to_string())
 }

@@ -85,10 +85,10 @@ pub(crate) fn delete(global: &Global, id: &ContainerId, force: bool) -> Result<(
 }
 
 /// `exec`: its exit status is the process's, unless it is detached.
-pub(crate) fn exec(global: &Global, exec: &Exec) -> Result<ExitCode> {
-    let process = process(global, exec)?.to_string();
+pub(crate) fn exec(global: &Global, id: &ContainerId, exec: &Exec) -> Result<ExitCode> {
+    let process = process(global, id, exec)?.to_string();
     let request = Request::Exec(control::Exec { process, console_socket: exec.console_socket.clone() });
-    let stream = control::connect(&directory(global, &exec.id)).map_err(|error| unreachable(&exec.id, &error))?;
+    let stream = control::connect(&directory(global, id)).map_err(|error| unreachable(id, &error))?;
     let mut answers = send_with_stdio(stream, &request)?;
     let Answer::Pid(pid) = answers.one()? else { return Err(unexpected()) };
     if let Some(path) = &exec.pid_file {
@@ -117,7 +117,8 @@ pub(crate) fn list(global: &Global) -> String {
     let ids = names.filter_map(|name| ContainerId::new(name.to_string_lossy()).ok());
     // One that is being deleted under our eyes is not listed.
     let states = ids.filter_map(|id| find(global, &id).ok());
-    states.map(|s| format!("{}\t{}\t{:?}\t{}\n", s.id, s.pid, s.status, s.bundle.display())).collect()
+    let lines = states.map(|s| format!("{}\t{}\t{:?}\t{}\n", s.id, s.pid, s.status, s.bundle.display()));
+    lines.collect::<Vec<_>>().concat()
 }
 
 /// Takes the id: who makes the state directory has it. The socket in it is ready before anyone can look for it.
@@ -177,11 +178,11 @@ fn find(global: &Global, id: &ContainerId) -> Result<State> {
 }
 
 /// The process object: the file's, or the container's own, varied by the flags.
-fn process(global: &Global, exec: &Exec) -> Result<Value> {
+fn process(global: &Global, id: &ContainerId, exec: &Exec) -> Result<Value> {
     if let Some(file) = &exec.process {
         return read_json(file);
     }
-    let mut process = read_json(&find(global, &exec.id)?.bundle.join("config.json"))?["process"].take();
+    let mut process = read_json(&find(global, id)?.bundle.join("config.json"))?["process"].take();
     process["args"] = json!(exec.command);
     process["terminal"] = json!(exec.terminal);
     if let Some(cwd) = &exec.cwd {

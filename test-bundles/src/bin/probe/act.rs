@@ -62,10 +62,10 @@ fn orphan() -> ! {
 }
 
 fn write(path: &Path) -> io::Result<Value> {
-    let is_directory = path.is_dir();
-    let mut file = match is_directory {
-        true => File::create(path.join("written-by-probe"))?,
-        false => OpenOptions::new().write(true).create(true).truncate(false).open(path)?,
+    let mut file = if path.is_dir() {
+        File::create(path.join("written-by-probe"))?
+    } else {
+        OpenOptions::new().write(true).create(true).truncate(false).open(path)?
     };
     file.write_all(b"written\n")?;
     Ok(json!("ok"))
