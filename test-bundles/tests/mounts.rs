@@ -137,6 +137,20 @@ fn propagation_is_private_unless_it_is_asked_for() {
 }
 
 #[test]
+fn the_roots_propagation_is_the_one_asked_for() {
+    for (propagation, expected) in [("private", ""), ("shared", "shared:"), ("unbindable", "unbindable")] {
+        let mut bundle = Bundle::new("mounts");
+        bundle.config["linux"]["rootfsPropagation"] = json!(propagation);
+        let found = mount(&bundle.seen(), "/")["propagation"].clone();
+        let kind = found.as_array().unwrap().first().map_or("", |kind| kind.as_str().unwrap());
+        assert!(
+            if expected.is_empty() { kind.is_empty() } else { kind.starts_with(expected) },
+            "{propagation}: {found}"
+        );
+    }
+}
+
+#[test]
 fn nothing_of_the_host_is_in_sight() {
     let seen = Bundle::new("mounts").seen();
     let listed = ["/", "/proc", "/dev", "/dev/pts", "/dev/shm", "/dev/mqueue", "/sys", "/deep/er/than/that"];

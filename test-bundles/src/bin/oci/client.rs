@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::arguments::{Exec, Global, NewContainer};
-use crate::control::{self, Answer, Answers, Request, State, Status};
+use crate::control::{self, Answer, Answers, Request, State};
 use crate::keeper::{self, Keeper};
 
 /// `create`: leaves a keeper behind with the container in it.
@@ -68,16 +68,16 @@ pub(crate) fn kill(global: &Global, id: &ContainerId, signal: i32, all: bool) ->
     ask(global, id, &Request::Kill { signal, all })?.one().map(drop)
 }
 
-/// `delete`: returns when the keeper has gone, too. One whose keeper has died is destroyed from what is on disk.
+/// `delete`: returns when the keeper has gone, too. With one that has died nobody knows whether init lives: only force
+/// helps, which destroys what is on disk.
 pub(crate) fn delete(global: &Global, id: &ContainerId, force: bool) -> Result<()> {
     let directory = directory(global, id);
     match control::connect(&directory) {
         Ok(stream) => control::send(stream, &Request::Delete { force }, &[])?.until_closed(),
         Err(error) if error.kind() == io::ErrorKind::NotFound && force => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            if let Ok(state) = control::read_state(&directory) {
-                keeper::block_on(runtime_core::container::destroy(&state.bundle))?;
-            }
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused && force => {
+            let state = control::read_state(&directory)?;
+            keeper::block_on(runtime_core::container::destroy(&state.bundle))?;
             keeper::remove(&directory)
         }
         Err(error) => Err(unreachable(id, &error)),
@@ -115,10 +115,11 @@ pub(crate) fn ps(global: &Global, id: &ContainerId) -> Result<String> {
 pub(crate) fn list(global: &Global) -> String {
     let names = fs::read_dir(&global.root).into_iter().flatten().flatten().map(|entry| entry.file_name());
     let ids = names.filter_map(|name| ContainerId::new(name.to_string_lossy()).ok());
-    // One that is being deleted under our eyes is not listed.
-    let states = ids.filter_map(|id| find(global, &id).ok());
-    let lines = states.map(|s| format!("{}\t{}\t{:?}\t{}\n", s.id, s.pid, s.status, s.bundle.display()));
-    lines.collect::<Vec<_>>().concat()
+    let line = |id: ContainerId| match find(global, &id) {
+        Ok(state) => format!("{id}\t{:?}\t{}\t{}\n", state.status, state.pid, state.bundle.display()),
+        Err(error) => format!("{id}\t{error}\n"),
+    };
+    ids.map(line).collect::<Vec<_>>().concat()
 }
 
 /// Takes the id: who makes the state directory has it. The socket in it is ready before anyone can look for it.
@@ -162,18 +163,11 @@ fn send_with_stdio(stream: std::os::unix::net::UnixStream, request: &Request) ->
     control::send(stream, request, &[io::stdin().as_fd(), io::stdout().as_fd(), io::stderr().as_fd()])
 }
 
-/// The state as the keeper knows it. What its keeper has left has stopped.
+/// The state as the keeper knows it.
 fn find(global: &Global, id: &ContainerId) -> Result<State> {
-    let directory = directory(global, id);
-    match control::connect(&directory) {
-        Ok(stream) => match control::send(stream, &Request::State, &[])?.one()? {
-            Answer::State(state) => Ok(state),
-            _ => Err(unexpected()),
-        },
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            control::read_state(&directory).map(|state| State { status: Status::Stopped, pid: 0, ..state })
-        }
-        Err(error) => Err(unreachable(id, &error)),
+    match ask(global, id, &Request::State)?.one()? {
+        Answer::State(state) => Ok(state),
+        _ => Err(unexpected()),
     }
 }
 
@@ -230,7 +224,7 @@ fn unreachable(id: &ContainerId, error: &io::Error) -> Error {
     match error.kind() {
         io::ErrorKind::NotFound => Error::new(Kind::NotFound, format!("container {id} does not exist")),
         io::ErrorKind::ConnectionRefused => {
-            Error::new(Kind::Precondition, format!("container {id}: its keeper has died; delete it"))
+            Error::new(Kind::Precondition, format!("container {id}: its keeper has died: delete --force"))
         }
         _ => Error::io(format!("container {id}: connect to its keeper"), error),
     }
