@@ -161,8 +161,8 @@ pub struct Destroyed {
 
 /// Ends a container from what is on disk alone, after its shim has died: kills every process of its cgroup, removes the
 /// cgroup and unmounts the bundle's rootfs. Works with a broken or missing config.json and is idempotent. Goes on past
-/// errors and reports the first.
-pub async fn destroy(bundle: &Path) -> Result<Destroyed> {
+/// errors and reports the first, beside what it found.
+pub async fn destroy(bundle: &Path) -> (Destroyed, Result<()>) {
     let read = State::read(bundle);
     let mut outcome = read.as_ref().map(|_| ()).map_err(Clone::clone);
     let state = read.ok().flatten().unwrap_or_default();
@@ -174,7 +174,7 @@ pub async fn destroy(bundle: &Path) -> Result<Destroyed> {
     }
     outcome = outcome.and(rootfs::unmount(&bundle.join("rootfs")));
     outcome = outcome.and(State::remove(bundle));
-    outcome.map(|()| Destroyed { pid: state.pid })
+    (Destroyed { pid: state.pid }, outcome)
 }
 
 /// Kills init even if somebody has moved it out of its cgroup.

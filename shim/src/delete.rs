@@ -22,7 +22,10 @@ const KILLED: u32 = 128 + 9;
 /// Runs `delete` in the bundle.
 pub(crate) fn delete(flags: &Flags) -> Result<()> {
     let bundle = bundle(flags)?;
-    let destroyed = crate::event_loop()?.block_on(container::destroy(&bundle)).inspect_err(warn).unwrap_or_default();
+    let (destroyed, outcome) = crate::event_loop()?.block_on(container::destroy(&bundle));
+    if let Err(error) = outcome {
+        warn(&error);
+    }
     if let Err(error) = remove_socket(flags, &bundle) {
         warn(&error);
     }

@@ -14,12 +14,15 @@ mod descriptors;
 mod error;
 mod flags;
 mod info;
+mod io;
+mod lifecycle;
 mod logger;
 mod publisher;
 mod seal;
 mod serve;
 mod service;
 mod start;
+mod task;
 
 use std::io::Write;
 use std::process::ExitCode;

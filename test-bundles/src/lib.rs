@@ -6,12 +6,15 @@
 //! test runs once per release), [`client`] (containers and execs as values),
 //! [`spec`], [`stdio`] and [`events`].
 //!
-//! Environment: `RUNTIME` (default `io.containerd.myshim.v2`; the same tests pass on `io.containerd.runc.v2`), `SHIM` (the
+//! [`bundle`] runs single bundles through an OCI command line instead.
+//!
+//! Environment: `OCI` (the command line that runs bundles, ours by default), `RUNTIME` (default `io.containerd.myshim.v2`; the same tests pass on `io.containerd.runc.v2`), `SHIM` (the
 //! binary to test), `LAB` (where further containerds live), `CONTAINERD` (which releases, such as `1.6,2.4`).
 
 // What a test does not expect is its end.
 #![allow(clippy::missing_panics_doc)]
 
+pub mod bundle;
 #[cfg(feature = "client")]
 pub mod client;
 pub mod containerd;

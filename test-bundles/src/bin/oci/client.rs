@@ -1,0 +1,235 @@
+//! The verbs: each asks the container's keeper and prints what a user wants to know.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::rc::Rc;
+
+use config::ContainerId;
+use runtime_core::{Error, Kind, Result};
+use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::arguments::{Exec, Global, NewContainer};
+use crate::control::{self, Answer, Answers, Request, State};
+use crate::keeper::{self, Keeper};
+
+/// `create`: leaves a keeper behind with the container in it.
+pub(crate) fn create(global: &Global, new: &NewContainer) -> Result<()> {
+    let (directory, listener) = claim(global, &new.id)?;
+    let created = leave_keeper(global, new, &directory, listener);
+    if created.is_err() && directory.exists() {
+        // The keeper has not come to remove it.
+        keeper::remove(&directory)?;
+    }
+    created
+}
+
+/// `run`: a whole life in the foreground; the exit status is the container's.
+pub(crate) fn run(global: &Global, new: &NewContainer) -> Result<ExitCode> {
+    let (_, listener) = claim(global, &new.id)?;
+    keeper::block_on(async {
+        let keeper = Rc::new(Keeper::new(global, &new.id));
+        let own = [io::stdin().as_fd(), io::stdout().as_fd(), io::stderr().as_fd()].map(|fd| fd.try_clone_to_owned());
+        let fds = own.into_iter().collect::<io::Result<Vec<OwnedFd>>>().map_err(|error| Error::io("dup", &error))?;
+        keeper.create(&new.create, fds).await?;
+        tokio::task::spawn_local(Rc::clone(&keeper).serve(listener));
+        tokio::task::spawn_local(forward_signals(Rc::clone(&keeper)));
+        let ended = match keeper.start().await {
+            Ok(()) => keeper.wait().await,
+            Err(error) => Err(error),
+        };
+        match keeper.delete(true).await {
+            // Somebody was faster.
+            Err(error) if error.kind() == Kind::NotFound => {}
+            deleted => deleted?,
+        }
+        ended.map(|exit| exit_code(exit.status))
+    })
+}
+
+/// `start`
+pub(crate) fn start(global: &Global, id: &ContainerId) -> Result<()> {
+    ask(global, id, &Request::Start)?.one().map(drop)
+}
+
+/// `state`: the state object.
+pub(crate) fn state(global: &Global, id: &ContainerId) -> Result<String> {
+    let state = find(global, id)?;
+    Ok(serde_json::to_string_pretty(&state).expect("a state has string keys only"))
+}
+
+/// `kill`
+pub(crate) fn kill(global: &Global, id: &ContainerId, signal: i32, all: bool) -> Result<()> {
+    ask(global, id, &Request::Kill { signal, all })?.one().map(drop)
+}
+
+/// `delete`: returns when the keeper has gone, too. With one that has died nobody knows whether init lives: only force
+/// helps, which destroys what is on disk.
+pub(crate) fn delete(global: &Global, id: &ContainerId, force: bool) -> Result<()> {
+    let directory = directory(global, id);
+    match control::connect(&directory) {
+        Ok(stream) => control::send(stream, &Request::Delete { force }, &[])?.until_closed(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && force => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused && force => {
+            let state = control::read_state(&directory)?;
+            keeper::block_on(async { runtime_core::container::destroy(&state.bundle).await.1 })?;
+            keeper::remove(&directory)
+        }
+        Err(error) => Err(unreachable(id, &error)),
+    }
+}
+
+/// `exec`: its exit status is the process's, unless it is detached.
+pub(crate) fn exec(global: &Global, id: &ContainerId, exec: &Exec) -> Result<ExitCode> {
+    let process = process(global, id, exec)?.to_string();
+    let request = Request::Exec(control::Exec { process, console_socket: exec.console_socket.clone() });
+    let stream = control::connect(&directory(global, id)).map_err(|error| unreachable(id, &error))?;
+    let mut answers = send_with_stdio(stream, &request)?;
+    let Answer::Pid(pid) = answers.one()? else { return Err(unexpected()) };
+    if let Some(path) = &exec.pid_file {
+        keeper::write_pid(path, pid)?;
+    }
+    if exec.detach {
+        return Ok(ExitCode::SUCCESS);
+    }
+    match answers.one()? {
+        Answer::Exit(status) => Ok(exit_code(status)),
+        _ => Err(unexpected()),
+    }
+}
+
+/// `ps`: the pids as a JSON array.
+pub(crate) fn ps(global: &Global, id: &ContainerId) -> Result<String> {
+    match ask(global, id, &Request::Pids)?.one()? {
+        Answer::Pids(pids) => Ok(json!(pids).to_string()),
+        _ => Err(unexpected()),
+    }
+}
+
+/// `list`: one line for each container.
+pub(crate) fn list(global: &Global) -> String {
+    let names = fs::read_dir(&global.root).into_iter().flatten().flatten().map(|entry| entry.file_name());
+    let ids = names.filter_map(|name| ContainerId::new(name.to_string_lossy()).ok());
+    let line = |id: ContainerId| match find(global, &id) {
+        Ok(state) => format!("{id}\t{:?}\t{}\t{}\n", state.status, state.pid, state.bundle.display()),
+        Err(error) => format!("{id}\t{error}\n"),
+    };
+    ids.map(line).collect::<Vec<_>>().concat()
+}
+
+/// Takes the id: who makes the state directory has it. The socket in it is ready before anyone can look for it.
+fn claim(global: &Global, id: &ContainerId) -> Result<(PathBuf, UnixListener)> {
+    let directory = directory(global, id);
+    let root = fs::DirBuilder::new().recursive(true).mode(0o700).create(&global.root);
+    root.map_err(|error| Error::io(format!("mkdir {}", global.root.display()), &error))?;
+    fs::DirBuilder::new().mode(0o700).create(&directory).map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => Error::new(Kind::Exists, format!("container {id} exists already")),
+        _ => Error::io(format!("mkdir {}", directory.display()), &error),
+    })?;
+    match control::bind(&directory) {
+        Ok(listener) => Ok((directory, listener)),
+        Err(error) => keeper::remove(&directory).and(Err(Error::io("bind the control socket", &error))),
+    }
+}
+
+/// Asks first and starts the keeper then: it finds the request waiting, or that its client has gone, but never nobody.
+fn leave_keeper(global: &Global, new: &NewContainer, directory: &Path, listener: UnixListener) -> Result<()> {
+    let stream = control::connect(directory).map_err(|error| Error::io("connect to the control socket", &error))?;
+    let mut answers = send_with_stdio(stream, &Request::Create(new.create.clone()))?;
+    let mut keeper = Command::new("/proc/self/exe");
+    keeper.arg("--root").arg(&global.root).args(["keep", new.id.as_str()]);
+    keeper.stdin(OwnedFd::from(listener)).stdout(Stdio::null()).stderr(Stdio::null());
+    keeper.spawn().map_err(|error| Error::io("start the keeper", &error))?;
+    // It holds the listener: only while the keeper alone has it does its death show here.
+    drop(keeper);
+    match answers.one() {
+        Ok(_) => Ok(()),
+        // The keeper ends with its container: return when it has.
+        Err(error) => answers.until_closed().and(Err(error)),
+    }
+}
+
+fn ask(global: &Global, id: &ContainerId, request: &Request) -> Result<Answers> {
+    let stream = control::connect(&directory(global, id)).map_err(|error| unreachable(id, &error))?;
+    control::send(stream, request, &[])
+}
+
+fn send_with_stdio(stream: std::os::unix::net::UnixStream, request: &Request) -> Result<Answers> {
+    control::send(stream, request, &[io::stdin().as_fd(), io::stdout().as_fd(), io::stderr().as_fd()])
+}
+
+/// The state as the keeper knows it.
+fn find(global: &Global, id: &ContainerId) -> Result<State> {
+    match ask(global, id, &Request::State)?.one()? {
+        Answer::State(state) => Ok(state),
+        _ => Err(unexpected()),
+    }
+}
+
+/// The process object: the file's, or the container's own, varied by the flags.
+fn process(global: &Global, id: &ContainerId, exec: &Exec) -> Result<Value> {
+    if let Some(file) = &exec.process {
+        return read_json(file);
+    }
+    let mut process = read_json(&find(global, id)?.bundle.join("config.json"))?["process"].take();
+    process["args"] = json!(exec.command);
+    process["terminal"] = json!(exec.terminal);
+    if let Some(cwd) = &exec.cwd {
+        process["cwd"] = json!(cwd);
+    }
+    if let Some((uid, gid)) = exec.user {
+        process["user"] = json!({ "uid": uid, "gid": gid });
+    }
+    let inherited = process["env"].as_array().into_iter().flatten().cloned();
+    process["env"] = inherited.chain(exec.env.iter().map(|entry| json!(entry))).collect();
+    Ok(process)
+}
+
+fn read_json(file: &Path) -> Result<Value> {
+    let text = fs::read(file).map_err(|error| Error::io(format!("read {}", file.display()), &error))?;
+    serde_json::from_slice(&text).map_err(|error| Error::new(Kind::Invalid, format!("{}: {error}", file.display())))
+}
+
+/// Hands the signals that a user or a supervisor sends to `run` on to init.
+async fn forward_signals(keeper: Rc<Keeper>) -> Result<()> {
+    let listen = |kind| signal(kind).map_err(|error| Error::io("listen for signals", &error));
+    let (mut hangup, mut interrupt) = (listen(SignalKind::hangup())?, listen(SignalKind::interrupt())?);
+    let (mut quit, mut terminate) = (listen(SignalKind::quit())?, listen(SignalKind::terminate())?);
+    loop {
+        let kind = tokio::select! {
+            _ = hangup.recv() => SignalKind::hangup(),
+            _ = interrupt.recv() => SignalKind::interrupt(),
+            _ = quit.recv() => SignalKind::quit(),
+            _ = terminate.recv() => SignalKind::terminate(),
+        };
+        keeper.kill(kind.as_raw_value(), false)?;
+    }
+}
+
+fn directory(global: &Global, id: &ContainerId) -> PathBuf {
+    global.root.join(id.as_str())
+}
+
+/// The code that a shell shows: statuses are a byte.
+fn exit_code(status: u32) -> ExitCode {
+    ExitCode::from(u8::try_from(status).unwrap_or(u8::MAX))
+}
+
+fn unreachable(id: &ContainerId, error: &io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::NotFound => Error::new(Kind::NotFound, format!("container {id} does not exist")),
+        io::ErrorKind::ConnectionRefused => {
+            Error::new(Kind::Precondition, format!("container {id}: its keeper has died: delete --force"))
+        }
+        _ => Error::io(format!("container {id}: connect to its keeper"), error),
+    }
+}
+
+fn unexpected() -> Error {
+    Error::new(Kind::System, "the container's keeper answered something else")
+}

@@ -1,0 +1,101 @@
+//! The small things done from inside on request. Most take several arguments and answer with one JSON object that has an
+//! entry for each: its result, or in the result's place the errno's name (`"EROFS"`).
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::{Command, exit};
+
+use nix::errno::Errno;
+use nix::sched::CloneFlags;
+use nix::sys::signal::{Signal, raise};
+use nix::sys::stat::Mode;
+use rustix::net::{AddressFamily, SocketType};
+use serde_json::{Map, Value, json};
+
+use crate::seen;
+
+/// Does what `arguments` say. None where they make no sense; several actions do not come back.
+pub(crate) fn act(arguments: &[String]) -> Option<Value> {
+    let (action, rest) = arguments.split_first()?;
+    match (action.as_str(), rest) {
+        ("exit", [code]) => exit(code.parse().ok()?),
+        ("signal", [number]) => signal(number.parse().ok()?),
+        ("sleep", []) => sleep(),
+        ("fork-orphan", []) => orphan(),
+        ("env", [name]) => Some(json!(std::env::var(name).ok())),
+        ("tty-size", []) => Some(seen::terminal(io::stdin())),
+        ("read", paths) => Some(each(paths, |path| Ok(json!(fs::read_to_string(path)?)))),
+        ("write", paths) => Some(each(paths, |path| write(path.as_ref()))),
+        ("list", paths) => Some(each(paths, |path| list(path.as_ref()))),
+        ("stat", paths) => Some(each(paths, |path| seen::file(path.as_ref()))),
+        ("syscall", names) => Some(each(names, |name| attempt(name).map(|()| json!("ok")))),
+        _ => None,
+    }
+}
+
+fn each(arguments: &[String], action: impl Fn(&str) -> io::Result<Value>) -> Value {
+    let entry = |argument: &String| {
+        let failed = |error: io::Error| json!(format!("{:?}", Errno::from_raw(error.raw_os_error().unwrap_or(0))));
+        (argument.clone(), action(argument).unwrap_or_else(failed))
+    };
+    Value::Object(arguments.iter().map(entry).collect::<Map<_, _>>())
+}
+
+/// Sends itself a signal. One that does not end it (pid 1 is immune to its own) makes it exit with 99.
+fn signal(number: i32) -> Option<Value> {
+    raise(Signal::try_from(number).ok()?).ok()?;
+    exit(99)
+}
+
+/// Until a signal ends it.
+fn sleep() -> ! {
+    loop {
+        nix::unistd::pause();
+    }
+}
+
+/// Exits with 0 and leaves a child behind that sleeps.
+fn orphan() -> ! {
+    let child = Command::new("/probe").arg("sleep").spawn();
+    exit(i32::from(child.is_err()))
+}
+
+fn write(path: &Path) -> io::Result<Value> {
+    let mut file = if path.is_dir() {
+        File::create(path.join("written-by-probe"))?
+    } else {
+        OpenOptions::new().write(true).create(true).truncate(false).open(path)?
+    };
+    file.write_all(b"written\n")?;
+    Ok(json!("ok"))
+}
+
+fn list(path: &Path) -> io::Result<Value> {
+    let mut names: Vec<String> = fs::read_dir(path)?
+        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+        .collect::<io::Result<_>>()?;
+    names.sort_unstable();
+    Ok(json!(names))
+}
+
+/// Makes one system call that a container may be denied, with harmless arguments.
+fn attempt(name: &str) -> io::Result<()> {
+    let socket = |family| rustix::net::socket(family, SocketType::DGRAM, None).map(drop);
+    match name {
+        "mkdir" => nix::unistd::mkdir("/made-by-probe", Mode::S_IRWXU)?,
+        "chmod" => fs::set_permissions("/probe", std::os::unix::fs::PermissionsExt::from_mode(0o755))?,
+        "chown" => nix::unistd::chown("/probe", None, Some(nix::unistd::getgid()))?,
+        "chroot" => nix::unistd::chroot("/")?,
+        "mknod" => nix::sys::stat::mknod("/node-by-probe", nix::sys::stat::SFlag::S_IFCHR, Mode::S_IRUSR, 0x103)?,
+        "sethostname" => rustix::system::sethostname(b"set-by-probe")?,
+        "setuid" => nix::unistd::setuid(nix::unistd::Uid::from_raw(4242))?,
+        "unshare-uts" => nix::sched::unshare(CloneFlags::CLONE_NEWUTS)?,
+        "unshare-files" => nix::sched::unshare(CloneFlags::CLONE_FILES)?,
+        "socket-unix" => socket(AddressFamily::UNIX)?,
+        "socket-inet" => socket(AddressFamily::INET)?,
+        "socket-inet6" => socket(AddressFamily::INET6)?,
+        _ => return Err(Errno::ENOSYS.into()),
+    }
+    Ok(())
+}

@@ -1,0 +1,84 @@
+//! `process.capabilities`: the five sets (runtime spec config.md, "Linux Process"; capabilities(7)).
+
+#![allow(clippy::unwrap_used)] // Helpers of tests are tests, which clippy does not see.
+
+use serde_json::{Value, json};
+use test_bundles::bundle::Bundle;
+
+#[test]
+fn a_user_who_is_not_root_holds_what_is_ambient() {
+    // execve(2) of a plain file gives an unprivileged user the ambient set and no more, whatever was permitted before.
+    let seen = Bundle::new("capabilities").seen();
+    let sets = &seen["capabilities"];
+    assert_eq!(sets["bounding"], json!(["CAP_CHOWN", "CAP_KILL", "CAP_NET_RAW", "CAP_SETUID"]));
+    assert_eq!(sets["inheritable"], json!(["CAP_NET_RAW"]));
+    assert_eq!(sets["ambient"], json!(["CAP_NET_RAW"]));
+    assert_eq!(sets["permitted"], json!(["CAP_NET_RAW"]));
+    assert_eq!(sets["effective"], json!(["CAP_NET_RAW"]));
+}
+
+#[test]
+fn root_holds_what_is_bounding() {
+    // execve(2) as root gives the bounding set, so that this is what really limits a root user.
+    let mut bundle = Bundle::new("capabilities");
+    bundle.config["process"]["user"] = json!({ "uid": 0, "gid": 0 });
+    bundle.config["process"]["capabilities"]["ambient"] = json!([]);
+    let seen = bundle.seen();
+    let bounding = json!(["CAP_CHOWN", "CAP_KILL", "CAP_NET_RAW", "CAP_SETUID"]);
+    assert_eq!(seen["capabilities"]["bounding"], bounding);
+    assert_eq!(seen["capabilities"]["permitted"], bounding);
+    assert_eq!(seen["capabilities"]["effective"], bounding);
+    assert_eq!(seen["capabilities"]["ambient"], json!([]));
+    assert_eq!(seen["capabilities"]["inheritable"], json!(["CAP_NET_RAW"]));
+}
+
+#[test]
+fn no_new_privileges_keeps_root_to_what_was_permitted() {
+    let mut bundle = Bundle::new("capabilities");
+    bundle.config["process"]["user"] = json!({ "uid": 0, "gid": 0 });
+    bundle.config["process"]["noNewPrivileges"] = json!(true);
+    let seen = bundle.seen();
+    assert_eq!(seen["capabilities"]["permitted"], json!(["CAP_CHOWN", "CAP_KILL", "CAP_NET_RAW"]));
+    assert_eq!(seen["capabilities"]["bounding"], json!(["CAP_CHOWN", "CAP_KILL", "CAP_NET_RAW", "CAP_SETUID"]));
+}
+
+#[test]
+fn an_absent_set_is_empty() {
+    for absent in [json!({}), Value::Null] {
+        let mut bundle = Bundle::new("capabilities");
+        bundle.config["process"]["user"] = json!({ "uid": 0, "gid": 0 });
+        bundle.config["process"]["capabilities"] = absent;
+        bundle.config["process"].as_object_mut().unwrap().retain(|_, value| !value.is_null());
+        for (name, set) in bundle.seen()["capabilities"].as_object().unwrap() {
+            assert_eq!(set, &json!([]), "{name}");
+        }
+    }
+}
+
+#[test]
+fn capabilities_are_enforced() {
+    let mut bundle = Bundle::new("capabilities");
+    bundle.config["process"]["user"] = json!({ "uid": 0, "gid": 0 });
+    // setuid last, for it gives up the rest.
+    bundle.probe(&["syscall", "mknod", "sethostname", "setuid"]);
+    assert_eq!(bundle.seen(), json!({ "mknod": "EPERM", "sethostname": "EPERM", "setuid": "ok" }));
+}
+
+#[test]
+fn exec_has_the_sets_of_its_own_process() {
+    let mut bundle = Bundle::new("capabilities");
+    bundle.probe(&["sleep"]).start();
+    let mut process = bundle.config["process"].clone();
+    process["args"] = json!(["/probe"]);
+    assert_eq!(bundle.exec(&process).json()["capabilities"]["effective"], json!(["CAP_NET_RAW"]));
+
+    process["capabilities"]["ambient"] = json!([]);
+    process["capabilities"]["bounding"] = json!(["CAP_KILL", "CAP_CHOWN"]);
+    process["capabilities"]["permitted"] = json!(["CAP_KILL"]);
+    process["capabilities"]["effective"] = json!(["CAP_KILL"]);
+    process["capabilities"]["inheritable"] = json!([]);
+    process["user"] = json!({ "uid": 0, "gid": 0 });
+    let seen = bundle.exec(&process).json();
+    assert_eq!(seen["capabilities"]["effective"], json!(["CAP_CHOWN", "CAP_KILL"]));
+    assert_eq!(seen["capabilities"]["inheritable"], json!([]));
+}

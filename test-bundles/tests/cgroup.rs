@@ -1,0 +1,77 @@
+//! `linux.cgroupsPath`: a cgroup of its own for every container (runtime spec config-linux.md, "Cgroups Path").
+
+#![allow(clippy::unwrap_used)] // Helpers of tests are tests, which clippy does not see.
+
+use std::fs;
+
+use serde_json::{Value, json};
+use test_bundles::bundle::{Bundle, ours};
+
+#[test]
+fn init_is_in_the_given_cgroup_of_every_hierarchy() {
+    let mut bundle = Bundle::new("cgroup");
+    bundle.probe(&["sleep"]);
+    let init = bundle.start();
+    let cgroups = fs::read_to_string(format!("/proc/{init}/cgroup")).unwrap();
+    assert!(cgroups.lines().count() > 0);
+    for line in cgroups.lines() {
+        // The hybrid tree's v2 hierarchy has no controllers, and runc leaves it out.
+        assert!(line.ends_with(&format!(":{}", bundle.cgroup())) || (line.starts_with("0::") && !ours()), "{line}");
+    }
+}
+
+#[test]
+fn with_a_cgroup_namespace_its_root_is_the_containers() {
+    let mut bundle = Bundle::new("cgroup");
+    bundle.config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({ "type": "cgroup" }));
+    for line in bundle.seen()["cgroup"].as_array().unwrap() {
+        let line = line.as_str().unwrap();
+        assert!(line.ends_with(":/") || (line.starts_with("0::") && !ours()), "{line}");
+    }
+}
+
+#[test]
+fn the_mount_shows_the_containers_own_cgroup() {
+    let mut bundle = Bundle::new("cgroup");
+    // Pid 1's own cgroup is where the mount starts.
+    bundle.probe(&["read", "/sys/fs/cgroup/pids/cgroup.procs", "/sys/fs/cgroup/memory/cgroup.procs"]);
+    let seen = bundle.seen();
+    assert_eq!(seen["/sys/fs/cgroup/pids/cgroup.procs"], "1\n");
+    assert_eq!(seen["/sys/fs/cgroup/memory/cgroup.procs"], "1\n");
+}
+
+#[test]
+fn the_mount_is_read_only_where_it_is_asked_for() {
+    let mut bundle = Bundle::new("cgroup");
+    bundle.probe(&[]);
+    let seen = bundle.seen();
+    let below: Vec<&Value> = seen["mounts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|mount| mount["mount_point"].as_str().unwrap().starts_with("/sys/fs/cgroup"))
+        .collect();
+    assert!(!below.is_empty());
+    for mount in below {
+        // The directory of hierarchies holds nothing of the host's, and runc 1.1 leaves it writable.
+        if mount["fs_type"] == "tmpfs" && !ours() {
+            continue;
+        }
+        let options = mount["options"].as_array().unwrap();
+        for option in ["ro", "nosuid", "nodev", "noexec"] {
+            assert!(options.contains(&json!(option)), "{mount}");
+        }
+    }
+}
+
+#[test]
+fn a_relative_path_has_a_cgroup_too() {
+    let mut bundle = Bundle::new("cgroup");
+    // Below the runtime's own cgroup or the root, as the runtime likes; but always the same, and never outside.
+    bundle.config["linux"]["cgroupsPath"] = json!(bundle.cgroup().trim_start_matches('/'));
+    let seen = bundle.seen();
+    for line in seen["cgroup"].as_array().unwrap() {
+        let line = line.as_str().unwrap();
+        assert!(line.ends_with(&bundle.cgroup()) || (line.starts_with("0::") && !ours()), "{line}");
+    }
+}

@@ -1,0 +1,272 @@
+//! `mounts`: file systems, binds, options and propagation, and that no path leads out of the rootfs (runtime spec
+//! config.md, "Mounts"; mount_namespaces(7)).
+
+#![allow(clippy::unwrap_used)] // Helpers of tests are tests, which clippy does not see.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use test_bundles::bundle::Bundle;
+
+#[test]
+fn the_usual_file_systems_with_their_options() {
+    let seen = Bundle::new("mounts").seen();
+    for (destination, fs_type, options) in [
+        ("/proc", "proc", &["rw", "nosuid", "nodev", "noexec", "relatime"][..]),
+        ("/dev", "tmpfs", &["rw", "nosuid"]),
+        ("/dev/pts", "devpts", &["rw", "nosuid", "noexec", "relatime"]),
+        ("/dev/shm", "tmpfs", &["rw", "nosuid", "nodev", "noexec", "relatime"]),
+        ("/dev/mqueue", "mqueue", &["rw", "nosuid", "nodev", "noexec", "relatime"]),
+        ("/sys", "sysfs", &["ro", "nosuid", "nodev", "noexec", "relatime"]),
+        ("/deep/er/than/that", "tmpfs", &["rw", "nosuid", "nodev", "noexec", "relatime"]),
+    ] {
+        let mount = mount(&seen, destination);
+        assert_eq!(mount["fs_type"], fs_type, "{destination}");
+        assert_eq!(mount["options"], json!(options), "{destination}");
+    }
+    // What is the file system's own, and not the mount's.
+    for (destination, option) in [
+        ("/dev", "size=65536k"),
+        ("/dev/pts", "ptmxmode=666"),
+        ("/dev/pts", "gid=5"),
+        ("/deep/er/than/that", "mode=711"),
+    ] {
+        let options = mount(&seen, destination)["super_options"].clone();
+        assert!(options.as_array().unwrap().contains(&json!(option)), "{destination}: {options}");
+    }
+}
+
+#[test]
+fn options_become_flags_and_a_later_one_wins() {
+    for (options, expected) in [
+        (json!(["ro"]), &["ro", "relatime"][..]),
+        (json!(["ro", "rw", "nosuid", "nodev"]), &["rw", "nosuid", "nodev", "relatime"]),
+        (json!(["noexec", "exec", "noatime"]), &["rw", "noatime"]),
+        (json!(["strictatime"]), &["rw"]),
+        (json!(["nodiratime"]), &["rw", "nodiratime", "relatime"]),
+    ] {
+        let mut bundle = with(&json!({ "destination": "/m", "type": "tmpfs", "source": "tmpfs", "options": options }));
+        bundle.probe(&[]);
+        let seen = bundle.seen();
+        assert_eq!(mount(&seen, "/m")["options"], json!(expected), "{options}");
+    }
+}
+
+#[test]
+fn a_directory_is_bound_for_reading_and_writing() {
+    let host = TempDir::new().unwrap();
+    fs::write(host.path().join("file"), "of the host").unwrap();
+    let mut bundle = with(&bind(host.path(), "/data", &["bind", "rw"]));
+    bundle.probe(&["read", "/data/file"]);
+    assert_eq!(bundle.seen(), json!({ "/data/file": "of the host" }));
+    bundle.probe(&["write", "/data/new"]);
+    assert_eq!(bundle.seen(), json!({ "/data/new": "ok" }));
+    assert_eq!(fs::read_to_string(host.path().join("new")).unwrap(), "written\n");
+}
+
+#[test]
+fn a_read_only_bind_refuses_writes_and_leaves_the_hosts_mount_alone() {
+    let host = TempDir::new().unwrap();
+    let mut bundle = with(&bind(host.path(), "/data", &["bind", "ro"]));
+    bundle.probe(&["write", "/data/new"]);
+    assert_eq!(bundle.seen(), json!({ "/data/new": "EROFS" }));
+    fs::write(host.path().join("new"), "still writable here").unwrap();
+}
+
+#[test]
+fn a_single_file_is_bound_on_a_destination_that_is_made() {
+    let host = TempDir::new().unwrap();
+    fs::write(host.path().join("hosts"), "127.0.0.1 localhost").unwrap();
+    let mut bundle = with(&bind(&host.path().join("hosts"), "/etc/hosts", &["rbind", "ro"]));
+    bundle.probe(&["read", "/etc/hosts"]);
+    assert_eq!(bundle.seen(), json!({ "/etc/hosts": "127.0.0.1 localhost" }));
+    bundle.probe(&["write", "/etc/hosts"]);
+    assert_eq!(bundle.seen(), json!({ "/etc/hosts": "EROFS" }));
+}
+
+#[test]
+fn rbind_brings_the_mounts_below_and_bind_does_not() {
+    let host = HostMount::new();
+    for (option, expected) in [("rbind", json!(["inside"])), ("bind", json!([]))] {
+        let mut bundle = with(&bind(host.path(), "/data", &[option]));
+        bundle.probe(&["list", "/data/below"]);
+        assert_eq!(bundle.seen(), json!({ "/data/below": expected }), "{option}");
+    }
+}
+
+#[test]
+fn a_relative_source_is_below_the_bundle() {
+    let mut bundle = with(&json!({ "destination": "/data", "type": "bind", "source": "beside", "options": ["rbind"] }));
+    fs::create_dir(bundle.path().join("beside")).unwrap();
+    fs::write(bundle.path().join("beside/file"), "").unwrap();
+    bundle.probe(&["list", "/data"]);
+    assert_eq!(bundle.seen(), json!({ "/data": ["file"] }));
+}
+
+#[test]
+fn mounts_are_made_in_order() {
+    let host = TempDir::new().unwrap();
+    fs::write(host.path().join("file"), "above").unwrap();
+    let mut bundle = with(&json!({ "destination": "/data", "type": "tmpfs", "source": "tmpfs" }));
+    add(&mut bundle, &bind(host.path(), "/data/inner", &["bind"]));
+    bundle.probe(&["list", "/data", "/data/inner"]);
+    assert_eq!(bundle.seen(), json!({ "/data": ["inner"], "/data/inner": ["file"] }));
+}
+
+#[test]
+fn propagation_is_private_unless_it_is_asked_for() {
+    let host = TempDir::new().unwrap();
+    let host = SharedMount::new(host);
+    for (option, expected) in [("rprivate", ""), ("rslave", "master:"), ("rshared", "shared:")] {
+        let mut bundle = with(&bind(host.path(), "/data", &["rbind", option]));
+        if option == "rshared" {
+            bundle.config["linux"]["rootfsPropagation"] = json!("shared");
+        }
+        bundle.probe(&[]);
+        let seen = bundle.seen();
+        let propagation = mount(&seen, "/data")["propagation"].clone();
+        let kinds: Vec<&str> = propagation.as_array().unwrap().iter().map(|kind| kind.as_str().unwrap()).collect();
+        match expected {
+            "" => assert_eq!(kinds, [""; 0], "{option}"),
+            kind => assert!(kinds.iter().any(|found| found.starts_with(kind)), "{option}: {kinds:?}"),
+        }
+    }
+}
+
+#[test]
+fn the_roots_propagation_is_the_one_asked_for() {
+    for (propagation, expected) in [("private", ""), ("shared", "shared:"), ("unbindable", "unbindable")] {
+        let mut bundle = Bundle::new("mounts");
+        bundle.config["linux"]["rootfsPropagation"] = json!(propagation);
+        let found = mount(&bundle.seen(), "/")["propagation"].clone();
+        let kind = found.as_array().unwrap().first().map_or("", |kind| kind.as_str().unwrap());
+        assert!(
+            if expected.is_empty() { kind.is_empty() } else { kind.starts_with(expected) },
+            "{propagation}: {found}"
+        );
+    }
+}
+
+#[test]
+fn nothing_of_the_host_is_in_sight() {
+    let seen = Bundle::new("mounts").seen();
+    let listed = ["/", "/proc", "/dev", "/dev/pts", "/dev/shm", "/dev/mqueue", "/sys", "/deep/er/than/that"];
+    for mount in seen["mounts"].as_array().unwrap() {
+        let point = mount["mount_point"].as_str().unwrap();
+        // The masked and read-only paths are mounts too.
+        let covered = point.starts_with("/proc/") || point.starts_with("/sys/");
+        assert!(listed.contains(&point) || covered, "{mount}");
+    }
+    assert_eq!(mount(&seen, "/")["propagation"], json!([]));
+}
+
+#[test]
+fn symbolic_links_in_a_destination_stay_inside_the_rootfs() {
+    let outside = TempDir::new().unwrap();
+    let out = outside.path().to_str().unwrap();
+    let relative = format!("../../../../../../../..{out}");
+    let absolute = format!("/..{out}");
+    for target in [&relative, &absolute, out] {
+        let host = TempDir::new().unwrap();
+        fs::write(host.path().join("file"), "of the host").unwrap();
+        let mut bundle = with(&bind(host.path(), "/etc/data", &["bind"]));
+        symlink(target, bundle.rootfs().join("etc")).unwrap();
+        bundle.probe(&["read", "/etc/data/file", &format!("{out}/data/file")]);
+        let seen = bundle.run();
+        // To follow the link inside the rootfs and to refuse are both safe; only the host must not notice.
+        if seen.status == 0 {
+            assert_eq!(seen.json()["/etc/data/file"], "of the host", "{target}");
+        }
+        assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0, "{target}");
+    }
+}
+
+#[test]
+fn a_link_as_the_destination_itself_stays_inside_the_rootfs() {
+    let outside = TempDir::new().unwrap();
+    let victim = outside.path().join("victim");
+    fs::write(&victim, "untouched").unwrap();
+    let host = TempDir::new().unwrap();
+    fs::write(host.path().join("file"), "of the container").unwrap();
+    let mut bundle = with(&bind(&host.path().join("file"), "/link", &["bind"]));
+    symlink(&victim, bundle.rootfs().join("link")).unwrap();
+    bundle.probe(&["write", "/link"]);
+    bundle.run();
+    assert_eq!(fs::read_to_string(&victim).unwrap(), "untouched");
+}
+
+/// The bundle with one more mount.
+fn with(mount: &Value) -> Bundle {
+    let mut bundle = Bundle::new("mounts");
+    add(&mut bundle, mount);
+    bundle
+}
+
+fn add(bundle: &mut Bundle, mount: &Value) {
+    bundle.config["mounts"].as_array_mut().unwrap().push(mount.clone());
+}
+
+fn bind(source: &Path, destination: &str, options: &[&str]) -> Value {
+    json!({ "destination": destination, "type": "bind", "source": source, "options": options })
+}
+
+/// The topmost mount at `destination`.
+fn mount<'a>(seen: &'a Value, destination: &str) -> &'a Value {
+    let mounts = seen["mounts"].as_array().unwrap();
+    mounts
+        .iter()
+        .rfind(|mount| mount["mount_point"] == destination)
+        .unwrap_or_else(|| panic!("{destination}: {mounts:#?}"))
+}
+
+/// A directory of the host with a tmpfs at `below`, in which there is a directory `inside`.
+struct HostMount(TempDir);
+
+impl HostMount {
+    fn new() -> Self {
+        let directory = TempDir::new().unwrap();
+        let below = directory.path().join("below");
+        fs::create_dir(&below).unwrap();
+        tmpfs(&below);
+        fs::create_dir(below.join("inside")).unwrap();
+        Self(directory)
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for HostMount {
+    fn drop(&mut self) {
+        rustix::mount::unmount(self.path().join("below"), rustix::mount::UnmountFlags::DETACH).unwrap();
+    }
+}
+
+/// A tmpfs whose mounts the host shares with others.
+struct SharedMount(TempDir);
+
+impl SharedMount {
+    fn new(directory: TempDir) -> Self {
+        tmpfs(directory.path());
+        rustix::mount::mount_change(directory.path(), rustix::mount::MountPropagationFlags::SHARED).unwrap();
+        Self(directory)
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for SharedMount {
+    fn drop(&mut self) {
+        rustix::mount::unmount(self.path(), rustix::mount::UnmountFlags::DETACH).unwrap();
+    }
+}
+
+fn tmpfs(at: &Path) {
+    rustix::mount::mount("tmpfs", at, "tmpfs", rustix::mount::MountFlags::empty(), None).unwrap();
+}

@@ -1,0 +1,30 @@
+//! `process.oomScoreAdj` (proc_pid_oom_score_adj(5)).
+
+#![allow(clippy::unwrap_used)] // Helpers of tests are tests, which clippy does not see.
+
+use serde_json::json;
+use test_bundles::bundle::{Bundle, ours};
+
+#[test]
+fn set_where_given() {
+    assert_eq!(Bundle::new("oom_score_adj").seen()["oom_score_adj"], 417);
+}
+
+#[test]
+fn inherited_where_absent() {
+    let own: i64 = std::fs::read_to_string("/proc/self/oom_score_adj").unwrap().trim().parse().unwrap();
+    let mut bundle = Bundle::new("oom_score_adj");
+    bundle.config["process"].as_object_mut().unwrap().remove("oomScoreAdj");
+    assert_eq!(bundle.seen()["oom_score_adj"], own);
+}
+
+#[test]
+fn exec_has_its_own() {
+    let mut bundle = Bundle::new("oom_score_adj");
+    bundle.probe(&["sleep"]).start();
+    let mut process = bundle.config["process"].clone();
+    process["args"] = json!(["/probe"]);
+    process["oomScoreAdj"] = json!(523);
+    // runc 1.1 gives an exec the value of init.
+    assert_eq!(bundle.exec(&process).json()["oom_score_adj"], if ours() { 523 } else { 417 });
+}

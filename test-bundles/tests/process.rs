@@ -1,0 +1,65 @@
+//! `process`: what is executed, as whom and where (runtime spec config.md, "Process" and "User").
+
+#![allow(clippy::unwrap_used)] // Helpers of tests are tests, which clippy does not see.
+
+use serde_json::json;
+use test_bundles::bundle::Bundle;
+
+#[test]
+fn arguments_and_environment_arrive_as_written() {
+    let mut bundle = Bundle::new("process");
+    bundle.config["process"]["args"] = json!(["/probe"]);
+    let seen = bundle.seen();
+    assert_eq!(seen["args"], json!(["/probe"]));
+    // A runtime may add HOME, which names the user's home; nothing else.
+    let environment = seen["env"].as_array().unwrap();
+    let others: Vec<_> = environment.iter().filter(|entry| !entry.as_str().unwrap().starts_with("HOME=")).collect();
+    assert_eq!(json!(others), json!(["PATH=/", "GREETING=hello world", "EMPTY=", "TWICE=a=b"]));
+}
+
+#[test]
+fn a_name_without_a_slash_is_found_on_the_containers_path() {
+    let mut bundle = Bundle::new("process");
+    bundle.config["process"]["args"] = json!(["probe", "env", "GREETING"]);
+    bundle.config["process"]["env"] = json!(["PATH=/nowhere:/", "GREETING=found"]);
+    assert_eq!(bundle.seen(), "found");
+}
+
+#[test]
+fn a_missing_cwd_is_made() {
+    let seen = Bundle::new("process").seen();
+    assert_eq!(seen["cwd"], "/made/for/us");
+}
+
+#[test]
+fn user_group_and_supplementary_groups() {
+    let seen = Bundle::new("process").seen();
+    assert_eq!(seen["uid"], json!([1000, 1000, 1000]));
+    assert_eq!(seen["gid"], json!([1001, 1001, 1001]));
+    // Linux lists the primary group only where it is asked for as an additional one.
+    assert_eq!(seen["groups"], json!([5, 7, 70000]));
+}
+
+#[test]
+fn root_keeps_none_of_the_callers_groups() {
+    let mut bundle = Bundle::new("process");
+    bundle.config["process"]["user"] = json!({ "uid": 0, "gid": 0 });
+    let seen = bundle.seen();
+    assert_eq!(seen["uid"], json!([0, 0, 0]));
+    assert_eq!(seen["groups"], json!([]));
+}
+
+#[test]
+fn the_umask_is_the_users_or_0022() {
+    let mut bundle = Bundle::new("process");
+    assert_eq!(bundle.seen()["umask"], 0o027);
+    bundle.config["process"]["user"].as_object_mut().unwrap().remove("umask");
+    assert_eq!(bundle.seen()["umask"], 0o022);
+}
+
+#[test]
+fn init_is_pid_1_and_leads_a_session_of_its_own() {
+    let seen = Bundle::new("process").seen();
+    assert_eq!((&seen["pid"], &seen["ppid"]), (&json!(1), &json!(0)));
+    assert_eq!((&seen["sid"], &seen["pgid"]), (&json!(1), &json!(1)));
+}

@@ -1,0 +1,99 @@
+//! `linux.seccomp` (seccomp(2)): actions, errnos and conditions on arguments.
+
+#![allow(clippy::unwrap_used)] // Helpers of tests are tests, which clippy does not see.
+
+use serde_json::{Value, json};
+use test_bundles::bundle::Bundle;
+
+/// The mode of /proc/PID/status in which a filter is at work.
+const FILTER: u32 = 2;
+
+#[test]
+fn a_filter_is_at_work_only_where_it_is_asked_for() {
+    let mut bundle = Bundle::new("seccomp");
+    assert_eq!(bundle.seen()["seccomp"], FILTER);
+    bundle.config["linux"].as_object_mut().unwrap().remove("seccomp");
+    assert_eq!(bundle.seen()["seccomp"], 0);
+}
+
+#[test]
+fn an_errno_is_eperm_or_the_one_given() {
+    let answers = attempt(&mut Bundle::new("seccomp"), &["mkdir", "chmod"]);
+    assert_eq!(answers, json!({ "mkdir": "EPERM", "chmod": "EOPNOTSUPP" }));
+}
+
+#[test]
+fn conditions_choose_by_argument() {
+    let mut bundle = Bundle::new("seccomp");
+    let answers = attempt(&mut bundle, &["socket-inet6", "socket-inet", "unshare-uts", "unshare-files"]);
+    assert_eq!(
+        answers,
+        json!({ "socket-inet6": "EAFNOSUPPORT", "socket-inet": "ok", "unshare-uts": "EACCES", "unshare-files": "ok" })
+    );
+}
+
+#[test]
+fn comparisons() {
+    // socket(2)'s families: unix 1, inet 2, inet6 10.
+    for (operator, value, refused) in [
+        ("SCMP_CMP_NE", 2, ["socket-unix", "socket-inet6"].as_slice()),
+        ("SCMP_CMP_LT", 2, &["socket-unix"]),
+        ("SCMP_CMP_LE", 2, &["socket-unix", "socket-inet"]),
+        ("SCMP_CMP_GE", 2, &["socket-inet", "socket-inet6"]),
+        ("SCMP_CMP_GT", 2, &["socket-inet6"]),
+    ] {
+        let mut bundle = Bundle::new("seccomp");
+        bundle.config["linux"]["seccomp"]["syscalls"] = json!([
+            { "names": ["socket"], "action": "SCMP_ACT_ERRNO", "args": [{ "index": 0, "value": value, "op": operator }] },
+        ]);
+        let answers = attempt(&mut bundle, &["socket-unix", "socket-inet", "socket-inet6"]);
+        for (name, answer) in answers.as_object().unwrap() {
+            assert_eq!(answer == "EPERM", refused.contains(&name.as_str()), "{operator} {value}: {name} {answer}");
+        }
+    }
+}
+
+#[test]
+fn all_conditions_of_a_rule_must_hold() {
+    let mut bundle = Bundle::new("seccomp");
+    let rule = |second: u32| {
+        json!([{ "names": ["socket"], "action": "SCMP_ACT_ERRNO", "args": [
+            { "index": 0, "value": 2, "op": "SCMP_CMP_EQ" },
+            { "index": 2, "value": second, "op": "SCMP_CMP_EQ" },
+        ] }])
+    };
+    for (protocol, answer) in [(0, "EPERM"), (17, "ok")] {
+        bundle.config["linux"]["seccomp"]["syscalls"] = rule(protocol);
+        assert_eq!(attempt(&mut bundle, &["socket-inet"]), json!({ "socket-inet": answer }), "{protocol}");
+    }
+}
+
+#[test]
+fn a_process_is_killed_by_sigsys() {
+    let mut bundle = Bundle::new("seccomp");
+    bundle.probe(&["syscall", "chroot"]);
+    assert_eq!(bundle.run().status, 128 + 31);
+}
+
+#[test]
+fn an_exec_is_filtered_too() {
+    let mut bundle = Bundle::new("seccomp");
+    bundle.probe(&["sleep"]).start();
+    let mut process = bundle.config["process"].clone();
+    process["args"] = json!(["/probe", "syscall", "mkdir"]);
+    assert_eq!(bundle.exec(&process).json(), json!({ "mkdir": "EPERM" }));
+}
+
+#[test]
+fn without_no_new_privileges_too() {
+    let mut bundle = Bundle::new("seccomp");
+    bundle.config["process"]["noNewPrivileges"] = json!(false);
+    bundle.config["process"]["user"] = json!({ "uid": 1000, "gid": 1000 });
+    bundle.probe(&[]);
+    let seen = bundle.seen();
+    assert_eq!((&seen["seccomp"], &seen["no_new_privileges"]), (&json!(FILTER), &json!(false)));
+}
+
+fn attempt(bundle: &mut Bundle, names: &[&str]) -> Value {
+    bundle.probe(&[&["syscall"], names].concat()).seen()
+}
