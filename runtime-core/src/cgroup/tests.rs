@@ -199,7 +199,7 @@ impl Parent {
         let pidfd = pidfd_of(child);
         let status = block_on(async {
             let pidfd = fds::watch(pidfd, tokio::io::Interest::READABLE).unwrap();
-            tokio::time::timeout(std::time::Duration::from_secs(5), pidfd.readable())
+            let _ = tokio::time::timeout(std::time::Duration::from_secs(5), pidfd.readable())
                 .await
                 .expect("still alive")
                 .unwrap();
@@ -308,13 +308,21 @@ fn killing_outruns_forking() {
     };
     let by_rounds: Way = |cgroup, _| processes::kill_each(cgroup.membership().unwrap().unwrap(), None).unwrap();
     let host = Host::get().unwrap();
-    let has_v2 = host.hierarchies.iter().any(|hierarchy| hierarchy.is_v2);
-    let ways = [by_freezer, by_rounds].into_iter().chain(has_v2.then_some(by_kill_file));
-    for way in ways {
+    let many = "(while :; do (sleep 0.01 &); done) 2>/dev/null &";
+    // Each forks its successor and ends: whoever is listed has gone by the time it is signalled.
+    let hopping = "hop() { hop & exit 0; }; hop 2>/dev/null >&2 &";
+    let mut ways = vec![(by_rounds, many)];
+    if host.version == Version::V1 {
+        ways.extend([(by_freezer, many), (by_freezer, hopping)]);
+    }
+    if host.hierarchies.iter().any(|hierarchy| hierarchy.is_v2) {
+        ways.extend([(by_kill_file, many), (by_kill_file, hopping)]);
+    }
+    for (way, script) in ways {
         let mut parent = Parent::new();
         let limited = Resources { pids: Some(Limit::At(30)), ..Resources::default() };
         let cgroup = parent.create("leaf", &limited).unwrap();
-        parent.join(&cgroup, "(while :; do (sleep 0.01 &); done) 2>/dev/null & ");
+        parent.join(&cgroup, script);
         way(&cgroup, host);
         block_on(cgroup.remove()).unwrap();
         assert_eq!(parent.end_of(0), Some(SIGKILL));
