@@ -121,7 +121,7 @@ pub(super) fn kill_each(directory: &Path, freezer: Option<&Path>) -> Result<()> 
 }
 
 /// Whether all of it is frozen. A failure is no error: killing goes on without.
-fn freeze(freezer: &Path) -> bool {
+pub(super) fn freeze(freezer: &Path) -> bool {
     let state = freezer.join("freezer.state");
     (0..FREEZER_READS).any(|_| {
         // Written again each time: only that makes the kernel look at processes that appeared meanwhile.
