@@ -99,7 +99,7 @@ pub(super) fn kill_v2(directory: &Path) -> Result<bool> {
 }
 
 /// Kills all of a cgroup one by one: frozen meanwhile, so that none can fork, and thawed after, which is when they die. Where
-/// that is not to be had, rounds go on until one finds nobody new.
+/// that is not to be had, rounds go on until all who are listed have been killed.
 pub(super) fn kill_each(directory: &Path, freezer: Option<&Path>) -> Result<()> {
     let mut killed = BTreeSet::new();
     for _ in 0..ROUNDS {
@@ -108,11 +108,11 @@ pub(super) fn kill_each(directory: &Path, freezer: Option<&Path>) -> Result<()> 
         if let Some(freezer) = freezer {
             thaw(freezer)?;
         }
-        let reached = reached?;
-        if frozen.is_some() || reached.is_subset(&killed) {
+        killed.extend(reached?);
+        // Who is still listed and was killed is on the way out; anybody else came by a fork meanwhile.
+        if frozen.is_some() || pids(directory)?.iter().all(|pid| killed.contains(pid)) {
             return Ok(());
         }
-        killed.extend(reached);
     }
     Err(Error::sys(
         format_args!("kill all in {}: still forking after {ROUNDS} rounds", directory.display()),
@@ -121,7 +121,7 @@ pub(super) fn kill_each(directory: &Path, freezer: Option<&Path>) -> Result<()> 
 }
 
 /// Whether all of it is frozen. A failure is no error: killing goes on without.
-fn freeze(freezer: &Path) -> bool {
+pub(super) fn freeze(freezer: &Path) -> bool {
     let state = freezer.join("freezer.state");
     (0..FREEZER_READS).any(|_| {
         // Written again each time: only that makes the kernel look at processes that appeared meanwhile.

@@ -69,7 +69,7 @@ fn rmdir(directory: &Path) -> Result<nix::Result<()>> {
 }
 
 /// Waits for `populated 0` in `cgroup.events`, whose change poll(2) reports.
-async fn until_unpopulated(directory: &Path, deadline: Instant) -> Result<()> {
+pub(super) async fn until_unpopulated(directory: &Path, deadline: Instant) -> Result<()> {
     let path = directory.join("cgroup.events");
     let failed = |error: &std::io::Error| Error::io(format_args!("watch {}", path.display()), error);
     // An error is a cgroup that has gone.
