@@ -151,7 +151,8 @@ mod tests {
         assert_eq!(fs::read(&one.archive).unwrap(), fs::read(&two.archive).unwrap());
 
         let mut archive = tar::Archive::new(fs::File::open(&one.archive).unwrap());
-        let paths: Vec<_> = archive.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().into_owned()).collect();
+        let paths: Vec<_> =
+            archive.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().into_owned()).collect();
         let layer = format!("blobs/{}", one.chain_id.replace(':', "/"));
         assert!(paths.contains(&PathBuf::from(&layer)), "{layer} is not in {paths:?}");
         assert_eq!(paths.len(), 5, "layout, index, layer, config, manifest: {paths:?}");
