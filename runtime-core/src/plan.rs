@@ -111,6 +111,8 @@ impl Plan {
             strings.chain([std::ptr::null()]).collect()
         };
         let (argv, envp) = (vector(&self.args), vector(&self.env));
+        let mut keep: Vec<i32> = descriptors.iter().copied().chain([channel]).collect();
+        keep.sort_unstable();
         f(&Program {
             text: &self.text,
             stage_one: &self.stage_one,
@@ -123,6 +125,7 @@ impl Plan {
             argv: &argv,
             envp: &envp,
             channel,
+            keep: &keep,
         })
     }
 

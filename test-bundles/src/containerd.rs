@@ -107,7 +107,8 @@ impl Containerd {
             let nth = STARTED.fetch_add(1, Ordering::Relaxed);
             format!("test-{}-{nth}", std::process::id())
         } else {
-            "demo".to_owned()
+            // Nobody else's cgroup on this machine has this name, whatever they call their namespaces.
+            format!("demo-{}", &crate::sha256_hex(dir.as_os_str().as_encoded_bytes())[..8])
         };
         let shim_dir = dir.join("bin");
         let daemon =
@@ -117,7 +118,7 @@ impl Containerd {
         let socket_bytes = socket.as_os_str().len() + ".ttrpc".len();
         ensure!(
             socket_bytes <= SOCKET_PATH_BYTES,
-            "{} is too long for a socket: use a shorter TMPDIR",
+            "{} is too long for a socket ({SOCKET_PATH_BYTES} bytes with .ttrpc): use a directory with a shorter name",
             socket.display()
         );
         // An earlier daemon in this directory may have been interrupted.

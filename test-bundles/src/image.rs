@@ -139,3 +139,22 @@ fn architecture() -> &'static str {
         other => other,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_busybox_gives_the_same_image_and_names_its_only_layer() {
+        let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let [one, two] = dirs.each_ref().map(|dir| Image::make(dir.path()).unwrap());
+        assert_eq!(fs::read(&one.archive).unwrap(), fs::read(&two.archive).unwrap());
+
+        let mut archive = tar::Archive::new(fs::File::open(&one.archive).unwrap());
+        let paths: Vec<_> =
+            archive.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().into_owned()).collect();
+        let layer = format!("blobs/{}", one.chain_id.replace(':', "/"));
+        assert!(paths.contains(&PathBuf::from(&layer)), "{layer} is not in {paths:?}");
+        assert_eq!(paths.len(), 5, "layout, index, layer, config, manifest: {paths:?}");
+    }
+}

@@ -41,37 +41,41 @@ pub fn of_container(daemon: &Containerd, id: &str) -> Vec<String> {
     found
 }
 
-/// The pids of the shim's server for group `id`: it carries `-id` (or the group's first container's) on its command line.
+/// The pids of the shim's server that was started for container `id`; one that came later to a group has none.
 pub fn shims(daemon: &Containerd, id: &str) -> Vec<u32> {
-    let address = daemon.socket();
-    let address = address.to_string_lossy();
-    all_processes()
-        .into_iter()
-        .filter(|pid| {
-            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            let args: Vec<_> = line.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
-            let has = |flag: &str, value: &str| args.windows(2).any(|two| two[0] == flag && two[1] == value);
-            has("-address", &address) && has("-id", id)
-        })
-        .collect()
+    servers(&daemon.socket()).into_iter().filter(|(_, of)| of == id).map(|(pid, _)| pid).collect()
+}
+
+/// Every shim of the daemon at `address`: its pid and its `-id`.
+fn servers(address: &Path) -> Vec<(u32, String)> {
+    let of = |pid: u32| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        let args: Vec<_> = line.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
+        let value = |flag: &str| args.windows(2).find(|two| two[0] == flag).map(|two| two[1].clone().into_owned());
+        (value("-address")? == address.to_string_lossy()).then_some((pid, value("-id")?))
+    };
+    all_processes().into_iter().filter_map(of).collect()
 }
 
 /// Where containerd's shims listen for group `group`: a hash of who asks and for what, in one directory.
 pub fn shim_socket(daemon: &Containerd, group: &str) -> PathBuf {
-    let asked = format!("{}/{}/{group}", daemon.socket().display(), daemon.namespace);
+    socket_path(&daemon.socket(), &daemon.namespace, group)
+}
+
+fn socket_path(daemon: &Path, namespace: &str, group: &str) -> PathBuf {
+    let asked = format!("{}/{namespace}/{group}", daemon.display());
     Path::new("/run/containerd/s").join(crate::sha256_hex(asked.as_bytes()))
 }
 
 /// Ends and removes whatever belongs to the daemon in `dir`; returns what could not be removed.
 pub fn sweep(dir: &Path, namespace: &str) -> Vec<String> {
+    let address = dir.join("containerd.sock");
     let owned = || -> Vec<u32> {
-        let mut pids = processes_in_cgroup(&format!("/{namespace}"));
-        let dir = dir.to_string_lossy().into_owned();
-        let own = std::process::id();
-        pids.extend(all_processes().into_iter().filter(|pid| {
-            *pid != own && (command_line(*pid).contains(&dir) && command_line(*pid).contains("containerd-shim"))
-        }));
-        pids
+        let shims = servers(&address);
+        for (_, id) in &shims {
+            let _ = fs::remove_file(socket_path(&address, namespace, id));
+        }
+        shims.into_iter().map(|(pid, _)| pid).chain(processes_in_cgroup(&format!("/{namespace}"))).collect()
     };
     let gone = wait_until(Duration::from_secs(10), || {
         let pids = owned();
@@ -93,6 +97,8 @@ pub fn sweep(dir: &Path, namespace: &str) -> Vec<String> {
     for cgroup in cgroup_dirs(&format!("/{namespace}")) {
         remove_cgroup(&cgroup, &mut left);
     }
+    // runc keeps a directory per namespace.
+    let _ = fs::remove_dir_all(Path::new("/run/containerd/runc").join(namespace));
     left
 }
 

@@ -100,7 +100,7 @@ impl<'a> Work<'a> {
             Step::NoNewPrivileges => identity::no_new_privileges()?,
             Step::Seccomp { flags } => sys::load_filter(self.program.filter, flags)?,
             Step::FindExecutable { candidates } => self.find_executable(candidates)?,
-            Step::CloseOnExec => sys::close_on_exec_from(3)?,
+            Step::CloseOnExec => sys::close_range(3, u32::MAX, sys::CLOSE_RANGE_CLOEXEC)?,
             Step::AwaitGo => self.await_go()?,
             Step::Execute => return Err(self.execute()),
         }

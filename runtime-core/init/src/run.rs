@@ -47,6 +47,9 @@ fn stage_one(program: &Program<'_>) -> ! {
     sys::reset_signals();
     // Nobody in a pid namespace that we pass through may look into us: CVE-2019-5736 and its kin. execve makes it normal.
     let _ = sys::prctl(PR_SET_DUMPABLE, 0, 0);
+    if let Err(errno) = close_all_but(program.keep) {
+        fail(program, 0, errno.into());
+    }
     let mut work = Work::new(program);
     let place = perform(&mut work, program, program.stage_one, 0);
     #[allow(unsafe_code)]
@@ -67,6 +70,20 @@ fn stage_two(program: &Program<'_>, place: u32) -> ! {
     let place = perform(&mut work, program, program.stage_two, place);
     // A plan ends with `Execute`, which does not return.
     fail(program, place, Errno::NOEXEC.into())
+}
+
+/// Closes every file of the parent's that is not in `keep`. A child may wait for its go for days: meanwhile it must not hold
+/// the parent's end of the channel, whose closing tells of the parent's death, nor sockets and pipes of other containers,
+/// whose readers wait for their end.
+fn close_all_but(keep: &[i32]) -> Result<(), Errno> {
+    let mut first = 3;
+    for kept in keep.iter().filter_map(|fd| u32::try_from(*fd).ok()) {
+        if kept > first {
+            sys::close_range(first, kept.saturating_sub(1), 0)?;
+        }
+        first = kept.saturating_add(1).max(first);
+    }
+    sys::close_range(first, u32::MAX, 0)
 }
 
 /// Performs `steps`, the first of which has the place `first`; returns the place after the last.

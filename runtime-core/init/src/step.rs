@@ -332,6 +332,8 @@ pub struct Program<'a> {
     pub envp: &'a [*const u8],
     /// The children's end of the channel to the parent.
     pub channel: i32,
+    /// What the children keep open beside 0, 1 and 2: the descriptors and the channel, in ascending order.
+    pub keep: &'a [i32],
 }
 
 impl<'a> Program<'a> {

@@ -193,11 +193,14 @@ pub(crate) fn unshare(kinds: u32) -> Result<(), Errno> {
     result(unsafe { syscall!(Sysno::unshare, kinds) }).map(|_| ())
 }
 
-/// close_range(2) from `first` on, marking close-on-exec in place of closing.
-pub(crate) fn close_on_exec_from(first: u32) -> Result<(), Errno> {
-    const CLOSE_RANGE_CLOEXEC: u32 = 4;
-    // SAFETY: takes numbers; closes nothing.
-    result(unsafe { syscall!(Sysno::close_range, first, u32::MAX, CLOSE_RANGE_CLOEXEC) }).map(|_| ())
+/// Of close_range(2): marks close-on-exec in place of closing.
+pub(crate) const CLOSE_RANGE_CLOEXEC: u32 = 4;
+
+/// close_range(2) over both ends and what lies between.
+pub(crate) fn close_range(first: u32, last: u32, flags: u32) -> Result<(), Errno> {
+    // SAFETY: takes numbers. What is closed belongs to objects of the parent's memory, of which this process has a copy that
+    // it never uses: children run this crate only, and it refers to files by the numbers of its program.
+    result(unsafe { syscall!(Sysno::close_range, first, last, flags) }).map(|_| ())
 }
 
 /// seccomp(2): loads a filter for this thread, which is the only one.
