@@ -415,6 +415,7 @@ fn a_logger_that_stays_is_terminated() {
         io.close().await;
         assert!(asked.elapsed() < Duration::from_secs(2), "took {:?}", asked.elapsed());
         while proc.exists() {
+            assert!(asked.elapsed() < Duration::from_secs(8), "SIGTERM ends it, before SIGKILL does");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     });
