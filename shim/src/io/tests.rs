@@ -52,6 +52,20 @@ fn client(path: &Path) -> File {
     OpenOptions::new().read(true).custom_flags(NONBLOCK).open(path).unwrap()
 }
 
+/// Runs what blocks on a thread that a failing test leaves behind.
+async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let (done, result) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || done.send(work()));
+    result.await.unwrap()
+}
+
+/// A client that opens a fifo as containerd does: the open blocks until there is a writer.
+async fn returning_client(path: PathBuf) -> File {
+    let client = aside(move || File::open(path).unwrap()).await;
+    rustix::io::ioctl_fionbio(&client, true).unwrap();
+    client
+}
+
 /// What a client can read now: up to the end of file, or until it would block (then false).
 fn read_now(client: &mut File) -> (Vec<u8>, bool) {
     let (mut all, mut buffer) = (Vec::new(), [0; 8192]);
@@ -133,9 +147,7 @@ fn a_reader_that_goes_and_comes_back_loses_nothing() {
         stdout.write_all(b"three").unwrap();
         drop(stdout);
         io.ended();
-        // A client's own open blocks until there is a writer, as containerd's does.
-        let mut third = tokio::task::spawn_blocking(move || File::open(path).unwrap()).await.unwrap();
-        rustix::io::ioctl_fionbio(&third, true).unwrap();
+        let mut third = returning_client(path).await;
         assert_eq!(read_to_end(&mut third).await, b"three");
     });
 }
@@ -183,7 +195,7 @@ fn a_full_fifo_waits_for_its_reader() {
         let (_io, [_, stdout, _]) = open(&streams(None, Some(&path))).await;
         let sent: Vec<u8> = (0..1_000_000u32).map(|n| n.to_le_bytes()[0]).collect();
         let copy = sent.clone();
-        let program = tokio::task::spawn_blocking(move || (&stdout).write_all(&copy).unwrap());
+        let program = tokio::task::spawn_local(aside(move || (&stdout).write_all(&copy).unwrap()));
         let mut reader = client(&path);
         let mut received = Vec::new();
         while received.len() < sent.len() {
@@ -279,7 +291,7 @@ fn a_terminal_waits_for_a_reader_that_comes_back() {
         // More than fifo, relay and line discipline hold together.
         let sent: Vec<u8> = (0..400_000u32).map(|n| n.to_le_bytes()[0]).collect();
         let copy = sent.clone();
-        let program = tokio::task::spawn_blocking(move || (&slave).write_all(&copy).unwrap());
+        let program = tokio::task::spawn_local(aside(move || (&slave).write_all(&copy).unwrap()));
         tokio::time::sleep(Duration::from_millis(50)).await;
         assert!(!program.is_finished(), "nobody has read yet");
         let mut screen = client(&stdout);
@@ -291,6 +303,35 @@ fn a_terminal_waits_for_a_reader_that_comes_back() {
         io.ended();
         received.extend(read_to_end(&mut screen).await);
         assert!(received == sent, "{} of {} bytes", received.len(), sent.len());
+    });
+}
+
+#[test]
+fn the_last_words_on_a_terminal_wait_for_a_client() {
+    run(async {
+        let dir = TempDir::new().unwrap();
+        let (stdin, stdout) = (fifo(&dir, "in"), fifo(&dir, "out"));
+        let (mut io, mut slave) = terminal(&stdin, &stdout).await;
+        slave.write_all(b"last words").unwrap();
+        drop(slave);
+        io.ended();
+        // Not before the relay has seen the hang-up, and has no more to do than to keep the fifo.
+        _ = io.drained.take().unwrap().await;
+        let mut screen = returning_client(stdout).await;
+        assert_eq!(read_to_end(&mut screen).await, b"last words");
+    });
+}
+
+#[test]
+fn output_has_an_end_though_others_hold_the_terminal() {
+    run(async {
+        let dir = TempDir::new().unwrap();
+        let (stdin, stdout) = (fifo(&dir, "in"), fifo(&dir, "out"));
+        let (mut io, mut slave) = terminal(&stdin, &stdout).await;
+        let mut screen = client(&stdout);
+        slave.write_all(b"said").unwrap();
+        io.ended();
+        assert_eq!(read_to_end(&mut screen).await, b"said");
     });
 }
 
@@ -356,6 +397,27 @@ fn a_logger_gets_its_contract() {
             ("to three".into(), "to four".into()),
             "written before close returns"
         );
+    });
+}
+
+#[test]
+fn a_logger_that_stays_is_terminated() {
+    run(async {
+        let dir = TempDir::new().unwrap();
+        let uri = format!("binary://{}", script(&dir, "echo $$ > $D/pid\nexec 5>&-\nexec sleep 1000"));
+        let (mut io, files) = open(&Streams { stdout: uri, ..Streams::default() }).await;
+        let pid = fs::read_to_string(dir.path().join("pid")).unwrap();
+        let proc = PathBuf::from("/proc").join(pid.trim());
+        assert!(proc.exists());
+        drop(files);
+        io.ended();
+        let asked = Instant::now();
+        io.close().await;
+        assert!(asked.elapsed() < Duration::from_secs(2), "took {:?}", asked.elapsed());
+        while proc.exists() {
+            assert!(asked.elapsed() < Duration::from_secs(8), "SIGTERM ends it, before SIGKILL does");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     });
 }
 

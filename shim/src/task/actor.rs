@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -13,7 +12,7 @@ use rustix::process::Signal;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use super::create::{Created, create, prepare};
+use super::create::{Created, create_unless_deleted, prepare};
 use super::events::Teller;
 use super::registry::Message;
 use super::{Command, Create, Deleted, Pid, ProcessView, Reply, Status, View, not_created};
@@ -88,27 +87,6 @@ pub(super) async fn run(
             if let Some(delete) = delete {
                 _ = delete.send(Err(not_created()));
             }
-        }
-    }
-}
-
-/// Until it is created a container is not there, but for Delete, which undoes what was made of it.
-async fn create_unless_deleted(
-    order: &Create,
-    namespace: &str,
-    commands: &mut mpsc::UnboundedReceiver<Command>,
-) -> std::result::Result<Created, (Error, Option<Reply<Deleted>>)> {
-    let mut creating = pin!(create(order, namespace));
-    loop {
-        tokio::select! {
-            created = &mut creating => return created.map_err(|error| (error, None)),
-            Some(command) = commands.recv() => match command {
-                Command::Delete { id, reply } if id == INIT => {
-                    let error = Error::new(Kind::Precondition, "deleted while it was being created");
-                    return Err((error, Some(reply)));
-                }
-                command => command.refuse(not_created()),
-            },
         }
     }
 }

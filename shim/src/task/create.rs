@@ -1,14 +1,17 @@
 //! From a request to a container whose init waits to be started.
 
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 
 use config::Bundle;
 use runtime_core::rootfs::RootfsMount;
-use runtime_core::{Container, Process, Result, rootfs};
+use runtime_core::{Container, Error, Kind, Process, Result, rootfs};
 use rustix::process::Signal;
+use tokio::sync::mpsc;
 
-use super::Create;
+use super::{Command, Create, Deleted, Reply, not_created};
 use crate::io::{Io, Owner, Streams};
+use crate::lifecycle::INIT;
 
 /// A container that was created.
 #[derive(Debug)]
@@ -21,9 +24,30 @@ pub(super) struct Created {
     pub(super) rootfs: Option<PathBuf>,
 }
 
+/// Until it is created a container is not there, but for Delete, which undoes what was made of it.
+pub(super) async fn create_unless_deleted(
+    order: &Create,
+    namespace: &str,
+    commands: &mut mpsc::UnboundedReceiver<Command>,
+) -> std::result::Result<Created, (Error, Option<Reply<Deleted>>)> {
+    let mut creating = pin!(create(order, namespace));
+    loop {
+        tokio::select! {
+            created = &mut creating => return created.map_err(|error| (error, None)),
+            Some(command) = commands.recv() => match command {
+                Command::Delete { id, reply } if id == INIT => {
+                    let error = Error::new(Kind::Precondition, "deleted while it was being created");
+                    return Err((error, Some(reply)));
+                }
+                command => command.refuse(not_created()),
+            },
+        }
+    }
+}
+
 /// Creates a container. What can be refused is refused before anything is touched. On error, and when this future is
 /// dropped, what was made so far is undone in reverse: each step's value undoes it.
-pub(super) async fn create(order: &Create, namespace: &str) -> Result<Created> {
+async fn create(order: &Create, namespace: &str) -> Result<Created> {
     let mut spec = Bundle::read(&order.bundle, &order.id)?;
     // The request knows whether a client is there to hold the other end.
     spec.process.terminal = order.streams.terminal;
