@@ -4,7 +4,7 @@
 //! No child of ours can be taken for a stranger: until execve it has no exit signal and a wait without `__WALL` does not
 //! see it (see `init`'s fork); by the time it is released to execve its pid is in the list below.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
@@ -13,6 +13,8 @@ use nix::unistd::Pid;
 thread_local! {
     /// Pids of the children that somebody owns. There is one thread (D4), and children belong to the whole process.
     static OWNED: RefCell<HashSet<i32>> = RefCell::default();
+    /// Whether the last sweep stopped at an owned child that had ended, behind which there may be strangers.
+    static STOPPED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// A child that is waited for by whoever holds this, and by nobody else.
@@ -24,8 +26,9 @@ pub struct Owned {
 impl Drop for Owned {
     fn drop(&mut self) {
         OWNED.with_borrow_mut(|owned| owned.remove(&self.pid));
-        // The sweep stops at an owned child that has ended; with this one gone it can go on.
-        sweep();
+        if STOPPED.take() {
+            sweep();
+        }
     }
 }
 
@@ -40,6 +43,7 @@ pub fn own(pid: i32) -> Owned {
 pub fn sweep() {
     while let Some(pid) = ended_child() {
         if OWNED.with_borrow(|owned| owned.contains(&pid.as_raw())) {
+            STOPPED.set(true);
             return;
         }
         let _ = waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG);

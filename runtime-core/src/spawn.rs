@@ -111,6 +111,25 @@ impl Family {
 }
 
 impl Family {
+    /// Takes stage two in. It cannot have been reaped: it is our child, and nobody else waits for it.
+    fn adopt(&mut self, pid: i32) -> Result<()> {
+        self.stage_two = Some((pid, open_pidfd(pid)?));
+        Ok(())
+    }
+
+    /// Makes sure that stage two is known if there is one: once stage one has gone, all that it told is there to be read.
+    fn complete(&mut self, channel: &AsyncFd<OwnedFd>) -> Result<()> {
+        self.reap_stage_one();
+        while let Ok((bytes, _)) = receive_now(channel.as_fd())
+            && !bytes.is_empty()
+        {
+            if let Some(Report::Forked { pid }) = Report::decode(&bytes) {
+                self.adopt(pid)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Why nothing more is heard of a process that reported no failure.
     fn obituary(&mut self) -> Error {
         let last = self.stage_two.take().map(|(_, pidfd)| pidfd).or(self.stage_one.take());
@@ -139,20 +158,24 @@ fn reap(pidfd: &OwnedFd) {
     let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED | WALL);
 }
 
-/// Follows the reports until `Ready`. Answers the terminal's master where there is one.
+/// Follows the reports until stage two is known and ready. The two stages send on their own: `Forked` may come after all that
+/// stage two has to say. Answers the terminal's master where there is one.
 async fn follow(plan: &Plan, channel: &AsyncFd<OwnedFd>, family: &mut Family) -> Result<Option<OwnedFd>> {
-    let mut console = None;
-    loop {
+    let (mut console, mut ready) = (None, false);
+    while !ready || family.stage_two.is_none() {
         let (report, file) = receive(channel).await?;
         match report {
-            // It cannot have been reaped: it is our child, and nobody else waits for it.
-            Some(Report::Forked { pid }) => family.stage_two = Some((pid, open_pidfd(pid)?)),
+            Some(Report::Forked { pid }) => family.adopt(pid)?,
             Some(Report::Console) => console = file,
-            Some(Report::Ready) => return Ok(console),
-            Some(Report::Failed { step, errno, detail }) => return Err(failure(plan, step, errno, &detail)),
+            Some(Report::Ready) => ready = true,
+            Some(Report::Failed { step, errno, detail }) => {
+                family.complete(channel)?;
+                return Err(failure(plan, step, errno, &detail));
+            }
             None => return Err(family.obituary()),
         }
     }
+    Ok(console)
 }
 
 fn open_pidfd(pid: i32) -> Result<OwnedFd> {
