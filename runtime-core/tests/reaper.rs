@@ -7,7 +7,7 @@ use runtime_core::reaper::{own, sweep};
 
 /// All our children, whichever thread made or adopted them.
 fn children() -> Vec<String> {
-    let tasks = std::fs::read_dir("/proc/self/task").unwrap().map(|task| task.unwrap().path().join("children"));
+    let tasks = std::fs::read_dir("/proc/self/task").expect("/proc").flatten().map(|task| task.path().join("children"));
     let lists = tasks.map(|list| std::fs::read_to_string(list).unwrap_or_default());
     lists.flat_map(|list| list.split_whitespace().map(str::to_owned).collect::<Vec<_>>()).collect()
 }

@@ -6,14 +6,14 @@ use std::process::Command;
 
 /// The newest compiled form of this crate beside this test.
 fn library() -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let beside = std::fs::read_dir(test.parent().unwrap()).unwrap().map(|entry| entry.unwrap().path());
-    let ours = beside.filter(|path| {
-        let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        name.starts_with("libinit-") && name.ends_with(".rlib")
+    let test = std::env::current_exe().expect("a test knows where it is");
+    let beside = std::fs::read_dir(test.parent().expect("it is in a directory")).expect("which can be read");
+    let ours = beside.flatten().map(|entry| entry.path()).filter(|path| {
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        name.starts_with("libinit-") && path.extension().is_some_and(|extension| extension == "rlib")
     });
-    ours.max_by_key(|path| path.metadata().unwrap().modified().unwrap())
-        .expect("libinit-*.rlib stands beside its tests")
+    let built = |path: &PathBuf| path.metadata().and_then(|metadata| metadata.modified()).ok();
+    ours.max_by_key(built).expect("libinit-*.rlib stands beside its tests")
 }
 
 #[test]

@@ -194,7 +194,7 @@ impl Parent {
         let child = &mut self.children[index];
         let pidfd = pidfd_of(child);
         let status = block_on(async {
-            let pidfd = fds::watch(pidfd, tokio::io::Interest::READABLE).unwrap();
+            let pidfd = crate::watch::watch(pidfd, tokio::io::Interest::READABLE).unwrap();
             let _ = tokio::time::timeout(std::time::Duration::from_secs(5), pidfd.readable())
                 .await
                 .expect("still alive")
