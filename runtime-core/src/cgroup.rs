@@ -80,7 +80,7 @@ impl Cgroup {
             Version::V1 => v1::writes(resources)?,
             Version::V2 => v2::writes(resources)?,
         };
-        let cgroup = Self { directories: path::directories(host, path)? };
+        let cgroup = Self::locate(path)?;
         let mut made = Vec::new();
         match cgroup.make(host, &writes, &mut made) {
             Ok(()) => Ok(cgroup),
@@ -93,6 +93,11 @@ impl Cgroup {
                 Err(error.context(cgroup.name()))
             }
         }
+    }
+
+    /// Where the cgroup at `path` lies or would lie, without making it.
+    pub fn locate(path: &CgroupPath) -> Result<Self> {
+        Ok(Self { directories: path::directories(Host::get()?, path)? })
     }
 
     /// Finds an existing cgroup again, from [`Cgroup::directories`] of an earlier life.
@@ -117,6 +122,12 @@ impl Cgroup {
             }
         }
         Ok(placement)
+    }
+
+    /// The directories that a process joins by itself: [`Placement::directories`].
+    pub fn joined(&self) -> Result<Vec<PathBuf>> {
+        let v1 = self.parts(Host::get()?).filter(|(hierarchy, _)| !hierarchy.is_v2);
+        Ok(v1.map(|(_, path)| path.to_owned()).collect())
     }
 
     /// What /sys/fs/cgroup shows in the container. The cgroup2 of a hybrid host is left out, as runc leaves it out.

@@ -189,12 +189,7 @@ fn kill(pid: i32) {
 pub fn explain(spec: &config::Container) -> Result<Vec<String>> {
     let filter = spec.seccomp.as_ref().map(seccomp::compile).transpose()?;
     let home = home::directory(&spec.root.path, spec.process.user.uid);
-    let facts = Facts {
-        hierarchies: &[],
-        joins: &[],
-        filter: filter.as_ref(),
-        last_capability: kernel::last_capability(),
-        home: &home,
-    };
-    Ok(Plan::init(spec, &facts)?.lines().collect())
+    let cgroup = Cgroup::locate(&spec.cgroup)?;
+    let (hierarchies, joins) = (cgroup.hierarchies(), cgroup.joined()?);
+    Ok(Plan::init(spec, &facts(&hierarchies, &joins, filter.as_ref(), &home))?.lines().collect())
 }

@@ -17,6 +17,7 @@ mod info;
 mod io;
 mod lifecycle;
 mod logger;
+mod plan;
 mod publisher;
 mod seal;
 mod serve;
@@ -66,7 +67,10 @@ fn run() -> Result<()> {
             start::start(&flags.identified()?)
         }
         Some("delete") => delete::delete(&flags.identified()?),
-        Some(other) => Err(Error::new(Kind::Invalid, format!("unknown command {other:?}: start or delete"))),
+        Some("plan") => plan::plan(flags.operands.first().map(String::as_str)),
+        Some(other) => {
+            Err(Error::new(Kind::Invalid, format!("unknown command {other:?}: start, delete or plan BUNDLE")))
+        }
     }
 }
 
