@@ -24,7 +24,7 @@ const SECCOMP_CACHE: &str = "/run/containerd-shim-myshim/seccomp";
 #[derive(Debug)]
 pub struct Container {
     init: Rc<Process>,
-    cgroup: Cgroup,
+    cgroup: Rc<Cgroup>,
     bundle: PathBuf,
     namespaces: Vec<Namespace>,
     filter: Option<Filter>,
@@ -35,14 +35,18 @@ impl Container {
     /// Makes the cgroup, forks twice, builds the root and leaves init waiting just before execve. The rootfs has been
     /// mounted by the caller (see [`crate::rootfs`]).
     ///
-    /// On error nothing is left: no process, no cgroup, no record. To be awaited to its end.
+    /// On error nothing is left: no process, no cgroup, no record. When the future is dropped, they go soon after, by a task
+    /// of the caller's `LocalSet`.
     pub async fn create(spec: &config::Container, options: &config::Options, stdio: Stdio) -> Result<Self> {
         if options.no_pivot_root {
             return Err(Error::new(Kind::Unimplemented, "no_pivot_root is not supported yet"));
         }
         let filter = compile(spec)?;
         let cgroup = Cgroup::create(&spec.cgroup, &spec.resources, options.systemd_cgroup).await?;
-        match Self::fork(spec, &cgroup, filter.as_ref(), &stdio).await {
+        let unfinished = Unfinished::new(cgroup, &spec.bundle);
+        let forked = Self::fork(spec, &unfinished.cgroup, filter.as_ref(), &stdio).await;
+        let cgroup = unfinished.finish();
+        match forked {
             Ok(init) => Ok(Self {
                 init: Rc::new(init),
                 cgroup,
@@ -52,10 +56,7 @@ impl Container {
                 oom_score_adj: spec.process.oom_score_adj,
             }),
             Err(error) => {
-                let removed = cgroup.remove().await.and(State::remove(&spec.bundle));
-                if let Err(also) = removed {
-                    log::warn!("while undoing a failed create: {also}");
-                }
+                undo(cgroup, spec.bundle.clone()).await;
                 Err(error)
             }
         }
@@ -131,6 +132,40 @@ impl Container {
     pub async fn delete(&self) -> Result<()> {
         let removed = remove_cgroup(&self.cgroup).await;
         removed.and(State::remove(&self.bundle))
+    }
+}
+
+/// A container of which only the cgroup is made. Dropped as such, it goes.
+struct Unfinished {
+    cgroup: Rc<Cgroup>,
+    bundle: Option<PathBuf>,
+}
+
+impl Unfinished {
+    fn new(cgroup: Cgroup, bundle: &Path) -> Self {
+        Self { cgroup: Rc::new(cgroup), bundle: Some(bundle.to_owned()) }
+    }
+
+    /// It is finished, one way or the other.
+    fn finish(mut self) -> Rc<Cgroup> {
+        self.bundle = None;
+        Rc::clone(&self.cgroup)
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if let Some(bundle) = self.bundle.take() {
+            tokio::task::spawn_local(undo(Rc::clone(&self.cgroup), bundle));
+        }
+    }
+}
+
+/// Takes back what a failed create has made. Its error is the one to tell; what goes wrong here is logged.
+async fn undo(cgroup: Rc<Cgroup>, bundle: PathBuf) {
+    let removed = remove_cgroup(&cgroup).await;
+    if let Err(error) = removed.and(State::remove(&bundle)) {
+        log::warn!("undo a failed create: {error}");
     }
 }
 

@@ -4,7 +4,11 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 fn plan(bundle: &Path) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_containerd-shim-myshim-v2")).arg("plan").arg(bundle).output().expect("run the shim")
+    Command::new(env!("CARGO_BIN_EXE_containerd-shim-myshim-v2"))
+        .arg("plan")
+        .arg(bundle)
+        .output()
+        .expect("run the shim")
 }
 
 fn bundle(config: &str) -> tempfile::TempDir {
@@ -24,7 +28,9 @@ fn the_steps_are_printed_and_none_is_done() {
     let output = plan(bundle.path());
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    for step in ["make new uts, mount namespaces", "mount proc at /proc (nosuid)", "set hostname box", r#"execute "sh""#] {
+    for step in
+        ["make new uts, mount namespaces", "mount proc at /proc (nosuid)", "set hostname box", r#"execute "sh""#]
+    {
         assert!(text.contains(step), "{step} is not in:\n{text}");
     }
     assert_eq!(std::fs::read_dir(bundle.path()).expect("the bundle").count(), 1, "something was made in the bundle");
