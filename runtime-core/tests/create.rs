@@ -32,7 +32,8 @@ fn a_create_that_is_dropped_leaves_nothing() {
     let spec = Bundle::read(bundle.path(), &ContainerId::new("dropped").expect("an id")).expect("a valid bundle");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("an event loop");
     tokio::task::LocalSet::new().block_on(&runtime, async {
-        let create = Container::create(&spec, &config::Options::default(), Stdio::Files([null(), null(), null()]));
+        let options = config::Options::default();
+        let create = Container::create(&spec, &options, Stdio::Files([null(), null(), null()]));
         // One look at it: the processes are forked, and nothing of them has been heard yet.
         assert!(tokio::time::timeout(Duration::ZERO, create).await.is_err(), "it was not to end at once");
         assert_eq!(children(), "", "a process is left");
