@@ -56,7 +56,7 @@ impl Work<'_> {
         let fs_type = self.str(fs_type)?;
         let mount = self.new_filesystem(fs_type, self.str(source)?, options, attributes)?;
         let place = self.directory(destination)?;
-        if fs_type == c"proc" || fs_type == c"sysfs" {
+        if fs_type == c"proc" || fs_type == c"sysfs" || self.is_relied_on(destination)? {
             self.refuse_links(destination)?;
         }
         self.refuse_proc(place.as_fd(), destination)?;
@@ -79,6 +79,9 @@ impl Work<'_> {
         }
         let place =
             if is_directory(mount.as_fd())? { self.directory(destination)? } else { self.file_place(destination)? };
+        if self.is_relied_on(destination)? {
+            self.refuse_links(destination)?;
+        }
         self.refuse_proc(place.as_fd(), destination)?;
         attach(mount.as_fd(), place.as_fd())
     }
@@ -123,8 +126,13 @@ impl Work<'_> {
         rustix::process::chdir(c"/")
     }
 
-    /// ELOOP for a /proc or /sys that the image made a link: what is masked and made read-only by those names would lie
-    /// elsewhere (CVE-2019-19921, CVE-2023-27561).
+    /// Whether later steps go by the name: what is masked or made read-only, and the devices.
+    fn is_relied_on(&self, destination: Text) -> Result<bool, Errno> {
+        Ok([c"/proc", c"/sys", c"/dev"].contains(&self.str(destination)?))
+    }
+
+    /// ELOOP for a /proc, /sys or /dev that the image made a link: what is masked and made read-only by those names would lie
+    /// elsewhere (CVE-2019-19921, CVE-2023-27561), and devices would be made in whatever is mounted there later.
     fn refuse_links(&mut self, destination: Text) -> Result<(), Errno> {
         let path = self.str(destination)?;
         let flags = OFlags::PATH | OFlags::CLOEXEC;
@@ -135,7 +143,8 @@ impl Work<'_> {
     /// EPERM for a destination that leads into /proc by a link: `config` let only harmless names below /proc through
     /// (CVE-2019-16884).
     fn refuse_proc(&self, place: BorrowedFd<'_>, destination: Text) -> Result<(), Errno> {
-        let by_name = self.str(destination)?.to_bytes().starts_with(b"/proc");
+        let rest = self.str(destination)?.to_bytes().strip_prefix(b"/proc");
+        let by_name = rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"));
         let on_proc = u64::try_from(rustix::fs::fstatfs(place)?.f_type) == Ok(PROC_MAGIC);
         if on_proc && !by_name { Err(Errno::PERM) } else { Ok(()) }
     }
