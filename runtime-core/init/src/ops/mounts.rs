@@ -88,8 +88,10 @@ impl Work<'_> {
 
     pub(super) fn mask_path(&mut self, path: Text) -> Result<(), Failure> {
         let Some(place) = self.open_if_there(path)? else { return Ok(()) };
-        let cover = if is_directory(place.as_fd())? { self.empty_directory()? } else { self.null_device()? };
-        Ok(attach(cover.as_fd(), place.as_fd())?)
+        if is_directory(place.as_fd())? {
+            return self.cover_directory(place.as_fd());
+        }
+        Ok(attach(self.null_device()?.as_fd(), place.as_fd())?)
     }
 
     pub(super) fn readonly_path(&mut self, path: Text) -> Result<(), Errno> {
@@ -158,13 +160,17 @@ impl Work<'_> {
         }
     }
 
-    /// A detached mount of an empty read-only directory.
-    fn empty_directory(&mut self) -> Result<OwnedFd, Failure> {
-        if self.mask.is_none() {
-            self.mask = Some(self.new_filesystem(c"tmpfs", c"tmpfs", &[], SEALED)?);
+    /// Mounts an empty read-only directory at `place`. Only what is attached can be bound: of a detached mount the kernel
+    /// clones none before 6.15.
+    fn cover_directory(&mut self, place: BorrowedFd<'_>) -> Result<(), Failure> {
+        if let Some(mask) = &self.mask {
+            let cover = clone_mount(mask.as_fd(), c"", false)?;
+            return Ok(attach(cover.as_fd(), place)?);
         }
-        let mask = self.mask.as_ref().ok_or(Errno::BADF)?;
-        Ok(clone_mount(mask.as_fd(), c"", false)?)
+        let mask = self.new_filesystem(c"tmpfs", c"tmpfs", &[], SEALED)?;
+        attach(mask.as_fd(), place)?;
+        self.mask = Some(mask);
+        Ok(())
     }
 
     /// A detached mount of the container's /dev/null, after a look at what it really is (CVE-2025-31133).
