@@ -171,9 +171,13 @@ impl Actor {
                     Err(_) => self.lifecycle.start_failed(&id),
                 };
                 self.carry_out(effects);
-                let pid = self.pid(&id);
-                if let Some(reply) = self.entry(&id).start.take() {
-                    _ = reply.send(started.map(|()| pid));
+                let answer = started.map(|()| self.pid(&id));
+                let entry = self.entry(&id);
+                if answer.is_ok() {
+                    entry.io.iter_mut().for_each(Io::started);
+                }
+                if let Some(reply) = entry.start.take() {
+                    _ = reply.send(answer);
                 }
             }
             Done::Exited(id, exit) => {
