@@ -24,6 +24,7 @@ use nix::sys::stat::Mode;
 
 use crate::error::{Error, Kind, Result};
 use host::{Host, Mounted, Version};
+use stats::Stats;
 use write::Write;
 
 mod devices;
@@ -31,6 +32,7 @@ mod host;
 mod path;
 mod processes;
 mod remove;
+pub mod stats;
 mod v1;
 mod v2;
 mod write;
@@ -174,6 +176,17 @@ impl Cgroup {
             first = first.and(remove::remove(path, hierarchy.is_v2, deadline).await);
         }
         first
+    }
+
+    /// What it has used, and all below it. Kind `NotFound` where somebody has removed it.
+    pub fn stats(&self) -> Result<Stats> {
+        let host = Host::get()?;
+        match host.version {
+            Version::V1 => {
+                stats::read_v1(|controller| self.directory_of(host, controller)).map(|stats| Stats::V1(Box::new(stats)))
+            }
+            Version::V2 => stats::read_v2(self.membership()?).map(|stats| Stats::V2(Box::new(stats))),
+        }
     }
 
     /// Each directory with the hierarchy that it lies in.

@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use config::container::{Namespace, NamespaceKind};
 
+use crate::cgroup::stats::Stats;
 use crate::cgroup::{Cgroup, Hierarchy};
 use crate::error::{Error, Kind, Result};
 use crate::plan::seccomp::{self, Filter};
@@ -125,6 +126,11 @@ impl Container {
             pids.insert(0, init);
         }
         Ok(pids)
+    }
+
+    /// What the container has used. Kind `NotFound` where somebody has removed its cgroup.
+    pub fn stats(&self) -> Result<Stats> {
+        self.cgroup.stats()
     }
 
     /// Kills what is left and removes the cgroup. Init has ended and was reaped. Goes on past errors and reports the first.

@@ -23,6 +23,7 @@ use ttrpc::r#async::TtrpcContext;
 
 use crate::error::status;
 use crate::lifecycle::INIT;
+use crate::metrics;
 use crate::publisher::Publisher;
 use crate::task::Tasks;
 
@@ -147,7 +148,9 @@ impl Task for Service {
     }
 
     async fn stats(&self, _: &TtrpcContext, request: StatsRequest) -> ttrpc::Result<StatsResponse> {
-        self.unimplemented(&request.id, "stats").await
+        let stats = self.find(&request.id).await?.stats().await.map_err(refused)?;
+        let stats = MessageField::some(metrics::pack(&stats).map_err(refused)?);
+        Ok(StatsResponse { stats, ..Default::default() })
     }
 
     async fn update(&self, _: &TtrpcContext, request: UpdateTaskRequest) -> ttrpc::Result<Empty> {

@@ -23,6 +23,7 @@ use std::sync::Arc;
 
 use config::ContainerId;
 use containerd_shim_protos::events::task::TaskCreate;
+use runtime_core::cgroup::stats::Stats;
 use runtime_core::rootfs::RootfsMount;
 use runtime_core::{Error, Exit, Kind, Result};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -59,6 +60,7 @@ enum Command {
     Kill { id: String, signal: i32, all: bool, reply: Reply<()> },
     Delete { id: String, reply: Reply<Deleted> },
     Pids { reply: Reply<Vec<Pid>> },
+    Stats { reply: Reply<Stats> },
     Resize { id: String, rows: u16, columns: u16, reply: Reply<()> },
     CloseStdin { id: String, reply: Reply<()> },
 }
@@ -165,6 +167,11 @@ impl Task {
         self.ask(|reply| Command::Pids { reply }).await
     }
 
+    /// What the container has used.
+    pub(crate) async fn stats(&self) -> Result<Stats> {
+        self.ask(|reply| Command::Stats { reply }).await
+    }
+
     /// Sets the size of a process's terminal.
     pub(crate) async fn resize(&self, id: String, rows: u16, columns: u16) -> Result<()> {
         self.ask(|reply| Command::Resize { id, rows, columns, reply }).await
@@ -191,6 +198,7 @@ impl Command {
             Self::Start { reply, .. } => _ = reply.send(Err(error)),
             Self::Delete { reply, .. } => _ = reply.send(Err(error)),
             Self::Pids { reply } => _ = reply.send(Err(error)),
+            Self::Stats { reply } => _ = reply.send(Err(error)),
             Self::Exec { reply, .. }
             | Self::Kill { reply, .. }
             | Self::Resize { reply, .. }

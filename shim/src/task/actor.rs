@@ -155,6 +155,7 @@ impl Actor {
             },
             Command::Kill { id, signal, all, reply } => _ = reply.send(self.kill(&id, signal, all)),
             Command::Pids { reply } => _ = reply.send(self.pids()),
+            Command::Stats { reply } => _ = reply.send(self.container.stats()),
             Command::Resize { id, rows, columns, reply } => _ = reply.send(self.resize(&id, rows, columns)),
             Command::CloseStdin { id, reply } => {
                 _ = reply.send(self.io(&id).map(|io| io.into_iter().for_each(Io::close_stdin)));
