@@ -18,13 +18,11 @@ use containerd_shim_protos::api::{
 use containerd_shim_protos::protobuf::MessageField;
 use containerd_shim_protos::shim_async::{Task, create_task};
 use runtime_core::{Error, Kind};
-use tokio::sync::watch;
 use ttrpc::r#async::TtrpcContext;
 
 use crate::error::status;
 use crate::lifecycle::INIT;
 use crate::metrics;
-use crate::publisher::Publisher;
 use crate::task::Tasks;
 
 /// The name since containerd 2.0.
@@ -39,10 +37,9 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    /// A service without containers, in containerd's `namespace`. Sets `shutdown` when containerd asks for it and no
-    /// container is left. To be called in a `LocalSet`.
-    pub(crate) fn new(namespace: String, publisher: Publisher, shutdown: watch::Sender<bool>) -> Self {
-        Self { tasks: Tasks::new(namespace, publisher, shutdown) }
+    /// The service of these containers.
+    pub(crate) fn new(tasks: Tasks) -> Self {
+        Self { tasks }
     }
 
     /// What a ttrpc server registers: the same methods under both names.

@@ -134,6 +134,11 @@ impl Task {
         process.ok_or_else(|| Error::new(Kind::NotFound, format!("process {id} does not exist")))
     }
 
+    /// What is known of every process, init first. Never waits.
+    pub(crate) fn processes(&self) -> Vec<(String, ProcessView)> {
+        self.view.borrow().clone().into_iter().collect()
+    }
+
     /// Waits until the end of process `id` has been told.
     pub(crate) async fn wait(&self, id: &str) -> Result<Exit> {
         let mut exit = self.process(id)?.exit;
