@@ -9,14 +9,15 @@
 //! v1          one hierarchy each     "0" into `tasks`               freeze, signal, thaw
 //! hybrid      as v1, and a cgroup2   both                           cgroup.kill, then as v1
 //!             without controllers
-//! v2          one hierarchy          CLONE_INTO_CGROUP              cgroup.kill
+//! v2          one hierarchy,         CLONE_INTO_CGROUP              cgroup.kill
+//!             devices by BPF
 //! ```
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use config::container::CgroupPath;
-use config::resources::{Limit, Rdma, Resources};
+use config::resources::{DeviceRule, Limit, Rdma, Resources};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::libc::SIGKILL;
@@ -27,6 +28,9 @@ use host::{Host, Mounted, Version};
 use stats::Stats;
 use write::Write;
 
+#[allow(unsafe_code)] // one system call, whose requests point to our own memory
+mod bpf;
+mod device_filter;
 mod devices;
 mod host;
 mod path;
@@ -84,7 +88,8 @@ impl Cgroup {
         };
         let cgroup = Self::locate(path)?;
         let mut made = Vec::new();
-        match cgroup.make(host, &writes, &mut made) {
+        let devices = resources.devices.as_deref().unwrap_or_default();
+        match cgroup.make(host, &writes, devices, &mut made) {
             Ok(()) => Ok(cgroup),
             Err(error) => {
                 for directory in made.iter().rev() {
@@ -114,10 +119,20 @@ impl Cgroup {
 
     /// What a new process needs to be born in the cgroup.
     pub fn placement(&self) -> Result<Placement> {
+        self.place(|path| path.to_owned())
+    }
+
+    /// What a further process needs: as [`Cgroup::placement`], or beside `init` where on v2 the container has handed its
+    /// controllers on and moved into a cgroup below.
+    pub fn placement_beside(&self, init: i32) -> Result<Placement> {
+        self.place(|path| v2::beside(init, path).unwrap_or_else(|| path.to_owned()))
+    }
+
+    fn place(&self, unified: impl Fn(&Path) -> PathBuf) -> Result<Placement> {
         let mut placement = Placement::default();
         for (hierarchy, path) in self.parts(Host::get()?) {
             if hierarchy.is_v2 {
-                placement.unified = Some(open_fd(path, OFlag::O_PATH | OFlag::O_DIRECTORY)?);
+                placement.unified = Some(open_fd(&unified(path), OFlag::O_PATH | OFlag::O_DIRECTORY)?);
             } else {
                 placement.tasks.push(open_fd(&path.join("tasks"), OFlag::O_WRONLY)?);
                 placement.directories.push(path.to_owned());
@@ -210,7 +225,7 @@ impl Cgroup {
     }
 
     /// Makes the directories and sets the values; what was made goes to `made`, parents first.
-    fn make(&self, host: &Host, writes: &[Write], made: &mut Vec<PathBuf>) -> Result<()> {
+    fn make(&self, host: &Host, writes: &[Write], devices: &[DeviceRule], made: &mut Vec<PathBuf>) -> Result<()> {
         for (hierarchy, path) in self.parts(host) {
             if !make_directories(path, &hierarchy.path, made)? {
                 refuse_populated(path)?;
@@ -220,6 +235,7 @@ impl Cgroup {
             }
             if host.version == Version::V2 {
                 v2::enable_controllers(path, &hierarchy.path);
+                device_filter::enforce(path, devices)?;
             }
         }
         write::apply(writes, |controller| self.directory_of(host, controller))

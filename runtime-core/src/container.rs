@@ -96,7 +96,7 @@ impl Container {
         let mut process = process.clone();
         // Without a value of its own it would have the shim's, which is there to spare the shim.
         process.oom_score_adj = process.oom_score_adj.or(self.oom_score_adj);
-        let placement = self.cgroup.placement()?;
+        let placement = self.cgroup.placement_beside(self.init.pid())?;
         let root = PathBuf::from(format!("/proc/{}/root", self.init.pid()));
         let home = home::directory(&root, process.user.uid);
         let facts = facts(&[], &placement.directories, self.filter.as_ref(), &home);
