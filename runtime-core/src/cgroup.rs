@@ -32,6 +32,8 @@ use write::Write;
 mod bpf;
 mod device_filter;
 mod devices;
+mod events;
+mod freezer;
 mod host;
 mod path;
 mod processes;
@@ -202,6 +204,25 @@ impl Cgroup {
             }
             Version::V2 => stats::read_v2(self.membership()?).map(|stats| Stats::V2(Box::new(stats))),
         }
+    }
+
+    /// Stops every process in it and below it, where it is. Waits a bounded time, and takes it back when that is over. Kind
+    /// `NotFound` where the cgroup is gone.
+    pub async fn freeze(&self) -> Result<()> {
+        let (directory, version) = self.freezer()?;
+        freezer::freeze(directory, version).await
+    }
+
+    /// Lets them all go on, frozen or not.
+    pub fn thaw(&self) -> Result<()> {
+        let (directory, version) = self.freezer()?;
+        freezer::thaw(directory, version)
+    }
+
+    fn freezer(&self) -> Result<(&Path, Version)> {
+        let host = Host::get()?;
+        let missing = || Error::new(Kind::Unimplemented, "the freezer cgroup is not mounted on this host");
+        Ok((self.directory_of(host, "freezer").ok_or_else(missing)?, host.version))
     }
 
     /// Each directory with the hierarchy that it lies in.

@@ -133,6 +133,16 @@ impl Container {
         self.cgroup.stats()
     }
 
+    /// Stops every process of the container where it is; waits for that a bounded time, and takes it back on error.
+    pub async fn freeze(&self) -> Result<()> {
+        self.cgroup.freeze().await
+    }
+
+    /// Lets every process of the container go on.
+    pub fn thaw(&self) -> Result<()> {
+        self.cgroup.thaw()
+    }
+
     /// Kills what is left and removes the cgroup. Init has ended and was reaped. Goes on past errors and reports the first.
     /// May be called again.
     pub async fn delete(&self) -> Result<()> {

@@ -155,11 +155,13 @@ impl Task for Service {
     }
 
     async fn pause(&self, _: &TtrpcContext, request: PauseRequest) -> ttrpc::Result<Empty> {
-        self.unimplemented(&request.id, "pause").await
+        self.find(&request.id).await?.pause().await.map_err(refused)?;
+        Ok(Empty::new())
     }
 
     async fn resume(&self, _: &TtrpcContext, request: ResumeRequest) -> ttrpc::Result<Empty> {
-        self.unimplemented(&request.id, "resume").await
+        self.find(&request.id).await?.resume().await.map_err(refused)?;
+        Ok(Empty::new())
     }
 
     async fn checkpoint(&self, _: &TtrpcContext, request: CheckpointTaskRequest) -> ttrpc::Result<Empty> {

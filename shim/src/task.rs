@@ -61,6 +61,8 @@ enum Command {
     Delete { id: String, reply: Reply<Deleted> },
     Pids { reply: Reply<Vec<Pid>> },
     Stats { reply: Reply<Stats> },
+    Pause { reply: Reply<()> },
+    Resume { reply: Reply<()> },
     Resize { id: String, rows: u16, columns: u16, reply: Reply<()> },
     CloseStdin { id: String, reply: Reply<()> },
 }
@@ -106,6 +108,10 @@ pub(crate) enum Status {
     Created,
     /// It was started.
     Running,
+    /// It is being stopped where it is, with the whole container.
+    Pausing,
+    /// It is stopped where it is.
+    Paused,
     /// Its end was told.
     Stopped,
 }
@@ -177,6 +183,16 @@ impl Task {
         self.ask(|reply| Command::Stats { reply }).await
     }
 
+    /// Stops every process of the container where it is.
+    pub(crate) async fn pause(&self) -> Result<()> {
+        self.ask(|reply| Command::Pause { reply }).await
+    }
+
+    /// Lets them go on.
+    pub(crate) async fn resume(&self) -> Result<()> {
+        self.ask(|reply| Command::Resume { reply }).await
+    }
+
     /// Sets the size of a process's terminal.
     pub(crate) async fn resize(&self, id: String, rows: u16, columns: u16) -> Result<()> {
         self.ask(|reply| Command::Resize { id, rows, columns, reply }).await
@@ -205,6 +221,8 @@ impl Command {
             Self::Pids { reply } => _ = reply.send(Err(error)),
             Self::Stats { reply } => _ = reply.send(Err(error)),
             Self::Exec { reply, .. }
+            | Self::Pause { reply }
+            | Self::Resume { reply }
             | Self::Kill { reply, .. }
             | Self::Resize { reply, .. }
             | Self::CloseStdin { reply, .. } => _ = reply.send(Err(error)),

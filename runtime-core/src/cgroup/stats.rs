@@ -8,6 +8,7 @@
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use config::resources::Limit;
 use rustix::fs::{Mode, OFlags, open, openat};
 use rustix::io::Errno;
 
@@ -39,12 +40,12 @@ pub enum Stats {
 pub struct Keyed(Vec<(String, u64)>);
 
 /// `pids.current` and `pids.max`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pids {
     /// Processes and threads.
     pub current: u64,
-    /// None without a limit.
-    pub limit: Option<u64>,
+    /// Of processes and threads.
+    pub limit: Limit,
 }
 
 /// `rdma.current` and `rdma.max`.
@@ -125,19 +126,21 @@ impl Files {
         Ok(self.text(file)?.map(Keyed::parse))
     }
 
-    /// The outer option is the file, the inner one its number, none being `max`.
-    fn number(&mut self, file: &str) -> Result<Option<Option<u64>>> {
+    fn number(&mut self, file: &str) -> Result<Option<Limit>> {
         Ok(self.text(file)?.and_then(number))
     }
 
     /// A number that cannot be `max`; 0 without the file.
     fn count(&mut self, file: &str) -> Result<u64> {
-        Ok(self.number(file)?.flatten().unwrap_or(0))
+        match self.number(file)? {
+            Some(Limit::At(count)) => Ok(count),
+            Some(Limit::Unlimited) | None => Ok(0),
+        }
     }
 
     fn pids(&mut self) -> Result<Option<Pids>> {
-        let Some(current) = self.number("pids.current")?.flatten() else { return Ok(None) };
-        Ok(Some(Pids { current, limit: self.number("pids.max")?.flatten() }))
+        let Some(Limit::At(current)) = self.number("pids.current")? else { return Ok(None) };
+        Ok(Some(Pids { current, limit: self.number("pids.max")?.unwrap_or(Limit::Unlimited) }))
     }
 
     fn rdma(&mut self) -> Result<Option<RdmaStats>> {
@@ -164,12 +167,12 @@ fn gone() -> Error {
     Error::new(Kind::NotFound, "cgroup does not exist")
 }
 
-/// A number, or `max` as none; the kernel of v1 has negative ones for nothing.
-fn number(text: &str) -> Option<Option<u64>> {
+/// A number or `max`; the kernel of v1 has negative ones for nothing.
+fn number(text: &str) -> Option<Limit> {
     match text.trim() {
-        "max" => Some(None),
-        text if text.starts_with('-') => Some(Some(0)),
-        text => text.parse().ok().map(Some),
+        "max" => Some(Limit::Unlimited),
+        text if text.starts_with('-') => Some(Limit::At(0)),
+        text => text.parse().ok().map(Limit::At),
     }
 }
 
@@ -229,7 +232,8 @@ pub(super) mod tests {
 
     #[test]
     fn numbers_and_their_absence() {
-        assert_eq!(["12\n", "max\n", "-1\n", ""].map(number), [Some(Some(12)), Some(None), Some(Some(0)), None]);
+        let numbers = [Some(Limit::At(12)), Some(Limit::Unlimited), Some(Limit::At(0)), None];
+        assert_eq!(["12\n", "max\n", "-1\n", ""].map(number), numbers);
         let keyed = Keyed::parse("anon 5\nfile 18446744073709551615\n");
         assert_eq!((keyed.get("anon"), keyed.get("file"), keyed.get("slab")), (5, u64::MAX, 0));
         assert_eq!(

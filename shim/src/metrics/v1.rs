@@ -1,5 +1,6 @@
 //! v1's statistics as containerd's message; times in nanoseconds.
 
+use config::resources::Limit;
 use containerd_shim_protos::cgroups::metrics as proto;
 use containerd_shim_protos::protobuf::MessageField;
 use runtime_core::cgroup::stats::{
@@ -24,7 +25,11 @@ pub(super) fn metrics(stats: &StatsV1) -> proto::Metrics {
 }
 
 fn pids(pids: Pids) -> proto::PidsStat {
-    proto::PidsStat { current: pids.current, limit: pids.limit.unwrap_or(0), ..Default::default() }
+    let limit = match pids.limit {
+        Limit::Unlimited => 0,
+        Limit::At(limit) => limit,
+    };
+    proto::PidsStat { current: pids.current, limit, ..Default::default() }
 }
 
 fn cpu(stat: &Keyed, cpuacct: &CpuacctV1) -> proto::CPUStat {

@@ -1,5 +1,6 @@
 //! v2's statistics as containerd's message; times in microseconds.
 
+use config::resources::Limit;
 use containerd_shim_protos::cgroups_v2::metrics as proto;
 use containerd_shim_protos::protobuf::MessageField;
 use runtime_core::cgroup::stats::{
@@ -26,8 +27,12 @@ pub(super) fn metrics(stats: &StatsV2) -> proto::Metrics {
 }
 
 /// `max` is the largest number; no file is 0.
-fn limit(limit: Option<Option<u64>>) -> u64 {
-    limit.map_or(0, |limit| limit.unwrap_or(u64::MAX))
+fn limit(limit: Option<Limit>) -> u64 {
+    match limit {
+        None => 0,
+        Some(Limit::Unlimited) => u64::MAX,
+        Some(Limit::At(limit)) => limit,
+    }
 }
 
 fn pids(pids: Option<Pids>) -> proto::PidsStat {
@@ -166,7 +171,7 @@ mod tests {
 
     #[test]
     fn without_a_limit_it_is_the_largest_number_and_without_a_file_nothing() {
-        assert_eq!([None, Some(None), Some(Some(7))].map(limit), [0, u64::MAX, 7]);
+        assert_eq!([None, Some(Limit::Unlimited), Some(Limit::At(7))].map(limit), [0, u64::MAX, 7]);
         let metrics = metrics(&StatsV2::default());
         assert!(metrics.memory_events.is_none() && metrics.cpu.psi.is_none());
         assert!(metrics.io.is_some() && metrics.rdma.is_some() && metrics.pids.limit == 0);

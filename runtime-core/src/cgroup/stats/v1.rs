@@ -203,6 +203,8 @@ fn hugetlb_of(files: &mut Files) -> Result<Vec<HugetlbV1>> {
 
 #[cfg(test)]
 mod tests {
+    use config::resources::Limit;
+
     use super::super::tests::scratch;
     use super::*;
 
@@ -225,7 +227,7 @@ mod tests {
             ("rdma.current", "mlx4_0 hca_handle=2 hca_object=2000\n"),
         ]);
         let stats = read(|_| Some(scratch.path())).unwrap();
-        assert_eq!(stats.pids, Some(Pids { current: 3, limit: None }));
+        assert_eq!(stats.pids, Some(Pids { current: 3, limit: Limit::Unlimited }));
         assert_eq!((stats.cpu.get("nr_throttled"), stats.cpu.get("throttled_time")), (2, 77));
         let cpuacct = CpuacctV1 {
             usage_nsec: 250_000,

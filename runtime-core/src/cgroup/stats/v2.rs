@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use config::resources::Limit;
+
 use super::{Files, Keyed, Pids, RdmaStats, device, gone, page_sizes};
 use crate::error::Result;
 
@@ -35,14 +37,14 @@ pub struct MemoryV2 {
     pub stat: Keyed,
     /// `memory.current`
     pub current_bytes: u64,
-    /// `memory.max`; the outer none is no file, the inner one no limit.
-    pub max_bytes: Option<Option<u64>>,
+    /// `memory.max`
+    pub max_bytes: Option<Limit>,
     /// `memory.peak`
     pub peak_bytes: u64,
     /// `memory.swap.current`
     pub swap_current_bytes: u64,
-    /// `memory.swap.max`, as `max_bytes`.
-    pub swap_max_bytes: Option<Option<u64>>,
+    /// `memory.swap.max`
+    pub swap_max_bytes: Option<Limit>,
     /// `memory.swap.peak`
     pub swap_peak_bytes: u64,
     /// `memory.pressure`
@@ -95,8 +97,8 @@ pub struct HugetlbV2 {
     pub page_size: String,
     /// `current`
     pub current_bytes: u64,
-    /// `max`, as in [`MemoryV2`].
-    pub max_bytes: Option<Option<u64>>,
+    /// `max`
+    pub max_bytes: Option<Limit>,
     /// `events`: how often `max` was met.
     pub failures: u64,
 }
@@ -196,15 +198,15 @@ mod tests {
             ("io.stat", "8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=5 dios=6\n8:16 \n"),
         ]);
         let stats = read(Some(scratch.path())).unwrap();
-        assert_eq!(stats.pids, Some(Pids { current: 3, limit: Some(10) }));
+        assert_eq!(stats.pids, Some(Pids { current: 3, limit: Limit::At(10) }));
         assert_eq!((stats.cpu.get("usage_usec"), stats.cpu.get("nr_bursts"), stats.cpu.get("burst_usec")), (10, 4, 9));
         let pressure = stats.cpu_pressure.unwrap();
         assert_eq!(pressure.some, Some(PressureLine { avg10: 1.5, avg60: 2.25, avg300: 0.0, total_usec: 77 }));
         assert_eq!(pressure.full, Some(PressureLine { avg300: 0.1, total_usec: 5, ..PressureLine::default() }));
         let memory = stats.memory;
         assert_eq!((memory.stat.get("anon"), memory.stat.get("thp_collapse_alloc")), (1, 2));
-        assert_eq!((memory.current_bytes, memory.max_bytes, memory.peak_bytes), (11, Some(None), 12));
-        assert_eq!((memory.swap_max_bytes, memory.swap_current_bytes), (Some(Some(0)), 0));
+        assert_eq!((memory.current_bytes, memory.max_bytes, memory.peak_bytes), (11, Some(Limit::Unlimited), 12));
+        assert_eq!((memory.swap_max_bytes, memory.swap_current_bytes), (Some(Limit::At(0)), 0));
         assert_eq!(memory.pressure.unwrap().full, None);
         assert_eq!(stats.memory_events.get("oom_kill"), 1);
         let entry = IoEntry { major: 8, minor: 0, read_bytes: 1, written_bytes: 2, reads: 3, writes: 4 };
