@@ -1,6 +1,7 @@
 //! Plans as text, and the order that no plan may break.
 
 use std::path::PathBuf;
+use std::sync::atomic::AtomicI32;
 
 use config::ContainerId;
 use config::container::{
@@ -174,7 +175,7 @@ fn the_plan_of_an_exec() {
 #[test]
 fn the_children_find_what_the_plan_laid_out() {
     let plan = Plan::exec(&process(), &[], &facts(&[], None)).unwrap();
-    plan.with_program(&[7, 8, 9], 12, |program| {
+    plan.with_program(&[7, 8, 9], 12, &AtomicI32::new(0), |program| {
         assert_eq!(program.argv.len(), 4);
         assert_eq!(program.envp.len(), 4, "PATH, TERM, HOME and the end");
         assert!(program.argv[3].is_null() && program.envp[3].is_null());
