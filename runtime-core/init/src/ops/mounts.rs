@@ -85,8 +85,18 @@ impl Work<'_> {
 
     pub(super) fn mask_path(&mut self, path: Text) -> Result<(), Failure> {
         let Some(place) = self.open_if_there(path)? else { return Ok(()) };
-        let cover = if is_directory(place.as_fd())? { self.empty_directory()? } else { self.null_device()? };
-        Ok(attach(cover.as_fd(), place.as_fd())?)
+        if !is_directory(place.as_fd())? {
+            return Ok(attach(self.null_device()?.as_fd(), place.as_fd())?);
+        }
+        // One empty directory covers them all. Copies are made of it once it is attached: of a mount that is attached nowhere
+        // only Linux 6.15 makes any.
+        if let Some(mask) = &self.mask {
+            return Ok(attach(clone_mount(mask.as_fd(), c"", false)?.as_fd(), place.as_fd())?);
+        }
+        let mask = self.new_filesystem(c"tmpfs", c"tmpfs", &[], SEALED)?;
+        attach(mask.as_fd(), place.as_fd())?;
+        self.mask = Some(mask);
+        Ok(())
     }
 
     pub(super) fn readonly_path(&mut self, path: Text) -> Result<(), Errno> {
@@ -147,15 +157,6 @@ impl Work<'_> {
             Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
             Err(errno) => Err(errno),
         }
-    }
-
-    /// A detached mount of an empty read-only directory.
-    fn empty_directory(&mut self) -> Result<OwnedFd, Failure> {
-        if self.mask.is_none() {
-            self.mask = Some(self.new_filesystem(c"tmpfs", c"tmpfs", &[], SEALED)?);
-        }
-        let mask = self.mask.as_ref().ok_or(Errno::BADF)?;
-        Ok(clone_mount(mask.as_fd(), c"", false)?)
     }
 
     /// A detached mount of the container's /dev/null, after a look at what it really is (CVE-2025-31133).
