@@ -119,6 +119,17 @@ impl Cgroup {
         &self.directories
     }
 
+    /// Sets what could not be set before init stood alone: a limit of one process, or of none, which runc takes for one.
+    pub fn settle(&self, resources: &Resources) -> Result<()> {
+        let host = Host::get()?;
+        match resources.pids {
+            Some(Limit::At(limit)) if limit < STAGES => {
+                write::apply(&[Write::new("pids.max", 1)], |controller| self.directory_of(host, controller))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// What a new process needs to be born in the cgroup.
     pub fn placement(&self) -> Result<Placement> {
         self.place(|path| path.to_owned())
@@ -312,11 +323,14 @@ fn open_fd(path: &Path, flags: OFlag) -> Result<OwnedFd> {
         .map_err(|errno: Errno| Error::sys(format_args!("open {}", path.display()), errno))
 }
 
-/// `pids.max`, the same on v1 and v2. No process at all would keep init out: 0 is 1, as runc has it, so that init is alone.
+/// What init takes to be forked: its first stage is in the cgroup beside it. See [`Cgroup::settle`].
+const STAGES: u64 = 2;
+
+/// `pids.max`, the same on v1 and v2, with room for init's two stages.
 fn pids_max(limit: Limit) -> String {
     match limit {
         Limit::Unlimited => "max".into(),
-        Limit::At(limit) => limit.max(1).to_string(),
+        Limit::At(limit) => limit.max(STAGES).to_string(),
     }
 }
 

@@ -80,6 +80,7 @@ impl Container {
         record.pid = init.pid();
         record.start_time = state::start_time(init.pid()).unwrap_or_default();
         record.write(&spec.bundle)?;
+        cgroup.settle(&spec.resources)?;
         Ok(init)
     }
 
