@@ -25,6 +25,7 @@ use nix::sys::stat::Mode;
 
 use crate::error::{Error, Kind, Result};
 use host::{Host, Mounted, Version};
+use oom::OomWatch;
 use stats::Stats;
 use write::Write;
 
@@ -35,6 +36,7 @@ mod devices;
 mod events;
 mod freezer;
 mod host;
+pub mod oom;
 mod path;
 mod processes;
 mod remove;
@@ -215,6 +217,14 @@ impl Cgroup {
             }
             Version::V2 => stats::read_v2(self.membership()?).map(|stats| Stats::V2(Box::new(stats))),
         }
+    }
+
+    /// Begins to count who is killed for want of memory. None where memory is not accounted here.
+    pub fn oom_watch(&self) -> Result<Option<OomWatch>> {
+        let host = Host::get()?;
+        let watched = |directory: &&Path| host.version == Version::V1 || directory.join("memory.events").exists();
+        let directory = self.directory_of(host, "memory").filter(watched);
+        directory.map(|directory| OomWatch::new(directory, host.version)).transpose()
     }
 
     /// Stops every process in it and below it, where it is. Waits a bounded time, and takes it back when that is over. Kind
