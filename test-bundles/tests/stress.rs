@@ -50,7 +50,7 @@ fn execs(bundle: &Bundle, round: usize) {
     std::thread::scope(|scope| {
         for number in 0..EXECS_AT_ONCE {
             scope.spawn(move || {
-                let good = (number + round) % 2 == 0;
+                let good = (number + round).is_multiple_of(2);
                 let mut process = bundle.config["process"].clone();
                 process["args"] = if good { json!(["/probe", "exit", "3"]) } else { json!(["/nobody"]) };
                 let file = bundle.path().join(format!("process-{number}.json"));

@@ -253,6 +253,20 @@ proptest! {
         prop_assert_eq!(execute + 1, plan.lines().count());
         prop_assert_eq!(seccomp.is_some(), filtered);
         prop_assert!(seccomp.is_none_or(|place| identity < place && close < place && place < go));
+        // A process may be allowed fewer files than are open by then.
+        let limit = place(|s| matches!(s, Step::Rlimit { .. })).unwrap();
+        let opened = place(|s| matches!(s, Step::SetAttributes { .. } | Step::SetPropagation { .. })).unwrap_or(cwd);
+        prop_assert!(cwd < limit && opened < limit && limit < bounding);
+        let descriptors: Vec<i32> = (100..).take(plan.sources().len()).collect();
+        let valid = plan.with_program(&descriptors, 99, &AtomicI32::new(0), |program| {
+            program.stage_one.iter().chain(program.stage_two).all(|step| match *step {
+                Step::JoinCgroup { tasks: file, directory } => program.fd(file).is_ok() && program.str(directory).is_ok(),
+                Step::JoinNamespaces { target, .. } => program.fd(target).is_ok(),
+                Step::SetStdio { files, .. } => files.iter().all(|file| program.fd(*file).is_ok()),
+                _ => true,
+            })
+        });
+        prop_assert!(valid);
     }
 }
 
