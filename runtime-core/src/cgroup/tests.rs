@@ -160,7 +160,7 @@ impl Parent {
     }
 
     fn create(&self, leaf: &str, resources: &Resources) -> Result<Cgroup> {
-        block_on(Cgroup::create(&self.path(leaf), resources, false))
+        block_on(Cgroup::create(&self.path(leaf), resources, Driver::Cgroupfs))
     }
 
     fn directories(&self) -> Vec<PathBuf> {
@@ -212,7 +212,7 @@ fn pidfd_of(child: &Child) -> OwnedFd {
 
 impl Drop for Parent {
     fn drop(&mut self) {
-        let all = Cgroup::open(self.directories());
+        let all = Cgroup::open(self.directories(), None);
         let _ = all.signal(SIGKILL);
         for child in &mut self.children {
             let _ = child.kill();
@@ -242,7 +242,7 @@ fn a_life() {
     let inner = format!("/{}/pod/leaf", parent.name);
     assert!(placed.lines().all(|line| line.ends_with(&inner)), "{placed}");
 
-    let again = Cgroup::open(cgroup.directories().to_vec());
+    let again = Cgroup::open(cgroup.directories().to_vec(), None);
     again.signal(SIGKILL).unwrap();
     // Not reaped yet: a zombie holds nobody up.
     block_on(again.remove()).unwrap();
@@ -258,7 +258,7 @@ fn a_life() {
 fn processes_of_sub_cgroups_count() {
     let mut parent = Parent::new();
     let cgroup = parent.create("leaf", &Resources::default()).unwrap();
-    let below = Cgroup::open(cgroup.directories().iter().map(|directory| directory.join("a/b")).collect());
+    let below = Cgroup::open(cgroup.directories().iter().map(|directory| directory.join("a/b")).collect(), None);
     for (hierarchy, directory) in below.parts(Host::get().unwrap()) {
         std::fs::create_dir_all(directory).unwrap();
         if hierarchy.has("cpuset") {
