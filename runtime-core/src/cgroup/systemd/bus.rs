@@ -1,8 +1,8 @@
 //! The four calls on systemd's manager object, over a connection that is opened for one purpose and closed with it;
 //! org.freedesktop.systemd1(5).
 //!
-//! Root talks to systemd itself over its private socket, where the system bus may be missing, be slow or be restarted; all
-//! others, and root where there is no such socket, over the system bus. Nothing here has a time limit: the caller has one.
+//! Over the system bus, and not over /run/systemd/private, which is for systemctl alone and where systemd signs its messages
+//! with a well-known name, which zbus takes for a broken message. Nothing here has a time limit: the caller has one.
 
 use std::future::poll_fn;
 use std::io::ErrorKind;
@@ -17,7 +17,6 @@ use zbus::{Connection, DBusError as _, MatchRule, MessageStream, OwnedObjectPath
 use super::properties::Property;
 use crate::error::{Error, Kind};
 
-const PRIVATE: &str = "/run/systemd/private";
 const SYSTEM: &str = "/run/dbus/system_bus_socket";
 const NAME: &str = "org.freedesktop.systemd1";
 const OBJECT: &str = "/org/freedesktop/systemd1";
@@ -89,23 +88,14 @@ pub(super) struct Bus {
 
 impl Bus {
     pub(super) async fn open() -> Result<Self, Failure> {
-        let failed = |path: &str, error: std::io::Error| {
-            let text = format!("connect to {path}: {error}");
+        let stream = UnixStream::connect(SYSTEM).await.and_then(UnixStream::into_std).map_err(|error| {
+            let text = format!("connect to {SYSTEM}: {error}");
             match error.kind() {
                 ErrorKind::ConnectionRefused | ErrorKind::WouldBlock => Failure::Lost(text),
                 _ => Failure::Refused { name: String::new(), text },
             }
-        };
-        let (stream, direct) = match UnixStream::connect(PRIVATE).await {
-            Ok(stream) => (stream, true),
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => {
-                (UnixStream::connect(SYSTEM).await.map_err(|error| failed(SYSTEM, error))?, false)
-            }
-            Err(error) => return Err(failed(PRIVATE, error)),
-        };
-        let builder = Builder::unix_stream(stream.into_std().map_err(|error| failed(PRIVATE, error))?);
-        let connection = if direct { builder.p2p() } else { builder }.build().await?;
-        Ok(Self { connection })
+        })?;
+        Ok(Self { connection: Builder::unix_stream(stream).build().await? })
     }
 
     /// Starts a transient unit and waits until it is up.
