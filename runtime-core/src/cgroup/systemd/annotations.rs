@@ -147,7 +147,9 @@ impl Parser<'_> {
             return None;
         }
         let mut builder = Structure::builder();
-        values.into_iter().for_each(|value| builder.push_value(value));
+        for value in values {
+            builder.push_value(value);
+        }
         builder.build().ok().map(Variant::Structure)
     }
 

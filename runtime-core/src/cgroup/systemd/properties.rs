@@ -1,7 +1,7 @@
 //! A unit's properties, from the same values that go to the files, so that systemd, which may write them again whenever it is
 //! reloaded, writes what holds; systemd.resource-control(5). Pure.
 //!
-//! What has no property here (throttles of devices, huge pages, rdma, bursts) is left to the files: with `Delegate` systemd does
+//! What has no property here (throttles of devices, huge pages, rdma, bursts, idle groups before systemd 252) is left to the files: with `Delegate` systemd does
 //! not touch those.
 
 use config::resources::{DeviceRule, DeviceSet, Resources};
