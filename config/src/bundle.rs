@@ -26,11 +26,16 @@ impl Bundle {
         }
         let file = path.join("config.json");
         let text = fs::read(&file).map_err(|error| Refusal::new("", format!("read {}: {error}", file.display())))?;
-        spec::container(&json::read::<oci::Spec>(&text)?, path, id)
+        spec::container(&json::read::<oci::Spec>(&text).map_err(whole)?, path, id)
     }
 
     /// Resolves the JSON of a `process` object, as an exec request carries it. Pointers are relative to that object.
     pub fn process(json: &[u8]) -> Result<Process, Refusal> {
         spec::process::resolve(&json::read::<oci::Process>(json)?)
     }
+}
+
+/// A refusal of the whole document has no pointer: the file's name stands in its place.
+fn whole(refusal: Refusal) -> Refusal {
+    if refusal.pointer.is_empty() { Refusal::new("", format!("config.json: {}", refusal.reason)) } else { refusal }
 }

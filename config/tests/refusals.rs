@@ -466,8 +466,8 @@ fn what_is_not_json_or_not_of_the_type() {
         std::fs::write(&file, text).unwrap();
         read(place.path()).unwrap_err().to_string()
     };
-    assert_eq!(said(""), "not JSON: EOF while parsing a value at line 1 column 0");
-    assert_eq!(said("{\n \"a\" 1}"), "not JSON: expected `:` at line 2 column 6");
+    assert_eq!(said(""), "config.json: not JSON: EOF while parsing a value at line 1 column 0");
+    assert_eq!(said("{\n \"a\" 1}"), "config.json: not JSON: expected `:` at line 2 column 6");
     assert_eq!(
         said("{\"mounts\": [{\"destination\": 7}]}"),
         "/mounts/0/destination: invalid type: integer `7`, expected path string at line 1 column 29"

@@ -9,14 +9,15 @@
 //! v1          one hierarchy each     "0" into `tasks`               freeze, signal, thaw
 //! hybrid      as v1, and a cgroup2   both                           cgroup.kill, then as v1
 //!             without controllers
-//! v2          one hierarchy          CLONE_INTO_CGROUP              cgroup.kill
+//! v2          one hierarchy,         CLONE_INTO_CGROUP              cgroup.kill
+//!             devices by BPF
 //! ```
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use config::container::CgroupPath;
-use config::resources::{Limit, Rdma, Resources};
+use config::resources::{DeviceRule, Limit, Rdma, Resources};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::libc::SIGKILL;
@@ -24,13 +25,20 @@ use nix::sys::stat::Mode;
 
 use crate::error::{Error, Kind, Result};
 use host::{Host, Mounted, Version};
+use stats::Stats;
 use write::Write;
 
+#[allow(unsafe_code)] // one system call, whose requests point to our own memory
+mod bpf;
+mod device_filter;
 mod devices;
+mod events;
+mod freezer;
 mod host;
 mod path;
 mod processes;
 mod remove;
+pub mod stats;
 mod systemd;
 mod v1;
 mod v2;
@@ -102,7 +110,8 @@ impl Cgroup {
         }
         let cgroup = Self::locate(path)?;
         let mut made = Vec::new();
-        match cgroup.make(host, &writes, &mut made) {
+        let devices = resources.devices.as_deref().unwrap_or_default();
+        match cgroup.make(host, &writes, devices, &mut made) {
             Ok(()) => Ok(cgroup),
             Err(error) => {
                 for directory in made.iter().rev() {
@@ -142,10 +151,20 @@ impl Cgroup {
 
     /// What a new process needs to be born in the cgroup.
     pub fn placement(&self) -> Result<Placement> {
+        self.place(|path| path.to_owned())
+    }
+
+    /// What a further process needs: as [`Cgroup::placement`], or beside `init` where on v2 the container has handed its
+    /// controllers on and moved into a cgroup below.
+    pub fn placement_beside(&self, init: i32) -> Result<Placement> {
+        self.place(|path| v2::beside(init, path).unwrap_or_else(|| path.to_owned()))
+    }
+
+    fn place(&self, unified: impl Fn(&Path) -> PathBuf) -> Result<Placement> {
         let mut placement = Placement::default();
         for (hierarchy, path) in self.parts(Host::get()?) {
             if hierarchy.is_v2 {
-                placement.unified = Some(open_fd(path, OFlag::O_PATH | OFlag::O_DIRECTORY)?);
+                placement.unified = Some(open_fd(&unified(path), OFlag::O_PATH | OFlag::O_DIRECTORY)?);
             } else {
                 placement.tasks.push(open_fd(&path.join("tasks"), OFlag::O_WRONLY)?);
                 placement.directories.push(path.to_owned());
@@ -211,6 +230,36 @@ impl Cgroup {
         first
     }
 
+    /// What it has used, and all below it. Kind `NotFound` where somebody has removed it.
+    pub fn stats(&self) -> Result<Stats> {
+        let host = Host::get()?;
+        match host.version {
+            Version::V1 => {
+                stats::read_v1(|controller| self.directory_of(host, controller)).map(|stats| Stats::V1(Box::new(stats)))
+            }
+            Version::V2 => stats::read_v2(self.membership()?).map(|stats| Stats::V2(Box::new(stats))),
+        }
+    }
+
+    /// Stops every process in it and below it, where it is. Waits a bounded time, and takes it back when that is over. Kind
+    /// `NotFound` where the cgroup is gone.
+    pub async fn freeze(&self) -> Result<()> {
+        let (directory, version) = self.freezer()?;
+        freezer::freeze(directory, version).await
+    }
+
+    /// Lets them all go on, frozen or not.
+    pub fn thaw(&self) -> Result<()> {
+        let (directory, version) = self.freezer()?;
+        freezer::thaw(directory, version)
+    }
+
+    fn freezer(&self) -> Result<(&Path, Version)> {
+        let host = Host::get()?;
+        let missing = || Error::new(Kind::Unimplemented, "the freezer cgroup is not mounted on this host");
+        Ok((self.directory_of(host, "freezer").ok_or_else(missing)?, host.version))
+    }
+
     /// Each directory with the hierarchy that it lies in.
     fn parts<'a>(&'a self, host: &'a Host) -> impl Iterator<Item = (&'a Mounted, &'a Path)> {
         self.directories.iter().filter_map(|path| Some((host.hierarchy_of(path)?, path.as_path())))
@@ -232,7 +281,7 @@ impl Cgroup {
     }
 
     /// Makes the directories and sets the values; what was made goes to `made`, parents first.
-    fn make(&self, host: &Host, writes: &[Write], made: &mut Vec<PathBuf>) -> Result<()> {
+    fn make(&self, host: &Host, writes: &[Write], devices: &[DeviceRule], made: &mut Vec<PathBuf>) -> Result<()> {
         for (hierarchy, path) in self.parts(host) {
             if !make_directories(path, &hierarchy.path, made)? && self.unit.is_none() {
                 refuse_populated(path)?;
@@ -242,6 +291,7 @@ impl Cgroup {
             }
             if host.version == Version::V2 {
                 v2::enable_controllers(path, &hierarchy.path);
+                device_filter::enforce(path, devices)?;
             }
         }
         write::apply(writes, |controller| self.directory_of(host, controller))

@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use config::container::{Namespace, NamespaceKind};
 
+use crate::cgroup::stats::Stats;
 use crate::cgroup::{Cgroup, Driver, Hierarchy};
 use crate::error::{Error, Kind, Result};
 use crate::plan::seccomp::{self, Filter};
@@ -98,7 +99,7 @@ impl Container {
         let mut process = process.clone();
         // Without a value of its own it would have the shim's, which is there to spare the shim.
         process.oom_score_adj = process.oom_score_adj.or(self.oom_score_adj);
-        let placement = self.cgroup.placement()?;
+        let placement = self.cgroup.placement_beside(self.init.pid())?;
         let root = PathBuf::from(format!("/proc/{}/root", self.init.pid()));
         let home = home::directory(&root, process.user.uid);
         let facts = facts(&[], &placement.directories, self.filter.as_ref(), &home);
@@ -128,6 +129,21 @@ impl Container {
             pids.insert(0, init);
         }
         Ok(pids)
+    }
+
+    /// What the container has used. Kind `NotFound` where somebody has removed its cgroup.
+    pub fn stats(&self) -> Result<Stats> {
+        self.cgroup.stats()
+    }
+
+    /// Stops every process of the container where it is; waits for that a bounded time, and takes it back on error.
+    pub async fn freeze(&self) -> Result<()> {
+        self.cgroup.freeze().await
+    }
+
+    /// Lets every process of the container go on.
+    pub fn thaw(&self) -> Result<()> {
+        self.cgroup.thaw()
     }
 
     /// Kills what is left and removes the cgroup. Init has ended and was reaped. Goes on past errors and reports the first.

@@ -1,31 +1,39 @@
 //! A process's stdio, on our side: opened at Create and Exec, closed at Delete. Called by the task actor.
 //!
-//! Stdio is handed over, not copied (D8): a fifo or file becomes the process's own descriptor. Only terminals have a
-//! relay, and `binary://` loggers a pipe. The end of a process is told at once and never waits for its output; whatever
-//! is still in a fifo or a terminal then stays readable until Delete, which waits for a relay a bounded time.
+//! Output is handed over, not copied (D8): a fifo or file becomes the process's own descriptor. Only stdin (for the reason
+//! that [`input`] gives) and terminals have a relay, and `binary://` loggers a pipe. The end of a process is told at once
+//! and never waits for its output; whatever is still in a fifo or a terminal then stays readable until Delete, which waits
+//! for a relay a bounded time.
 //!
 //! ```text
-//!  client ══▶ stdin fifo ══▶ process        we hold: its write end until CloseIO or the process's end
-//!  process ══▶ stdout, stderr fifos ══▶ client       their read ends until Delete
-//!  process ◀══ slave ◀═▶ master ◀═ relay ═▶ fifos ◀══▶ client
+//!  client ══▶ stdin fifo ══ relay ══▶ pipe ══▶ process    from Start on; we hold: the fifo's write end until CloseIO
+//!  process ══▶ stdout, stderr fifos ══▶ client             their read ends until Delete
+//!  process ◀══ slave ◀═▶ master ◀═ relays ═▶ fifos ◀══▶ client
 //! ```
 
 mod binary;
 mod fifo;
+mod input;
 mod terminal;
 mod uri;
 
+use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
+use runtime_core::watch::watch;
 use runtime_core::{Error, Kind, Result, Stdio};
+use rustix::fs::OFlags;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use binary::Logger;
-use fifo::{Input, Output, blocking};
+use fifo::{Output, blocking};
+use input::{Input, Source};
 use terminal::{Console, Relay};
 use uri::Uri;
 
@@ -57,8 +65,10 @@ pub(crate) struct Owner {
 /// What we hold of one process's stdio. Dropping it closes everything at once.
 #[derive(Debug, Default)]
 pub(crate) struct Io {
-    /// Our write end of the stdin fifo.
-    stdin: Option<OwnedFd>,
+    /// The client's stdin fifo.
+    input: Option<Input>,
+    /// Where stdin is relayed to, until that has begun: the process's pipe or terminal.
+    sink: Option<Rc<AsyncFd<OwnedFd>>>,
     /// Our read ends of the output fifos.
     outputs: Vec<Rc<OwnedFd>>,
     /// A terminal's relay until there is a console.
@@ -77,16 +87,31 @@ impl Io {
     /// Opens what `streams` name, and gives the process's side of it too.
     pub(crate) async fn open(streams: &Streams, owner: &Owner) -> Result<(Self, Stdio)> {
         let stdout = Uri::parse("stdout", &streams.stdout)?;
-        let input = open_input(&streams.stdin)?;
+        let source = Source::open(&streams.stdin)?;
         let (output, error, logger) = open_outputs(&stdout, streams, owner).await?;
-        let mut io = Self { stdin: input.writer, logger, ..Self::default() };
+        let mut io = Self { logger, ..Self::default() };
         if streams.terminal {
-            let null = streams.stdin.is_empty();
-            io.relay = Some(Relay::new((!null).then_some(input.reader), output)?);
+            io.input = source.for_terminal()?;
+            io.relay = Some(Relay::new(output)?);
             return Ok((io, Stdio::Terminal));
         }
+        let stdin = match source {
+            Source::Null => fifo::null(OFlags::RDONLY)?,
+            Source::File(file) => file,
+            Source::Fifo(input) => io.relay_from(input)?,
+        };
         io.outputs.extend([output.reader, error.reader].into_iter().flatten().map(Rc::new));
-        Ok((io, Stdio::Files([blocking(input.reader)?, blocking(output.writer)?, blocking(error.writer)?])))
+        Ok((io, Stdio::Files([stdin, blocking(output.writer)?, blocking(error.writer)?])))
+    }
+
+    /// Prepares the pipe that `input` will be relayed to. Gives the process's end.
+    fn relay_from(&mut self, input: Input) -> Result<OwnedFd> {
+        let (stdin, sink) = fifo::pipe("stdin")?;
+        let failed = |e: io::Error| Error::io("watch the pipe for stdin", &e);
+        rustix::io::ioctl_fionbio(&sink, true).map_err(|e| failed(e.into()))?;
+        self.sink = Some(Rc::new(watch(sink, Interest::WRITABLE).map_err(failed)?));
+        self.input = Some(input);
+        Ok(stdin)
     }
 
     /// Begins to relay the terminal whose master is `console`.
@@ -96,13 +121,26 @@ impl Io {
         let (drained, all) = oneshot::channel();
         self.tasks.spawn_local(relay.run(console.clone(), self.ended.subscribe(), drained));
         self.drained = Some(all);
+        self.sink = Some(console.sink());
         self.console = Some(console);
         Ok(())
     }
 
+    /// The process has been started: the client's input flows from here on.
+    pub(crate) fn started(&mut self) {
+        if let Some(sink) = self.sink.take()
+            && let Some(input) = &mut self.input
+            && let Err(error) = input.begin(sink)
+        {
+            log::warn!("{error}");
+        }
+    }
+
     /// `CloseIO`: the process sees the end of its input once the client has closed its own end too.
     pub(crate) fn close_stdin(&mut self) {
-        self.stdin = None;
+        if let Some(input) = &mut self.input {
+            input.close();
+        }
     }
 
     /// `ResizePty`: a process without a terminal has nothing to resize, which is no error.
@@ -112,7 +150,8 @@ impl Io {
 
     /// The process has ended: a client's writes to its stdin fail from here on, and its output has an end.
     pub(crate) fn ended(&mut self) {
-        self.stdin = None;
+        self.input = None;
+        self.sink = None;
         self.console = None;
         self.ended.send_replace(true);
         for reader in &self.outputs {
@@ -135,14 +174,6 @@ impl Io {
         if let Some(logger) = logger {
             logger.close(DRAIN).await;
         }
-    }
-}
-
-fn open_input(stdin: &str) -> Result<Input> {
-    match Uri::parse("stdin", stdin)? {
-        Uri::Null => Input::null(),
-        Uri::Path(path) => Input::open(&path),
-        Uri::File(_) | Uri::Binary(_) => Err(Error::new(Kind::Invalid, format!("stdin {stdin}: not a path"))),
     }
 }
 

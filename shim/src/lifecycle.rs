@@ -46,6 +46,19 @@ pub(crate) enum State {
     Deleting(Exit),
 }
 
+/// Whether the container's processes are stopped where they are, all of them together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Freeze {
+    /// They run.
+    Thawed,
+    /// They are being stopped.
+    Freezing,
+    /// They are stopped.
+    Frozen,
+    /// Init was killed, or has ended: they run, and a freeze that is under way is taken back when it is done.
+    Killed,
+}
+
 /// What is to be told to containerd. Every event is about the process `id` of this one container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Event {
@@ -55,6 +68,10 @@ pub(crate) enum Event {
     ExecAdded,
     /// `/tasks/start` or `/tasks/exec-started`
     Start,
+    /// `/tasks/paused`
+    Paused,
+    /// `/tasks/resumed`
+    Resumed,
     /// `/tasks/exit`
     Exit(Exit),
     /// `/tasks/delete`, of init only
@@ -74,6 +91,10 @@ pub(crate) enum Effect {
     Kill(String),
     /// Send SIGKILL to all that is left in the container's cgroup.
     KillAll,
+    /// Begin to freeze the container and report with [`Lifecycle::frozen`].
+    Freeze,
+    /// Thaw the container.
+    Thaw,
     /// Answer those who wait for the process.
     Settle(String, Exit),
     /// Clear away what the process leaves and report with [`Lifecycle::deleted`].
@@ -92,6 +113,7 @@ struct Process {
 #[derive(Debug)]
 pub(crate) struct Lifecycle {
     processes: BTreeMap<String, Process>,
+    freeze: Freeze,
     /// Init is no pid 1 of its own: its end does not end the others.
     shares_pids: bool,
 }
@@ -100,7 +122,8 @@ impl Lifecycle {
     /// A container whose init has been created.
     pub(crate) fn created(shares_pids: bool) -> (Self, Vec<Effect>) {
         let init = Process { state: State::Created, delete: false };
-        let lifecycle = Self { processes: BTreeMap::from([(INIT.to_owned(), init)]), shares_pids };
+        let lifecycle =
+            Self { processes: BTreeMap::from([(INIT.to_owned(), init)]), freeze: Freeze::Thawed, shares_pids };
         (lifecycle, vec![publish(INIT, Event::Create), Effect::Watch(INIT.to_owned())])
     }
 
@@ -115,6 +138,7 @@ impl Lifecycle {
             return Err(Error::new(Kind::Exists, format!("exec {id} exists already")));
         }
         self.needs_live_init()?;
+        self.needs_thawed("cannot exec in a paused state")?;
         self.processes.insert(id.to_owned(), Process { state: State::Reserved, delete: false });
         Ok(())
     }
@@ -155,6 +179,7 @@ impl Lifecycle {
         }
         if id != INIT {
             self.needs_live_init()?;
+            self.needs_thawed("cannot exec in a paused state")?;
         }
         self.set(id, State::Starting { ended: None });
         Ok(vec![Effect::Release(id.to_owned())])
@@ -191,7 +216,7 @@ impl Lifecycle {
             }
             Some(State::Created | State::Doomed | State::Running) if id == INIT => {
                 self.set(INIT, State::Ended(exit));
-                let mut effects = Vec::new();
+                let mut effects = self.unfreeze();
                 if self.shares_pids {
                     effects.push(Effect::KillAll);
                 }
@@ -225,12 +250,74 @@ impl Lifecycle {
         }
     }
 
+    /// SIGKILL was sent to init. On v1 only a thawed process dies of it, so from now on nothing is frozen.
+    pub(crate) fn killed(&mut self) -> Vec<Effect> {
+        self.unfreeze()
+    }
+
+    /// Whether the container is paused.
+    pub(crate) fn freeze(&self) -> Freeze {
+        self.freeze
+    }
+
+    /// Pause was asked for.
+    pub(crate) fn pause(&mut self) -> Result<Vec<Effect>> {
+        match (self.visible(INIT)?, self.freeze) {
+            (State::Running, Freeze::Thawed) => {
+                self.freeze = Freeze::Freezing;
+                Ok(vec![Effect::Freeze])
+            }
+            (State::Running, Freeze::Freezing) => Err(precondition("cannot pause a container that is being paused")),
+            (State::Running, Freeze::Frozen) => Err(precondition("cannot pause a paused container")),
+            (State::Running, Freeze::Killed) => Err(precondition("cannot pause a container that is being killed")),
+            (State::Reserved | State::Created | State::Starting { .. }, _) => {
+                Err(precondition("cannot pause task in created state"))
+            }
+            _ => Err(precondition("cannot pause a stopped container")),
+        }
+    }
+
+    /// All processes are stopped, or could not be and run.
+    pub(crate) fn frozen(&mut self, stopped: bool) -> Vec<Effect> {
+        match (self.freeze, stopped) {
+            (Freeze::Freezing, true) => {
+                self.freeze = Freeze::Frozen;
+                vec![publish(INIT, Event::Paused)]
+            }
+            (Freeze::Freezing, false) => {
+                self.freeze = Freeze::Thawed;
+                Vec::new()
+            }
+            (_, true) => vec![Effect::Thaw],
+            (_, false) => Vec::new(),
+        }
+    }
+
+    /// Whether Resume may be asked for. It is done when [`Lifecycle::resumed`] has been called.
+    pub(crate) fn resume(&self) -> Result<()> {
+        match (self.visible(INIT)?, self.freeze) {
+            (State::Running, Freeze::Frozen) => Ok(()),
+            (State::Running, _) => Err(precondition("cannot resume a running process")),
+            (State::Reserved | State::Created | State::Starting { .. }, _) => {
+                Err(precondition("cannot resume task in created state"))
+            }
+            _ => Err(precondition("cannot resume a stopped container")),
+        }
+    }
+
+    /// All processes go on.
+    pub(crate) fn resumed(&mut self) -> Vec<Effect> {
+        self.freeze = Freeze::Thawed;
+        vec![publish(INIT, Event::Resumed)]
+    }
+
     /// Delete was asked for. It is done when [`Lifecycle::deleted`] has been called, or the exec was [unprepared].
     ///
     /// [unprepared]: Lifecycle::unprepared
     pub(crate) fn delete(&mut self, id: &str) -> Result<Vec<Effect>> {
         let Some(process) = self.processes.get_mut(id) else { return Err(missing(id)) };
         match process.state {
+            State::Running if self.freeze == Freeze::Frozen => Err(precondition("cannot delete a paused process")),
             State::Starting { .. } | State::Running | State::Ended(_) => {
                 Err(precondition("cannot delete a running process"))
             }
@@ -302,6 +389,20 @@ impl Lifecycle {
     fn set(&mut self, id: &str, state: State) {
         if let Some(process) = self.processes.get_mut(id) {
             process.state = state;
+        }
+    }
+
+    fn unfreeze(&mut self) -> Vec<Effect> {
+        match std::mem::replace(&mut self.freeze, Freeze::Killed) {
+            Freeze::Thawed => Vec::new(),
+            Freeze::Freezing | Freeze::Frozen | Freeze::Killed => vec![Effect::Thaw],
+        }
+    }
+
+    fn needs_thawed(&self, text: &str) -> Result<()> {
+        match self.freeze {
+            Freeze::Thawed | Freeze::Killed => Ok(()),
+            Freeze::Freezing | Freeze::Frozen => Err(precondition(text)),
         }
     }
 

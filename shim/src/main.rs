@@ -17,6 +17,7 @@ mod info;
 mod io;
 mod lifecycle;
 mod logger;
+mod metrics;
 mod plan;
 mod publisher;
 mod seal;

@@ -6,6 +6,7 @@
 //! name finds no half-dead server, then what containerd has not yet been told is delivered, then the process.
 
 mod accept;
+mod dump;
 
 use std::fs::File;
 use std::io;
@@ -27,6 +28,7 @@ use crate::logger;
 use crate::publisher::Publisher;
 use crate::service::Service;
 use crate::start::socket;
+use crate::task::Tasks;
 
 /// For events on the way out; containerd gives a shim that shuts down some seconds.
 const DRAIN_LIMIT: Duration = Duration::from_millis(4500);
@@ -72,17 +74,17 @@ async fn run(flags: &Flags, listener: UnixListener) -> Result<()> {
     let ttrpc_address = std::env::var("TTRPC_ADDRESS").ok().filter(|address| !address.is_empty());
     let publisher = Publisher::spawn(ttrpc_address, flags.namespace.clone());
     let (shutdown, mut asked) = watch::channel(false);
-    let service = Service::new(flags.namespace.clone(), publisher.clone(), shutdown);
+    let tasks = Tasks::new(flags.namespace.clone(), publisher.clone(), shutdown);
 
     let incoming = accept::listener(listener).map_err(|e| Error::io("listen", &e))?;
-    let mut server = Server::new().add_listener(incoming).register_service(service.methods());
+    let mut server = Server::new().add_listener(incoming).register_service(Service::new(tasks.clone()).methods());
     server.start().await.map_err(|e| Error::new(Kind::System, format!("serve: {e}")))?;
     log::debug!("serving as process {}", std::process::id());
 
     tokio::select! {
         // An error means that the service is gone with its sender: nothing is left to serve.
         _ = asked.wait_for(|asked| *asked) => {}
-        signal = signals.until_leaving(&publisher) => log::info!("leaving on {signal}"),
+        signal = signals.until_leaving(&tasks, &publisher) => log::info!("leaving on {signal}"),
     }
     leave(&mut server, &publisher, address.as_pathname()).await
 }
@@ -116,11 +118,11 @@ impl Signals {
     }
 
     /// Acts on signals until one of them asks to leave, and names it.
-    async fn until_leaving(&mut self, publisher: &Publisher) -> &'static str {
+    async fn until_leaving(&mut self, tasks: &Tasks, publisher: &Publisher) -> &'static str {
         loop {
             tokio::select! {
                 _ = self.child.recv() => reaper::sweep(),
-                _ = self.dump.recv() => log::info!("state: {} events to deliver", publisher.pending()),
+                _ = self.dump.recv() => dump::dump(tasks, publisher.pending()).await,
                 _ = self.terminate.recv() => return "SIGTERM",
                 _ = self.interrupt.recv() => return "SIGINT",
             }

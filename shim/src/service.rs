@@ -18,12 +18,11 @@ use containerd_shim_protos::api::{
 use containerd_shim_protos::protobuf::MessageField;
 use containerd_shim_protos::shim_async::{Task, create_task};
 use runtime_core::{Error, Kind};
-use tokio::sync::watch;
 use ttrpc::r#async::TtrpcContext;
 
 use crate::error::status;
 use crate::lifecycle::INIT;
-use crate::publisher::Publisher;
+use crate::metrics;
 use crate::task::Tasks;
 
 /// The name since containerd 2.0.
@@ -38,10 +37,9 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    /// A service without containers, in containerd's `namespace`. Sets `shutdown` when containerd asks for it and no
-    /// container is left. To be called in a `LocalSet`.
-    pub(crate) fn new(namespace: String, publisher: Publisher, shutdown: watch::Sender<bool>) -> Self {
-        Self { tasks: Tasks::new(namespace, publisher, shutdown) }
+    /// The service of these containers.
+    pub(crate) fn new(tasks: Tasks) -> Self {
+        Self { tasks }
     }
 
     /// What a ttrpc server registers: the same methods under both names.
@@ -147,7 +145,9 @@ impl Task for Service {
     }
 
     async fn stats(&self, _: &TtrpcContext, request: StatsRequest) -> ttrpc::Result<StatsResponse> {
-        self.unimplemented(&request.id, "stats").await
+        let stats = self.find(&request.id).await?.stats().await.map_err(refused)?;
+        let stats = MessageField::some(metrics::pack(&stats).map_err(refused)?);
+        Ok(StatsResponse { stats, ..Default::default() })
     }
 
     async fn update(&self, _: &TtrpcContext, request: UpdateTaskRequest) -> ttrpc::Result<Empty> {
@@ -155,11 +155,13 @@ impl Task for Service {
     }
 
     async fn pause(&self, _: &TtrpcContext, request: PauseRequest) -> ttrpc::Result<Empty> {
-        self.unimplemented(&request.id, "pause").await
+        self.find(&request.id).await?.pause().await.map_err(refused)?;
+        Ok(Empty::new())
     }
 
     async fn resume(&self, _: &TtrpcContext, request: ResumeRequest) -> ttrpc::Result<Empty> {
-        self.unimplemented(&request.id, "resume").await
+        self.find(&request.id).await?.resume().await.map_err(refused)?;
+        Ok(Empty::new())
     }
 
     async fn checkpoint(&self, _: &TtrpcContext, request: CheckpointTaskRequest) -> ttrpc::Result<Empty> {

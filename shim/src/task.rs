@@ -23,6 +23,7 @@ use std::sync::Arc;
 
 use config::ContainerId;
 use containerd_shim_protos::events::task::TaskCreate;
+use runtime_core::cgroup::stats::Stats;
 use runtime_core::rootfs::RootfsMount;
 use runtime_core::{Error, Exit, Kind, Result};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -59,6 +60,9 @@ enum Command {
     Kill { id: String, signal: i32, all: bool, reply: Reply<()> },
     Delete { id: String, reply: Reply<Deleted> },
     Pids { reply: Reply<Vec<Pid>> },
+    Stats { reply: Reply<Stats> },
+    Pause { reply: Reply<()> },
+    Resume { reply: Reply<()> },
     Resize { id: String, rows: u16, columns: u16, reply: Reply<()> },
     CloseStdin { id: String, reply: Reply<()> },
 }
@@ -104,6 +108,10 @@ pub(crate) enum Status {
     Created,
     /// It was started.
     Running,
+    /// It is being stopped where it is, with the whole container.
+    Pausing,
+    /// It is stopped where it is.
+    Paused,
     /// Its end was told.
     Stopped,
 }
@@ -130,6 +138,11 @@ impl Task {
         }
         let process = view.get(id).cloned();
         process.ok_or_else(|| Error::new(Kind::NotFound, format!("process {id} does not exist")))
+    }
+
+    /// What is known of every process, init first. Never waits.
+    pub(crate) fn processes(&self) -> Vec<(String, ProcessView)> {
+        self.view.borrow().clone().into_iter().collect()
     }
 
     /// Waits until the end of process `id` has been told.
@@ -165,6 +178,21 @@ impl Task {
         self.ask(|reply| Command::Pids { reply }).await
     }
 
+    /// What the container has used.
+    pub(crate) async fn stats(&self) -> Result<Stats> {
+        self.ask(|reply| Command::Stats { reply }).await
+    }
+
+    /// Stops every process of the container where it is.
+    pub(crate) async fn pause(&self) -> Result<()> {
+        self.ask(|reply| Command::Pause { reply }).await
+    }
+
+    /// Lets them go on.
+    pub(crate) async fn resume(&self) -> Result<()> {
+        self.ask(|reply| Command::Resume { reply }).await
+    }
+
     /// Sets the size of a process's terminal.
     pub(crate) async fn resize(&self, id: String, rows: u16, columns: u16) -> Result<()> {
         self.ask(|reply| Command::Resize { id, rows, columns, reply }).await
@@ -191,7 +219,10 @@ impl Command {
             Self::Start { reply, .. } => _ = reply.send(Err(error)),
             Self::Delete { reply, .. } => _ = reply.send(Err(error)),
             Self::Pids { reply } => _ = reply.send(Err(error)),
+            Self::Stats { reply } => _ = reply.send(Err(error)),
             Self::Exec { reply, .. }
+            | Self::Pause { reply }
+            | Self::Resume { reply }
             | Self::Kill { reply, .. }
             | Self::Resize { reply, .. }
             | Self::CloseStdin { reply, .. } => _ = reply.send(Err(error)),

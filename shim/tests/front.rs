@@ -238,7 +238,8 @@ fn the_log_goes_to_the_fifo_that_containerd_reads() {
     kill(Pid::from_raw(server.pid), Signal::SIGUSR1).unwrap();
     let mut line = String::new();
     log.read_line(&mut line).unwrap();
-    assert!(line.contains(r#"level=info msg="state: 0 events to deliver" id="a" namespace="test""#), "{line}");
+    assert!(line.contains(r#"level=info msg="state: 0 containers, 0 events to deliver, "#), "{line}");
+    assert!(line.contains(r#" descriptors open" id="a" namespace="test""#), "{line}");
 }
 
 #[test]

@@ -131,6 +131,18 @@ fn decode(envelope: &Envelope) -> Option<Event> {
             let event = payload::TaskDelete::decode(bytes).ok()?;
             (event.container_id, event.id, event.pid, event.exit_status)
         }
+        "paused" => {
+            let event = payload::TaskPaused::decode(bytes).ok()?;
+            (event.container_id, String::new(), 0, 0)
+        }
+        "resumed" => {
+            let event = payload::TaskResumed::decode(bytes).ok()?;
+            (event.container_id, String::new(), 0, 0)
+        }
+        "oom" => {
+            let event = payload::TaskOom::decode(bytes).ok()?;
+            (event.container_id, String::new(), 0, 0)
+        }
         _ => return None,
     };
     let id = if id.is_empty() { container_id.clone() } else { id };

@@ -114,10 +114,16 @@ async fn a_signal_reaches_the_exec_alone(case: &Case) -> Result<()> {
 
 async fn a_missing_program_is_refused_and_the_container_lives(case: &Case) -> Result<()> {
     let container = sleeper(case).await?;
-    let exec = container.exec("missing", &spec::process(&["/no/such/program"]), &Stdio::null()).await?;
-    let (_, message) = refusal(exec.process.start().await)?;
+    // Found out when the process is prepared, or when it is started.
+    let (_, message) = match container.exec("missing", &spec::process(&["/no/such/program"]), &Stdio::null()).await {
+        Err(error) => refusal::<()>(Err(error))?,
+        Ok(exec) => {
+            let refused = refusal(exec.process.start().await)?;
+            exec.process.delete().await?;
+            refused
+        }
+    };
     ensure!(message.contains("/no/such/program"), "{message}");
-    exec.process.delete().await?;
     let (status, _) = container.exec("after", &spec::process(&["/bin/true"]), &Stdio::null()).await?.run().await?;
     ensure!(status == 0);
     container.end().await

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
+use containerd_client::tonic::Code;
 use serde_json::{Value, json};
 use test_bundles::client::{Case, NewContainer, refusal};
 use test_bundles::stdio::Stdio;
@@ -22,6 +23,8 @@ struct Refused {
     edit: fn(&mut Value),
     /// The message has one of each.
     says: &'static [&'static [&'static str]],
+    /// Whether config.json alone shows it: then the caller is to blame, and the code says so.
+    invalid: bool,
     /// Whether the distribution's runtime refuses it too.
     on_runc: bool,
 }
@@ -33,31 +36,42 @@ const TABLE: &[Refused] = &[
         what: "a root that is not there",
         edit: |spec| spec["root"]["path"] = json!("/no/such/rootfs"),
         says: &[&["/no/such/rootfs"]],
+        invalid: false,
         on_runc: true,
     },
     Refused {
         what: "a program that is not there",
         edit: |spec| spec["process"]["args"] = json!(["/no/such/program"]),
         says: &[&["/no/such/program"], &["no such file", "ENOENT"]],
+        invalid: false,
         on_runc: true,
     },
-    Refused { what: "no program", edit: |spec| spec["process"]["args"] = json!([]), says: &[&["args"]], on_runc: true },
+    Refused {
+        what: "no program",
+        edit: |spec| spec["process"]["args"] = json!([]),
+        says: &[&["args"]],
+        invalid: true,
+        on_runc: true,
+    },
     Refused {
         what: "a program that is not executable",
         edit: |spec| spec["process"]["args"] = json!(["/etc/passwd"]),
         says: &[&["/etc/passwd"], &["permission denied", "EACCES"]],
+        invalid: false,
         on_runc: true,
     },
     Refused {
         what: "a directory that is a file",
         edit: |spec| spec["process"]["cwd"] = json!("/etc/passwd"),
         says: &[&["/etc/passwd", "cwd"], NOT_A_DIRECTORY],
+        invalid: false,
         on_runc: true,
     },
     Refused {
         what: "a relative directory",
         edit: |spec| spec["process"]["cwd"] = json!("tmp"),
         says: &[&["cwd", "Cwd"]],
+        invalid: true,
         on_runc: true,
     },
     Refused {
@@ -66,6 +80,7 @@ const TABLE: &[Refused] = &[
             spec["linux"]["namespaces"] = json!([{"type": "mount"}, {"type": "network", "path": "/etc/hostname"}]);
         },
         says: &[&["/etc/hostname", "namespaces"]],
+        invalid: true,
         on_runc: false,
     },
     Refused {
@@ -74,24 +89,28 @@ const TABLE: &[Refused] = &[
             spec["linux"]["namespaces"] = json!([{"type": "mount"}, {"type": "network", "path": "/proc/self/ns/uts"}]);
         },
         says: &[&["/proc/self/ns/uts", "namespaces"]],
+        invalid: true,
         on_runc: false,
     },
     Refused {
         what: "a namespace type that is unknown",
         edit: |spec| spec["linux"]["namespaces"] = json!([{"type": "mount"}, {"type": "astral"}]),
         says: &[&["astral"]],
+        invalid: true,
         on_runc: true,
     },
     Refused {
         what: "an unknown capability",
         edit: |spec| spec["process"]["capabilities"]["bounding"] = json!(["CAP_CHOWN", "CAP_FLY"]),
         says: &[&["CAP_FLY"], &["capabilities"]],
+        invalid: true,
         on_runc: false,
     },
     Refused {
         what: "an unknown limit",
         edit: |spec| spec["process"]["rlimits"] = json!([{"type": "RLIMIT_FLY", "hard": 1, "soft": 1}]),
         says: &[&["RLIMIT_FLY", "rlimit"]],
+        invalid: true,
         on_runc: true,
     },
     Refused {
@@ -101,6 +120,7 @@ const TABLE: &[Refused] = &[
             mounts.push(json!({"destination": "/mnt/here", "type": "nofs", "source": "none"}));
         },
         says: &[&["/mnt/here"], &["no such device", "ENODEV"]],
+        invalid: false,
         on_runc: true,
     },
     Refused {
@@ -111,18 +131,21 @@ const TABLE: &[Refused] = &[
                 .push(json!({"destination": "/mnt", "type": "bind", "source": "/no/such/source", "options": ["bind"]}));
         },
         says: &[&["/no/such/source"], &["no such file", "ENOENT"]],
+        invalid: false,
         on_runc: true,
     },
     Refused {
         what: "a sysctl that does not exist",
         edit: |spec| spec["linux"]["sysctl"] = json!({"net.no_such_key": "1"}),
         says: &[&["no_such_key"]],
+        invalid: false,
         on_runc: true,
     },
     Refused {
         what: "a seccomp action that is unknown",
         edit: |spec| spec["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_FLY"}),
         says: &[&["SCMP_ACT_FLY", "seccomp"]],
+        invalid: true,
         on_runc: true,
     },
 ];
@@ -132,11 +155,14 @@ async fn a_spec_that_cannot_be_honoured_is_refused_by_name(case: &Case) -> Resul
     for row in TABLE.iter().filter(|row| row.on_runc || !is_runc()) {
         let container = case.container(&["/bin/true"]).stdio(Stdio::null()).spec(row.edit);
         let id = container.id.clone();
-        let message = refused(container).await.with_context(|| row.what)?;
+        let (code, message) = refused(container).await.with_context(|| row.what)?;
         let lower = message.to_lowercase();
         let says = |words: &&[&str]| words.iter().any(|word| lower.contains(&word.to_lowercase()));
         if !row.says.iter().all(says) {
             wrong.push(format!("{} ({id}): {message}", row.what));
+        }
+        if !is_runc() && (code == Code::InvalidArgument) != row.invalid {
+            wrong.push(format!("{} ({id}): code {code:?}: {message}", row.what));
         }
     }
     ensure!(wrong.is_empty(), "not named:\n  {}", wrong.join("\n  "));
@@ -151,10 +177,11 @@ async fn a_spec_of_another_shape_is_refused(case: &Case) -> Result<()> {
         texts.truncate(2);
     }
     for text in texts {
-        let message = refused(case.container(&["/bin/true"]).stdio(Stdio::null()).spec_text(text)).await?;
-        let named = ["process", "root", "config", "spec"].iter().any(|word| message.contains(word));
+        let (code, message) = refused(case.container(&["/bin/true"]).stdio(Stdio::null()).spec_text(text)).await?;
+        let named = ["process", "root", "config", "spec", "ociVersion"].iter().any(|word| message.contains(word));
         // The runc of 2023 panics over a spec of null.
         ensure!(named || is_runc() && text == "null", "{text}: {message}");
+        ensure!(is_runc() || code == Code::InvalidArgument, "{text}: code {code:?}: {message}");
     }
     Ok(())
 }
@@ -168,9 +195,9 @@ async fn a_container_runs_after_all_those_refusals(case: &Case) -> Result<()> {
 }
 
 /// Refused when created or when started, as the runtime finds out; then nothing of it stays.
-async fn refused(container: NewContainer<'_>) -> Result<String> {
+async fn refused(container: NewContainer<'_>) -> Result<(Code, String)> {
     match container.create().await {
-        Err(error) => Ok(refusal::<()>(Err(error))?.1),
+        Err(error) => refusal::<()>(Err(error)),
         Ok(mut created) => {
             let refused = refusal(created.start().await);
             if refused.is_err() {
@@ -178,7 +205,7 @@ async fn refused(container: NewContainer<'_>) -> Result<String> {
             }
             created.wait().await?;
             created.delete().await?;
-            Ok(refused?.1)
+            refused
         }
     }
 }

@@ -139,9 +139,9 @@ async fn delete_and_hear(container: &mut Container<'_>, events: &mut Events) -> 
     events.of(&container.id, "delete").await
 }
 
-/// What the container wrote: late releases of runc write a warning of their own into its stderr.
+/// What the container wrote: late releases of ctr and runc write a warning of their own into the same stream.
 fn own_lines(errors: &str) -> Vec<&str> {
-    errors.lines().filter(|line| !(is_runc() && line.contains("DEPRECATION"))).collect()
+    errors.lines().filter(|line| !line.contains("DEPRECATION")).collect()
 }
 
 /// How many lives; the distribution's shim takes ten times as long over each.

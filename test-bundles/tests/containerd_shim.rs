@@ -3,12 +3,14 @@
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::process::{Command, ExitCode, Stdio as ProcessStdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use nix::sys::signal::Signal;
 use test_bundles::client::{Case, Container};
 use test_bundles::containerd::shim_binary;
 use test_bundles::stdio::Stdio;
-use test_bundles::{ctr, leftovers, suite, test};
+use test_bundles::{ctr, leftovers, suite, test, wait_until};
 
 fn main() -> ExitCode {
     suite::run(&[
@@ -16,6 +18,7 @@ fn main() -> ExitCode {
         test!(the_socket_is_for_its_owner_alone),
         test!(the_score_is_one_above_that_of_containerd),
         test!(the_server_is_a_process_group_of_its_own_and_holds_nothing_of_start),
+        test!(it_tells_its_state_when_asked).not_on_runc("it has no SIGUSR1 of its own"),
         test!(version_and_info_need_no_containerd).not_on_runc("it asks another binary"),
     ])
 }
@@ -70,6 +73,21 @@ async fn the_server_is_a_process_group_of_its_own_and_holds_nothing_of_start(cas
         let target = fs::read_link(format!("/proc/{shim}/fd/{fd}"))?;
         ensure!(!target.to_string_lossy().starts_with("pipe:"), "fd {fd}: {}", target.display());
     }
+    container.end().await
+}
+
+async fn it_tells_its_state_when_asked(case: &Case) -> Result<()> {
+    let (container, shim) = with_shim(case).await?;
+    let exec = container.exec("visit", &test_bundles::spec::process(&["sh", "-c", "exit 3"]), &Stdio::null()).await?;
+    exec.process.start().await?;
+    exec.process.wait().await?;
+    let pid = exec.process.state().await?.pid;
+    leftovers::signal(shim, Signal::SIGUSR1);
+    let said = format!("init running, pid {}; exec visit stopped with status 3, pid {pid}", container.pid);
+    let log = || case.daemon.log_tail(&container.id);
+    ensure!(wait_until(Duration::from_secs(5), || log().contains(&said)), "no {said:?} in {}", log());
+    ensure!(log().contains("state: 1 containers, "), "{}", log());
+    exec.process.delete().await?;
     container.end().await
 }
 

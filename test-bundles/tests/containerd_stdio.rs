@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
-use std::process::ExitCode;
+use std::process::{ExitCode, Stdio as ProcessStdio};
 
 use anyhow::{Context, Result, ensure};
 use sha2::{Digest, Sha256};
@@ -14,6 +14,7 @@ fn main() -> ExitCode {
     suite::run(&[
         test!(fifty_megabytes_arrive_whole),
         test!(input_is_read_to_its_end),
+        test!(ctr_passes_on_input_that_ends_at_once).not_on_runc("it opens stdin before ctr can say that it has ended"),
         test!(nobody_has_to_listen),
         test!(a_file_gets_both_streams_in_order),
         test!(a_logger_gets_both_streams_and_the_name_of_the_container),
@@ -59,6 +60,30 @@ async fn input_is_read_to_its_end(case: &Case) -> Result<()> {
     container.delete().await?;
     ensure!(reader.await? == text);
     Ok(())
+}
+
+/// `printf x | ctr run … cat`, and the same as an exec: ctr has read all of its input before Create is answered.
+async fn ctr_passes_on_input_that_ends_at_once(case: &Case) -> Result<()> {
+    let container = case.container(&["sleep", "1000"]).stdio(Stdio::null()).create().await?;
+    container.start().await?;
+    let runtime = test_bundles::runtime();
+    for nth in 0..50 {
+        let id = case.new_id();
+        let name = format!("visit-{nth}");
+        let run = ["run", "--rm", "--runtime", &runtime, image::NAME, &id, "cat"];
+        let exec = ["tasks", "exec", "--exec-id", &name, &container.id, "cat"];
+        for args in [&run[..], &exec[..]] {
+            let mut command = case.daemon.ctr_command(args);
+            let (input, mut client) = std::io::pipe()?;
+            client.write_all(b"x")?;
+            drop(client);
+            command.stdin(input).stdout(ProcessStdio::piped()).stderr(ProcessStdio::piped());
+            let child = command.spawn()?;
+            let ran = ctr::finish(child).with_context(|| format!("{args:?}, {nth} went before"))?;
+            ensure!(ran.code == 0 && ran.stdout == "x", "{args:?}, {nth} went before: {ran:?}");
+        }
+    }
+    container.end().await
 }
 
 async fn nobody_has_to_listen(case: &Case) -> Result<()> {

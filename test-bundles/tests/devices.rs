@@ -98,6 +98,51 @@ fn a_dev_of_the_hosts_is_left_as_it_is() {
     assert_eq!(std::fs::read_dir(host.path()).unwrap().count(), 1);
 }
 
+#[test]
+fn a_mount_takes_the_place_of_a_default_device() {
+    // `-v /dev/urandom:/dev/random` is common.
+    for (source, destination) in
+        [("/dev/urandom", "/dev/random"), ("/dev/null", "/dev/tty"), ("/dev/null", "/dev/stdin")]
+    {
+        let mut bundle = Bundle::new("devices");
+        let mounts = bundle.config["mounts"].as_array_mut().unwrap();
+        mounts.push(json!({ "destination": destination, "type": "bind", "source": source, "options": ["bind"] }));
+        bundle.probe(&["stat", destination]);
+        let device = bundle.seen()[destination]["device"].clone();
+        assert_eq!(device, if source == "/dev/null" { json!([1, 3]) } else { json!([1, 9]) }, "{destination}");
+    }
+}
+
+#[test]
+fn a_dev_of_the_images_that_is_right_and_read_only_is_taken_as_it_is() {
+    let image = tempfile::TempDir::new().unwrap();
+    rustix::mount::mount("tmpfs", image.path(), "tmpfs", rustix::mount::MountFlags::empty(), None).unwrap();
+    let mounted = Mounted(image);
+    let root = mounted.0.path();
+    for directory in ["dev", "proc"] {
+        std::fs::create_dir(root.join(directory)).unwrap();
+    }
+    let mut bundle = Bundle::new("devices");
+    std::fs::copy(bundle.rootfs().join("probe"), root.join("probe")).unwrap();
+    bundle.config["linux"].as_object_mut().unwrap().remove("devices");
+    bundle.config["linux"]["maskedPaths"] = json!([]);
+    bundle.config["linux"]["readonlyPaths"] = json!([]);
+    bundle.config["mounts"].as_array_mut().unwrap().retain(|mount| mount["destination"] == "/proc");
+    bundle.config["root"]["path"] = json!(root);
+    bundle.probe(&["stat", "/dev/fd"]);
+    let first = bundle.seen();
+    rustix::mount::mount_remount(root, rustix::mount::MountFlags::RDONLY, "").unwrap();
+    assert_eq!(bundle.seen(), first);
+}
+
+struct Mounted(tempfile::TempDir);
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        rustix::mount::unmount(self.0.path(), rustix::mount::UnmountFlags::DETACH).unwrap();
+    }
+}
+
 fn node(kind: &str, mode: u32, [uid, gid]: [u32; 2], numbers: [u32; 2]) -> Value {
     json!({ "type": kind, "mode": mode, "uid": uid, "gid": gid, "device": numbers, "target": null })
 }

@@ -202,6 +202,81 @@ fn a_link_as_the_destination_itself_stays_inside_the_rootfs() {
     assert_eq!(fs::read_to_string(&victim).unwrap(), "untouched");
 }
 
+#[test]
+fn whatever_has_a_name_can_be_bound() {
+    let host = TempDir::new().unwrap();
+    fs::write(host.path().join("file"), "").unwrap();
+    symlink("file", host.path().join("link")).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(host.path().join("socket")).unwrap();
+    nix::unistd::mkfifo(&host.path().join("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    for (source, letter) in [
+        (host.path().join("file"), "f"),
+        (host.path().join("link"), "f"),
+        (host.path().join("socket"), "s"),
+        (host.path().join("fifo"), "p"),
+        ("/dev/full".into(), "c"),
+    ] {
+        let mut bundle = with(&bind(&source, "/made/for/it", &["rbind", "ro"]));
+        bundle.probe(&["stat", "/made/for/it"]);
+        assert_eq!(bundle.seen()["/made/for/it"]["type"], letter, "{}", source.display());
+    }
+}
+
+#[test]
+fn the_hosts_own_trees_can_be_bound() {
+    for (source, destination) in
+        [("/", "/host"), ("/proc", "/host/proc"), ("/sys", "/host/sys"), ("/proc", "/hostproc")]
+    {
+        let mut bundle = with(&bind(Path::new(source), destination, &["rbind", "rprivate", "ro"]));
+        bundle.probe(&["list", destination]);
+        let seen = bundle.seen();
+        assert!(seen[destination].as_array().is_some_and(|names| names.len() > 3), "{source}: {seen}");
+    }
+}
+
+#[test]
+fn directories_are_made_for_everybody_whatever_the_runtimes_umask() {
+    let mut bundle = with(&json!({ "destination": "/made/for/it", "type": "tmpfs", "source": "tmpfs" }));
+    bundle.probe(&["stat", "/made", "/dev/null", "/dev/disk"]);
+    let mut command = std::process::Command::new("sh");
+    let inner = bundle.command();
+    command.args(["-c", "umask 077; exec \"$@\"", "sh"]).arg(inner.get_program()).args(inner.get_args());
+    let ran = command.args(["run", "--bundle", bundle.path().to_str().unwrap(), bundle.id()]).output().unwrap();
+    let seen: Value = serde_json::from_slice(&ran.stdout).unwrap();
+    assert_eq!(seen["/made"]["mode"], 0o755);
+    assert_eq!(seen["/dev/null"]["mode"], 0o666);
+}
+
+#[test]
+fn a_thousand_mounts() {
+    let host = TempDir::new().unwrap();
+    let mut bundle = Bundle::new("mounts");
+    for number in 0..1000 {
+        add(&mut bundle, &bind(host.path(), &format!("/many/{number}"), &["bind", "rprivate"]));
+    }
+    bundle.probe(&["list", "/many"]);
+    assert_eq!(bundle.seen()["/many"].as_array().unwrap().len(), 1000);
+}
+
+#[test]
+fn a_read_only_root_gets_its_mount_points_first() {
+    let mut bundle = with(&json!({ "destination": "/not/yet/there", "type": "tmpfs", "source": "tmpfs" }));
+    bundle.config["root"]["readonly"] = json!(true);
+    bundle.probe(&["write", "/new", "/not/yet/there"]);
+    assert_eq!(bundle.seen(), json!({ "/new": "EROFS", "/not/yet/there": "ok" }));
+}
+
+#[test]
+fn a_root_that_cannot_be_written_and_lacks_a_mount_point_is_said_to() {
+    let image = SharedMount::new(TempDir::new().unwrap());
+    rustix::mount::mount_remount(image.path(), rustix::mount::MountFlags::RDONLY, "").unwrap();
+    let mut bundle = Bundle::new("mounts");
+    bundle.config["root"]["path"] = json!(image.path());
+    let ran = bundle.run();
+    assert_ne!(ran.status, 0);
+    assert!(!ours() || (ran.stderr.contains("mount proc at /proc") && ran.stderr.contains("EROFS")), "{}", ran.stderr);
+}
+
 /// The bundle with one more mount.
 fn with(mount: &Value) -> Bundle {
     let mut bundle = Bundle::new("mounts");

@@ -38,7 +38,7 @@ pub(crate) struct Work<'a> {
     root: Option<OwnedFd>,
     /// A procfs of our own, not attached anywhere.
     procfs: Option<OwnedFd>,
-    /// An empty read-only tmpfs, not attached: every masked directory is a bind of it, at one superblock for all.
+    /// An empty read-only tmpfs: mounted over the first masked directory, bound over all others, at one superblock for all.
     mask: Option<OwnedFd>,
     /// What `FindExecutable` found.
     executable: Option<Text>,

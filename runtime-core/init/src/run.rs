@@ -1,6 +1,7 @@
 //! The two stages: a loop over steps each, the fork between them, and the one way out on failure.
 
 use rustix::fd::{BorrowedFd, OwnedFd};
+use rustix::fs::Mode;
 use rustix::io::Errno;
 
 use crate::ops::{Failure, Work};
@@ -45,6 +46,8 @@ pub fn launch(program: &Program<'_>, cgroup: Option<BorrowedFd<'_>>) -> Result<L
 /// Joins what is to be joined, forks stage two, tells its pid and exits.
 fn stage_one(program: &Program<'_>) -> ! {
     sys::reset_signals();
+    // Modes are what the steps say, not what the parent's mask leaves of them. The process's own is a step.
+    rustix::process::umask(Mode::empty());
     // Nobody in a pid namespace that we pass through may look into us: CVE-2019-5736 and its kin. execve makes it normal.
     let _ = sys::prctl(PR_SET_DUMPABLE, 0, 0);
     if let Err(errno) = close_all_but(program.keep) {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use config::container::CgroupPath;
 
-use super::host::{self, Host, Mounted};
+use super::host::{self, Host, Mounted, Version};
 use crate::error::{Error, Kind, Result};
 
 /// The container's directory in each hierarchy of `host`, in its order.
@@ -15,10 +15,19 @@ pub(super) fn directories(host: &Host, path: &CgroupPath) -> Result<Vec<PathBuf>
         CgroupPath::Systemd { slice, prefix, name } => Ok(below_root(&scope(slice, prefix, name)?)),
         CgroupPath::Relative(inner) => {
             let (inner, table) = (inside(inner)?, host::own_table()?);
-            let below_own = |hierarchy: &Mounted| host::own_directory(hierarchy, &table).join(&inner);
+            let below_own = |hierarchy: &Mounted| {
+                let own = host::own_directory(hierarchy, &table);
+                if host.version == Version::V2 { beside(hierarchy, &own).join(&inner) } else { own.join(&inner) }
+            };
             Ok(host.hierarchies.iter().map(below_own).collect())
         }
     }
+}
+
+/// On v2 the runtime's own cgroup can pass no controllers down, for it has a process, the runtime; the one above can. runc
+/// goes there too.
+fn beside<'a>(hierarchy: &'a Mounted, own: &'a Path) -> &'a Path {
+    own.parent().filter(|above| above.starts_with(&hierarchy.path)).unwrap_or(&hierarchy.path)
 }
 
 /// Holds for what `config` has resolved; checked once more, for what is made here is removed later with all below it.
@@ -81,6 +90,14 @@ mod tests {
             assert_eq!(scope(bad, "p", "n").unwrap_err().kind(), Kind::Invalid, "{bad}");
         }
         assert!(scope("a.slice", "..", "/../../b").is_err());
+    }
+
+    #[test]
+    fn beside_the_runtime_is_inside_the_hierarchy() {
+        let hierarchy = Mounted { controllers: String::new(), path: "/h".into(), is_v2: true };
+        for (own, place) in [("/h/a/b", "/h/a"), ("/h/a", "/h"), ("/h", "/h")] {
+            assert_eq!(beside(&hierarchy, Path::new(own)), Path::new(place), "{own}");
+        }
     }
 
     #[test]

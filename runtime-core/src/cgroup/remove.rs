@@ -4,12 +4,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
-use nix::sys::uio::pread;
 use tokio::io::Interest;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::{open_fd, processes};
+use super::{events, processes};
 use crate::error::{Error, Result};
 use crate::watch::watch;
 
@@ -68,25 +66,9 @@ fn rmdir(directory: &Path) -> Result<nix::Result<()>> {
     }
 }
 
-/// Waits for `populated 0` in `cgroup.events`, whose change poll(2) reports.
+/// Waits until nobody is in it and below it.
 pub(super) async fn until_unpopulated(directory: &Path, deadline: Instant) -> Result<()> {
-    let path = directory.join("cgroup.events");
-    let failed = |error: &std::io::Error| Error::io(format_args!("watch {}", path.display()), error);
-    // An error is a cgroup that has gone.
-    let Ok(file) = open_fd(&path, OFlag::O_RDONLY) else { return Ok(()) };
-    let events = watch(file, Interest::PRIORITY).map_err(|error| failed(&error))?;
-    loop {
-        // Reading takes a pending change away; what comes after is reported anew. So: watch, then look.
-        let mut text = [0; 128];
-        let length = pread(events.get_ref(), &mut text, 0).unwrap_or(0);
-        if !String::from_utf8_lossy(&text[..length]).lines().any(|line| line == "populated 1") {
-            return Ok(());
-        }
-        match timeout_at(deadline, events.ready(Interest::PRIORITY)).await {
-            Ok(ready) => ready.map_err(|error| failed(&error))?.clear_ready(),
-            Err(_) => return Ok(()),
-        }
-    }
+    events::until_without(directory, "populated 1", deadline).await.map(drop)
 }
 
 /// Waits for the end of every process that is in it now.

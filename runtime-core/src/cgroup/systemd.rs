@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use config::container::CgroupPath;
-use config::resources::Resources;
+use config::resources::{DeviceRule, Resources};
 use nix::errno::Errno;
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 use tokio::time::{Instant, sleep, timeout};
@@ -94,7 +94,7 @@ impl Cgroup {
         properties::set(&mut properties, properties::of_resources(resources, &writes)?);
         properties::set(&mut properties, annotations::properties(annotations)?);
         let cgroup = Self::start_unit(host, &name, properties, directories).await?;
-        let made = cgroup.set_unit(host, writes);
+        let made = cgroup.set_unit(host, writes, resources.devices.as_deref().unwrap_or_default());
         if made.is_err()
             && let Err(error) = cgroup.remove().await
         {
@@ -140,13 +140,13 @@ impl Cgroup {
     }
 
     /// What the files can and systemd cannot.
-    fn set_unit(&self, host: &Host, mut writes: Vec<Write>) -> Result<()> {
+    fn set_unit(&self, host: &Host, mut writes: Vec<Write>, devices: &[DeviceRule]) -> Result<()> {
         if let Some(unit) = &self.unit
             && let Some(directory) = self.directory_of(host, "pids")
         {
             unit.make_room(directory, &mut writes);
         }
-        self.make(host, &writes, &mut Vec::new())
+        self.make(host, &writes, devices, &mut Vec::new())
     }
 }
 

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use config::resources::{BlockIo, Cpu, DeviceRule, DeviceSet, HugepageLimit, Memory, Network, Throttle, WeightDevice};
+use config::resources::{BlockIo, Cpu, DeviceSet, HugepageLimit, Memory, Network, Throttle, WeightDevice};
 
 use super::*;
 
@@ -137,7 +137,6 @@ fn what_a_version_lacks_is_refused_by_name() {
     refused(|r| r.cpu.realtime_period = Some(1), "cpu/realtimePeriod");
     refused(|r| r.block_io.leaf_weight = Some(10), "blockIO/leafWeight");
     refused(|r| r.network.class_id = Some(1), "network/classID");
-    refused(|r| r.devices = None, "devices");
     let unified = Resources { unified: vec![("memory.high".into(), "1".into())], ..all() };
     assert!(v1::writes(&unified).unwrap_err().to_string().contains("memory.high"));
 }
@@ -335,7 +334,11 @@ fn a_frozen_cgroup_can_be_killed() {
         eprintln!("skipped: no v1 freezer here");
         return;
     };
-    assert!(processes::freeze(freezer));
+    // On a busy machine it may take the process a while to be stopped.
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while !processes::freeze(freezer) {
+        assert!(std::time::Instant::now() < deadline, "still freezing");
+    }
     assert_eq!(std::fs::read_to_string(freezer.join("freezer.state")).unwrap(), "FROZEN\n");
     cgroup.signal(SIGKILL).unwrap();
     block_on(cgroup.remove()).unwrap();
@@ -434,7 +437,9 @@ fn relative_paths() {
     let host = Host::get().unwrap();
     let directories = path::directories(host, &relative).unwrap();
     for (hierarchy, directory) in host.hierarchies.iter().zip(directories) {
-        assert_eq!(directory, host::own_directory(hierarchy, &own).join(&parent.name).join("leaf"));
+        let own = host::own_directory(hierarchy, &own);
+        let above = if host.version == Version::V2 && own != hierarchy.path { own.parent().unwrap() } else { &own };
+        assert_eq!(directory, above.join(&parent.name).join("leaf"));
     }
 }
 

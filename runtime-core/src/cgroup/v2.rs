@@ -1,11 +1,11 @@
 //! cgroup v2: resources as its files take them, converted from the v1 values of the spec, and controllers enabled on the way
-//! down; Documentation/admin-guide/cgroup-v2.rst.
+//! down; Documentation/admin-guide/cgroup-v2.rst. Device rules have no file: see `device_filter`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use config::resources::{BlockIo, Cpu, Limit, Memory, Resources, Throttle};
 
-use super::devices;
+use super::host::{self, Host};
 use super::write::{Write, put};
 use crate::error::{Error, Kind, Result};
 
@@ -36,7 +36,6 @@ fn refuse_what_v2_lacks(resources: &Resources) -> Result<()> {
     let weights = &resources.block_io;
     let leaf_weight =
         weights.leaf_weight.is_some() || weights.weight_devices.iter().any(|device| device.leaf_weight.is_some());
-    let rules = devices::effective(resources.devices.as_deref().unwrap_or_default());
     let lacking = [
         (resources.memory.swappiness.is_some(), "memory/swappiness: cgroup v2 has none"),
         (resources.memory.disable_oom_killer, "memory/disableOOMKiller: cgroup v2 cannot"),
@@ -45,7 +44,6 @@ fn refuse_what_v2_lacks(resources: &Resources) -> Result<()> {
         (leaf_weight, "blockIO/leafWeight: cgroup v2 has none"),
         (resources.network.class_id.is_some(), "network/classID: cgroup v2 has none"),
         (!resources.network.priorities.is_empty(), "network/priorities: cgroup v2 has none"),
-        (!rules[0].allow || rules.len() > 1, "devices: device rules are not supported on cgroup v2 yet"),
     ];
     match lacking.iter().find(|(asked, _)| *asked) {
         Some((_, text)) => Err(Error::new(Kind::Unimplemented, format!("resources/{text}"))),
@@ -172,6 +170,16 @@ pub(super) fn enable_controllers(directory: &Path, root: &Path) {
             }
         }
     }
+}
+
+/// The cgroup of `init`, below `directory`, where the container has enabled controllers for cgroups of its own there, as
+/// systemd or another engine in it does: then `directory` itself takes no process any more (EBUSY). runc does the same, see
+/// its issue 2356.
+pub(super) fn beside(init: i32, directory: &Path) -> Option<PathBuf> {
+    let enabled = std::fs::read_to_string(directory.join("cgroup.subtree_control")).ok()?;
+    let table = std::fs::read_to_string(format!("/proc/{init}/cgroup")).ok()?;
+    let own = Host::get().ok()?.hierarchy_of(directory).map(|hierarchy| host::own_directory(hierarchy, &table))?;
+    (!enabled.trim().is_empty() && own.starts_with(directory)).then_some(own)
 }
 
 #[cfg(test)]

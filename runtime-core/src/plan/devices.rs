@@ -1,5 +1,7 @@
 //! /dev: config-linux.md "Default Devices", "Devices" and "/dev symbolic links".
 
+use std::path::Path;
+
 use config::container::{Device, DeviceKind};
 use init::Step;
 
@@ -29,10 +31,12 @@ const CHARACTER: u32 = 0o020_000;
 const BLOCK: u32 = 0o060_000;
 const FIFO: u32 = 0o010_000;
 
-/// Makes the nodes and links. A device of config.json wins over a default one at the same path.
+/// Makes the nodes and links. A device of config.json wins over a default one at the same path, and so does a mount:
+/// `-v /dev/urandom:/dev/random` is common.
 pub(super) fn populate(plan: &mut Plan, container: &config::Container) {
+    let is_mounted = |path: &str| container.mounts.iter().any(|mount| mount.destination == Path::new(path));
     for (path, major, minor) in DEFAULT {
-        if !container.devices.iter().any(|device| device.path == std::path::Path::new(path)) {
+        if !is_mounted(path) && !container.devices.iter().any(|device| device.path == Path::new(path)) {
             let path = plan.text(path);
             plan.second(Step::MakeNode { path, mode: CHARACTER | 0o666, major, minor, uid: 0, gid: 0 });
         }
@@ -40,7 +44,7 @@ pub(super) fn populate(plan: &mut Plan, container: &config::Container) {
     for device in &container.devices {
         node(plan, device);
     }
-    for (path, target) in LINKS {
+    for (path, target) in LINKS.into_iter().filter(|(path, _)| !is_mounted(path)) {
         let (target, path) = (plan.text(target), plan.text(path));
         plan.second(Step::MakeLink { target, path });
     }

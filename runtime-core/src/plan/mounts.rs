@@ -1,5 +1,7 @@
 //! `mounts[]`: config.md "Mounts", and the cgroup mount of config-linux.md.
 
+use std::path::Path;
+
 use config::container::{Mount, MountAttributes, MountKind, NamespaceKind, PropagationKind};
 use init::step::Attributes;
 use init::{Pair, Span, Step, Text};
@@ -63,10 +65,15 @@ pub(super) fn mount(plan: &mut Plan, mount: &Mount, container: &config::Containe
     }
 }
 
+/// Where v2's hierarchy is mounted on the host.
+const UNIFIED: &str = "/sys/fs/cgroup";
+
 /// The container's own cgroup, and no more of the tree. On v1 a tmpfs with one bind per hierarchy; on v2 one bind, or the
-/// whole hierarchy where the container shares the host's cgroup namespace.
+/// whole hierarchy where the container shares the host's cgroup namespace, for there /proc/self/cgroup tells whole paths.
+/// Always a bind of the host's mount: a new one, made in the host's cgroup namespace, would take away from the host's what
+/// options (`nsdelegate`, `memory_recursiveprot`) it does not name itself.
 fn cgroup(plan: &mut Plan, mount: &Mount, container: &config::Container, facts: &Facts<'_>, destination: Text) {
-    let bind = |plan: &mut Plan, host: &std::path::Path, destination: Text| {
+    let bind = |plan: &mut Plan, host: &Path, destination: Text| {
         let source = plan.path(host);
         let (attributes, recursive_attributes) = (attributes(mount.attributes), Attributes::default());
         plan.second(Step::MountBind { source, recursive: false, attributes, recursive_attributes, destination });
@@ -74,11 +81,8 @@ fn cgroup(plan: &mut Plan, mount: &Mount, container: &config::Container, facts: 
     if let [only] = facts.hierarchies
         && only.name.is_empty()
     {
-        if container.namespaces.iter().any(|namespace| namespace.kind == NamespaceKind::Cgroup) {
-            bind(plan, &only.host, destination);
-        } else {
-            filesystem(plan, "cgroup2", "cgroup", &[], mount.attributes.set, destination);
-        }
+        let has_its_own = container.namespaces.iter().any(|namespace| namespace.kind == NamespaceKind::Cgroup);
+        bind(plan, if has_its_own { &only.host } else { Path::new(UNIFIED) }, destination);
         return;
     }
     let options = [("mode".to_owned(), Some("755".to_owned()))];

@@ -136,6 +136,24 @@ fn the_plan_of_a_container() {
 }
 
 #[test]
+fn the_cgroup_mount_on_v2() {
+    let only = [Hierarchy { name: String::new(), host: "/sys/fs/cgroup/a/c1".into(), links: Vec::new() }];
+    let mounted = |container: &Container| {
+        let plan = text(&Plan::init(container, &facts(&only, None)).unwrap());
+        let lines = plan.lines().filter(|line| line.contains("/sys/fs/cgroup"));
+        lines
+            .map(|line| line.trim_start_matches([' ', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9']).to_owned())
+            .collect::<Vec<_>>()
+    };
+    let mut container = container();
+    let whole = "mount /sys/fs/cgroup at /sys/fs/cgroup (bind,ro,nosuid,nodev,noexec)";
+    assert_eq!(mounted(&container), [whole, "remount /sys/fs/cgroup (ro)"]);
+    container.namespaces.push(Namespace { kind: NamespaceKind::Cgroup, path: None });
+    let own = "mount /sys/fs/cgroup/a/c1 at /sys/fs/cgroup (bind,ro,nosuid,nodev,noexec)";
+    assert_eq!(mounted(&container), [own, "remount /sys/fs/cgroup (ro)"]);
+}
+
+#[test]
 fn the_plan_of_a_terminal_without_no_new_privileges() {
     let (hierarchies, filter) = (hierarchies(), filter());
     let mut container = container();

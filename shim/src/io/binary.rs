@@ -24,7 +24,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::Owner;
-use super::fifo::Output;
+use super::fifo::{Output, pipe};
 use super::uri::Binary;
 
 /// How long a logger may take to say that it is ready.
@@ -44,9 +44,9 @@ pub(super) struct Logger {
 impl Logger {
     /// Starts the logger of one process and waits until it is ready. The outputs are stdout and stderr.
     pub(super) async fn start(uri: &Binary, owner: &Owner) -> Result<(Self, Output, Output)> {
-        let (stdout, writer_out) = pipe()?;
-        let (stderr, writer_err) = pipe()?;
-        let (ready, is_ready) = pipe()?;
+        let (stdout, writer_out) = pipe("a logger")?;
+        let (stderr, writer_err) = pipe("a logger")?;
+        let (ready, is_ready) = pipe("a logger")?;
         let child = Child::spawn(uri, owner, [&stdout, &stderr, &is_ready])?;
         drop((stdout, stderr, is_ready));
         let (wanted, unwanted) = oneshot::channel();
@@ -171,12 +171,6 @@ async fn wait_until_ready(ready: OwnedFd, uri: &Binary) -> Result<()> {
         Ok(said) => said.map(drop).map_err(failed),
         Err(_) => Err(Error::new(Kind::System, format!("logger {program} is not ready after {} s", READY.as_secs()))),
     }
-}
-
-/// Read end, write end.
-fn pipe() -> Result<(OwnedFd, OwnedFd)> {
-    let (reader, writer) = std::io::pipe().map_err(|e| Error::io("make a pipe for a logger", &e))?;
-    Ok((reader.into(), writer.into()))
 }
 
 fn c_string(bytes: &[u8]) -> Result<CString> {

@@ -5,10 +5,10 @@
 //! cleared again on an end before a container gets it.
 //!
 //! Of an output fifo we keep a read end, which never reads: what was written stays in the pipe, and a writer neither
-//! fails nor ends, while containerd is away. Of an input fifo we keep a write end until `CloseIO`, so that the process
-//! sees no end of file before a client says so.
+//! fails nor ends, while containerd is away.
 
 use std::fs::OpenOptions;
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
@@ -16,6 +16,8 @@ use std::time::Duration;
 
 use runtime_core::{Error, Result};
 use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl, open};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// Where output goes.
 #[derive(Debug)]
@@ -26,19 +28,10 @@ pub(super) struct Output {
     pub(super) reader: Option<OwnedFd>,
 }
 
-/// Where input comes from.
-#[derive(Debug)]
-pub(super) struct Input {
-    /// For the process; does not block yet where it is a fifo.
-    pub(super) reader: OwnedFd,
-    /// Our end, of a fifo.
-    pub(super) writer: Option<OwnedFd>,
-}
-
 impl Output {
     /// /dev/null.
     pub(super) fn null() -> Result<Self> {
-        Ok(Self { writer: opened("output", Path::new("/dev/null"), OFlags::WRONLY)?, reader: None })
+        Ok(Self { writer: null(OFlags::WRONLY)?, reader: None })
     }
 
     /// A fifo or file that exists. `name` is the stream's.
@@ -68,20 +61,9 @@ impl Output {
     }
 }
 
-impl Input {
-    /// /dev/null.
-    pub(super) fn null() -> Result<Self> {
-        Ok(Self { reader: opened("stdin", Path::new("/dev/null"), OFlags::RDONLY)?, writer: None })
-    }
-
-    /// A fifo or file that exists.
-    pub(super) fn open(path: &Path) -> Result<Self> {
-        if !is_fifo("stdin", path)? {
-            return Ok(Self { reader: opened("stdin", path, OFlags::RDONLY)?, writer: None });
-        }
-        let reader = opened("stdin", path, OFlags::RDONLY | OFlags::NONBLOCK)?;
-        Ok(Self { reader, writer: Some(opened("stdin", path, OFlags::WRONLY | OFlags::NONBLOCK)?) })
-    }
+/// /dev/null, to read from or to write to.
+pub(super) fn null(flags: OFlags) -> Result<OwnedFd> {
+    opened("nothing", Path::new("/dev/null"), flags)
 }
 
 /// The same descriptor, for a process that expects to wait in read(2) and write(2).
@@ -93,11 +75,29 @@ pub(super) fn blocking(fd: OwnedFd) -> Result<OwnedFd> {
 
 /// A write end beside the read end that we keep, where the pipe still holds something that nobody has read.
 pub(super) fn unread(reader: &OwnedFd) -> Option<OwnedFd> {
-    if !holds_data(reader) {
-        return None;
-    }
-    let path = format!("/proc/self/fd/{}", reader.as_raw_fd());
-    open(path, OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty()).ok()
+    if holds_data(reader) { reopened(reader, OFlags::WRONLY).ok() } else { None }
+}
+
+/// Another end of an open fifo, whatever its path names by now. Does not block.
+pub(super) fn reopened(fifo: &OwnedFd, flags: OFlags) -> io::Result<OwnedFd> {
+    let path = format!("/proc/self/fd/{}", fifo.as_raw_fd());
+    Ok(open(path, flags | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+/// A pipe's read end and write end. Both block.
+pub(super) fn pipe(purpose: &str) -> Result<(OwnedFd, OwnedFd)> {
+    let (reader, writer) = io::pipe().map_err(|e| Error::io(format_args!("make a pipe for {purpose}"), &e))?;
+    Ok((reader.into(), writer.into()))
+}
+
+/// Reads what there is, or waits for it; 0 is the end.
+pub(super) async fn read(fd: &AsyncFd<OwnedFd>, buffer: &mut [u8]) -> io::Result<usize> {
+    fd.async_io(Interest::READABLE, |fd| Ok(rustix::io::read(fd, &mut *buffer)?)).await
+}
+
+/// Writes as much as there is room for, or waits for room.
+pub(super) async fn write(fd: &AsyncFd<OwnedFd>, bytes: &[u8]) -> io::Result<usize> {
+    fd.async_io(Interest::WRITABLE, |fd| Ok(rustix::io::write(fd, bytes)?)).await
 }
 
 /// Keeps `writer` open until a client has read what the pipe holds.
@@ -118,12 +118,14 @@ fn holds_data(reader: impl AsFd) -> bool {
     rustix::io::ioctl_fionread(reader).is_ok_and(|bytes| bytes > 0)
 }
 
-fn is_fifo(name: &str, path: &Path) -> Result<bool> {
+/// Whether the file at `path` is a fifo. `name` is the stream's.
+pub(super) fn is_fifo(name: &str, path: &Path) -> Result<bool> {
     let meta = std::fs::metadata(path).map_err(|e| Error::io(format_args!("open {name} {}", path.display()), &e))?;
     Ok(meta.file_type().is_fifo())
 }
 
-fn opened(name: &str, path: &Path, flags: OFlags) -> Result<OwnedFd> {
+/// Opens what is at `path`, for the stream `name`.
+pub(super) fn opened(name: &str, path: &Path, flags: OFlags) -> Result<OwnedFd> {
     open(path, flags | OFlags::CLOEXEC | OFlags::NOCTTY, Mode::empty())
         .map_err(|e| Error::io(format_args!("open {name} {}", path.display()), &e.into()))
 }

@@ -1,10 +1,10 @@
-//! The relay of a terminal: console master ↔ the client's stdin and stdout fifos. One task per terminal.
+//! The output of a terminal: console master → the client's stdout fifo. One task per terminal.
 //!
-//! A terminal is the one kind of stdio that must be copied: its slave lives in the container's devpts. The relay never
-//! gives up on a client: a full fifo makes it wait, and through the terminal's own buffer the program too; a logger
-//! that died or a full disk makes it drop output rather than block the program for ever.
+//! A terminal's output must be copied: its slave lives in the container's devpts. (Its input is relayed as that of a pipe
+//! is, see [`super::input`].) The relay never gives up on a client: a full fifo makes it wait, and through the terminal's
+//! own buffer the program too; a logger that died or a full disk makes it drop output rather than block the program for
+//! ever.
 
-use std::future::pending;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::pin::pin;
@@ -21,7 +21,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::oneshot;
 use tokio::sync::watch::Receiver;
 
-use super::fifo::{self, Output};
+use super::fifo::{self, Output, read, write};
 
 /// How long output is still taken after the process has ended, from others that hold the terminal open.
 const AFTERLIFE: Duration = Duration::from_secs(1);
@@ -29,7 +29,7 @@ const AFTERLIFE: Duration = Duration::from_secs(1);
 /// Twice what the line discipline hands over at once.
 const CHUNK: usize = 32 * 1024;
 
-/// The console's master, shared by the relay and by `ResizePty`.
+/// The console's master, shared by the relays of output and input and by `ResizePty`.
 #[derive(Debug, Clone)]
 pub(super) struct Console(Rc<AsyncFd<OwnedFd>>);
 
@@ -41,6 +41,11 @@ impl Console {
         Ok(Self(Rc::new(master.map_err(|e| Error::io("watch the console", &e))?)))
     }
 
+    /// Where input is written.
+    pub(super) fn sink(&self) -> Rc<AsyncFd<OwnedFd>> {
+        Rc::clone(&self.0)
+    }
+
     /// Sets the size; the kernel sends SIGWINCH to the foreground process group.
     pub(super) fn resize(&self, rows: u16, columns: u16) -> Result<()> {
         let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
@@ -49,31 +54,25 @@ impl Console {
     }
 }
 
-/// The relay's two ends on the client's side.
+/// The relay's end on the client's side.
 #[derive(Debug)]
 pub(super) struct Relay {
-    input: Option<AsyncFd<OwnedFd>>,
     sink: Sink,
     /// Our read end, where the sink is a fifo.
     reader: Option<OwnedFd>,
 }
 
 impl Relay {
-    /// Between a source of input, if there is one, and `output`.
-    pub(super) fn new(input: Option<OwnedFd>, output: Output) -> Result<Self> {
-        let input = input.map(|input| watch(input, Interest::READABLE)).transpose();
-        let input = input.map_err(|e| Error::io("watch the terminal's input", &e))?;
-        Ok(Self { input, sink: Sink::new(output.writer)?, reader: output.reader })
+    /// To `output`.
+    pub(super) fn new(output: Output) -> Result<Self> {
+        Ok(Self { sink: Sink::new(output.writer)?, reader: output.reader })
     }
 
     /// Copies until the terminal hangs up, or [`AFTERLIFE`] after `ended` became true. Says so in `drained` when the last
     /// byte has been handed on, and then waits until it was read.
     pub(super) async fn run(self, console: Console, ended: Receiver<bool>, drained: oneshot::Sender<()>) {
-        let Self { input, sink, reader } = self;
-        tokio::select! {
-            () = to_client(&console.0, &sink, ended) => {}
-            () = from_client(input, &console.0) => {}
-        }
+        let Self { sink, reader } = self;
+        to_client(&console.0, &sink, ended).await;
         // The terminal is of no more use; programs that still hold it shall be told.
         drop(console);
         _ = drained.send(());
@@ -115,7 +114,7 @@ impl Sink {
     }
 }
 
-/// Output, until there is no more.
+/// Copies until there is no more.
 async fn to_client(master: &AsyncFd<OwnedFd>, sink: &Sink, ended: Receiver<bool>) {
     let mut buffer = vec![0; CHUNK];
     let mut too_late = pin!(afterlife(ended));
@@ -140,43 +139,8 @@ async fn to_client(master: &AsyncFd<OwnedFd>, sink: &Sink, ended: Receiver<bool>
     }
 }
 
-/// Input. Its end is not the terminal's end, so this never returns: output goes on.
-async fn from_client(input: Option<AsyncFd<OwnedFd>>, master: &AsyncFd<OwnedFd>) {
-    if let Some(input) = input
-        && let Err(error) = copy_input(input, master).await
-    {
-        log::debug!("terminal input ends: {error}");
-    }
-    pending::<()>().await;
-}
-
-async fn copy_input(input: AsyncFd<OwnedFd>, master: &AsyncFd<OwnedFd>) -> io::Result<()> {
-    let mut buffer = vec![0; CHUNK];
-    loop {
-        let count = read(&input, &mut buffer).await?;
-        let mut bytes = &buffer[..count];
-        if bytes.is_empty() {
-            return Ok(());
-        }
-        while !bytes.is_empty() {
-            let written = write(master, bytes).await?;
-            bytes = &bytes[written..];
-        }
-    }
-}
-
 async fn afterlife(mut ended: Receiver<bool>) {
     // A sender that is gone counts as an end.
     _ = ended.wait_for(|ended| *ended).await;
     tokio::time::sleep(AFTERLIFE).await;
-}
-
-/// Reads what there is, or waits for it; 0 is the end.
-async fn read(fd: &AsyncFd<OwnedFd>, buffer: &mut [u8]) -> io::Result<usize> {
-    fd.async_io(Interest::READABLE, |fd| Ok(rustix::io::read(fd, &mut *buffer)?)).await
-}
-
-/// Writes as much as there is room for, or waits for room.
-async fn write(fd: &AsyncFd<OwnedFd>, bytes: &[u8]) -> io::Result<usize> {
-    fd.async_io(Interest::WRITABLE, |fd| Ok(rustix::io::write(fd, bytes)?)).await
 }

@@ -167,23 +167,99 @@ fn output_ends_with_its_process() {
     });
 }
 
+/// A process's end of its stdin, for a test that must not hang.
+fn without_waiting(stdin: File) -> File {
+    rustix::io::ioctl_fionbio(&stdin, true).unwrap();
+    stdin
+}
+
+/// A client that writes `text` and is gone, from the moment on in which somebody reads. containerd opens the fifo so: its
+/// open waits.
+fn writing_client(path: &Path, text: &'static str) -> tokio::task::JoinHandle<()> {
+    let path = path.to_owned();
+    tokio::task::spawn_local(aside(move || fs::write(path, text).unwrap()))
+}
+
 #[test]
 fn close_io_ends_the_input_of_a_process() {
     run(async {
         let dir = TempDir::new().unwrap();
         let path = fifo(&dir, "in");
         let (mut io, [stdin, ..]) = open(&streams(Some(&path), None)).await;
-        rustix::io::ioctl_fionbio(&stdin, true).unwrap();
-        let mut stdin = stdin;
+        let mut stdin = without_waiting(stdin);
+        io.started();
+        writing_client(&path, "hello").await.unwrap();
+        read_until(&mut stdin, b"hello").await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert!(!read_now(&mut stdin).1, "a client may come back");
         let mut writer = OpenOptions::new().write(true).open(&path).unwrap();
-        writer.write_all(b"hello").unwrap();
-        drop(writer);
-        assert_eq!(read_now(&mut stdin), (b"hello".to_vec(), false), "a client may come back");
-        let writer = OpenOptions::new().write(true).open(&path).unwrap();
         io.close_stdin();
+        writer.write_all(b"again").unwrap();
+        read_until(&mut stdin, b"again").await;
         assert!(!read_now(&mut stdin).1, "the client still writes");
         drop(writer);
-        assert_eq!(read_now(&mut stdin), (Vec::new(), true));
+        assert_eq!(read_to_end(&mut stdin).await, b"");
+    });
+}
+
+#[test]
+fn a_client_that_finishes_at_once_can_still_say_close_io() {
+    run(async {
+        let dir = TempDir::new().unwrap();
+        let path = fifo(&dir, "in");
+        let (mut io, [stdin, ..]) = open(&streams(Some(&path), None)).await;
+        let writer = writing_client(&path, "all");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert!(!writer.is_finished(), "nobody opens the fifo before Start");
+        io.started();
+        writer.await.unwrap();
+        io.close_stdin();
+        assert_eq!(read_to_end(&mut without_waiting(stdin)).await, b"all");
+    });
+}
+
+#[test]
+fn close_io_before_start_loses_no_input() {
+    run(async {
+        let dir = TempDir::new().unwrap();
+        let path = fifo(&dir, "in");
+        for text in ["", "all"] {
+            let (mut io, [stdin, ..]) = open(&streams(Some(&path), None)).await;
+            let writer = (!text.is_empty()).then(|| writing_client(&path, text));
+            // Until its open waits.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            io.close_stdin();
+            io.started();
+            assert_eq!(read_to_end(&mut without_waiting(stdin)).await, text.as_bytes());
+            if let Some(writer) = writer {
+                writer.await.unwrap();
+            }
+        }
+    });
+}
+
+#[test]
+fn input_that_nobody_reads_waits_outside_and_ends_with_the_process() {
+    run(async {
+        let dir = TempDir::new().unwrap();
+        let path = fifo(&dir, "in");
+        let (mut io, [stdin, ..]) = open(&streams(Some(&path), None)).await;
+        io.started();
+        let mut writer = OpenOptions::new().write(true).custom_flags(NONBLOCK).open(&path).unwrap();
+        let (mut sent, mut idle) = (0, 0);
+        while idle < 10 {
+            match writer.write(&[7; 4096]) {
+                Ok(count) => (sent, idle) = (sent + count, 0),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => idle += 1,
+                Err(error) => panic!("{error}"),
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert!((128 * 1024..=160 * 1024).contains(&sent), "fifo, pipe and one buffer, not {sent} bytes");
+        io.ended();
+        tokio::task::yield_now().await;
+        assert_eq!(writer.write(b"more").unwrap_err().kind(), ErrorKind::BrokenPipe);
+        drop(stdin);
     });
 }
 
@@ -231,6 +307,8 @@ fn refusals_name_the_stream() {
         assert_eq!(error.to_string(), "open stdout /nowhere/out: ENOENT (no such file or directory)");
         let foreign = Streams { stdout: "ttrpc+unix:///x".into(), ..Streams::default() };
         assert_eq!(Io::open(&foreign, &owner()).await.unwrap_err().kind(), Kind::Invalid);
+        let file = Streams { stdin: "/dev/zero".into(), terminal: true, ..Streams::default() };
+        assert_eq!(Io::open(&file, &owner()).await.unwrap_err().kind(), Kind::Invalid);
         let logger = Streams { stdin: "binary:///x".into(), ..Streams::default() };
         assert_eq!(Io::open(&logger, &owner()).await.unwrap_err().kind(), Kind::Invalid);
     });
@@ -263,6 +341,9 @@ fn a_terminal_is_relayed_to_its_end() {
         let size = tcgetwinsize(&slave).unwrap();
         assert_eq!((size.ws_row, size.ws_col), (33, 121));
 
+        let early = OpenOptions::new().write(true).custom_flags(NONBLOCK).open(&stdin);
+        assert_eq!(early.unwrap_err().raw_os_error(), Some(nix::libc::ENXIO), "nobody opens the fifo before Start");
+        io.started();
         let mut keyboard = OpenOptions::new().write(true).open(&stdin).unwrap();
         keyboard.write_all(b"typed").unwrap();
         rustix::io::ioctl_fionbio(&slave, true).unwrap();

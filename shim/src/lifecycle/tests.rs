@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use proptest::prelude::*;
 use runtime_core::{Exit, Kind};
 
-use super::{Effect, Event, INIT, Lifecycle, State};
+use super::{Effect, Event, Freeze, INIT, Lifecycle, State};
 
 const IDS: [&str; 4] = [INIT, "a", "b", "c"];
 
@@ -22,6 +22,10 @@ enum Step {
     ExitSeen(usize),
     Delete(usize),
     Cleared(usize, bool),
+    Pause,
+    Frozen(bool),
+    Resume,
+    Kill,
 }
 
 /// What the kernel and the actor hold, beside the machine under test.
@@ -37,6 +41,11 @@ struct World {
     settled: BTreeMap<String, Exit>,
     init_exit_told: bool,
     deleted: bool,
+    /// A freeze is under way.
+    freezing: bool,
+    /// What the kernel has done.
+    frozen: bool,
+    paused_told: bool,
 }
 
 impl World {
@@ -48,6 +57,8 @@ impl World {
                 Effect::Release(id) => assert!(self.released.insert(id.clone()), "{id:?} is released twice"),
                 Effect::Kill(id) => _ = self.alive.remove(&id),
                 Effect::KillAll => self.alive.clear(),
+                Effect::Freeze => assert!(!std::mem::replace(&mut self.freezing, true), "frozen twice at once"),
+                Effect::Thaw => self.frozen = false,
                 Effect::Settle(id, exit) => {
                     assert!(self.settled.insert(id.clone(), exit).is_none(), "{id:?} is settled twice");
                 }
@@ -65,6 +76,14 @@ impl World {
             !(self.init_exit_told && id != INIT && event != Event::ExecAdded),
             "{event:?} of {id:?} after init's exit"
         );
+        if matches!(event, Event::Paused | Event::Resumed) {
+            assert_eq!(id, INIT);
+            assert!(self.told[id].contains(&Event::Start), "{event:?} before the start");
+            let paused = event == Event::Paused;
+            assert_ne!(std::mem::replace(&mut self.paused_told, paused), paused, "{event:?} is told twice");
+            assert_eq!(self.frozen, paused);
+            return;
+        }
         let before = self.told.entry(id.to_owned()).or_default();
         let kinds: Vec<_> = before.iter().map(std::mem::discriminant).collect();
         let kind = std::mem::discriminant(&event);
@@ -80,6 +99,7 @@ impl World {
                 assert_eq!(before.last(), Some(&Event::Exit(*exit)));
                 self.deleted = true;
             }
+            Event::Paused | Event::Resumed => unreachable!("looked at above"),
         }
         self.init_exit_told |= id == INIT && matches!(event, Event::Exit(_));
         before.push(event);
@@ -147,12 +167,36 @@ fn take(machine: &mut Lifecycle, world: &mut World, step: Step, owns_pids: bool)
                 world.forget(IDS[n]);
             }
         }
+        Step::Pause => {
+            if let Ok(effects) = machine.pause() {
+                world.carry_out(effects);
+            }
+        }
+        Step::Frozen(ok) if world.freezing => {
+            world.freezing = false;
+            world.frozen = ok;
+            let effects = machine.frozen(ok);
+            world.carry_out(effects);
+        }
+        Step::Resume => {
+            if machine.resume().is_ok() {
+                world.frozen = false;
+                let effects = machine.resumed();
+                world.carry_out(effects);
+            }
+        }
+        Step::Kill if machine.signal(INIT).is_ok() => {
+            world.alive.remove(INIT);
+            let effects = machine.killed();
+            world.carry_out(effects);
+        }
         _ => {}
     }
 }
 
 /// Everything under way comes to its end, everything dies, everything is deleted.
 fn finish(machine: &mut Lifecycle, world: &mut World, owns_pids: bool, starts: bool) {
+    take(machine, world, Step::Frozen(true), owns_pids);
     // Ends are seen before the starts that are under way, and init's end first, which is the hardest.
     let rounds: [fn(usize, bool) -> Step; 5] = [
         |n, _| Step::Prepared(n, true),
@@ -180,6 +224,7 @@ fn finish(machine: &mut Lifecycle, world: &mut World, owns_pids: bool, starts: b
         take(machine, world, Step::Cleared(n, true), owns_pids);
         assert_eq!(machine.state(id), None);
     }
+    assert!(!world.frozen && matches!(machine.freeze(), Freeze::Thawed | Freeze::Killed), "it is left frozen");
     assert!(machine.processes.is_empty(), "left: {:?}", machine.processes);
 }
 
@@ -194,6 +239,10 @@ fn step() -> impl Strategy<Value = Step> {
         id.clone().prop_map(Step::ExitSeen),
         id.clone().prop_map(Step::Delete),
         (id, prop::bool::weighted(0.8)).prop_map(|(n, ok)| Step::Cleared(n, ok)),
+        Just(Step::Pause),
+        prop::bool::weighted(0.8).prop_map(Step::Frozen),
+        Just(Step::Resume),
+        Just(Step::Kill),
     ]
 }
 
@@ -259,4 +308,19 @@ fn refusals_have_the_kinds_that_clients_match() {
     machine.exited(INIT, exit(0));
     assert_eq!(machine.signal(INIT).unwrap_err().kind(), Kind::NotFound);
     assert_eq!(machine.start("x").unwrap_err().kind(), Kind::Precondition);
+}
+
+#[test]
+fn a_pause_that_a_kill_has_overtaken_is_taken_back() {
+    let (mut machine, _) = Lifecycle::created(false);
+    assert_eq!(machine.pause().unwrap_err().to_string(), "cannot pause task in created state");
+    machine.start(INIT).unwrap();
+    machine.started(INIT);
+    assert_eq!(machine.resume().unwrap_err().to_string(), "cannot resume a running process");
+    assert_eq!(machine.pause().unwrap(), [Effect::Freeze]);
+    assert_eq!(machine.freeze(), Freeze::Freezing);
+    assert_eq!(machine.reserve("x").unwrap_err().to_string(), "cannot exec in a paused state");
+    assert_eq!(machine.killed(), [Effect::Thaw]);
+    assert_eq!(machine.frozen(true), [Effect::Thaw]);
+    assert_eq!(machine.freeze(), Freeze::Killed);
 }

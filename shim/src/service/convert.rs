@@ -97,6 +97,8 @@ pub(super) fn state(request: StateRequest, bundle: &str, process: &ProcessView) 
     let status = match process.status {
         Status::Created => ApiStatus::CREATED,
         Status::Running => ApiStatus::RUNNING,
+        Status::Pausing => ApiStatus::PAUSING,
+        Status::Paused => ApiStatus::PAUSED,
         Status::Stopped => ApiStatus::STOPPED,
     };
     StateResponse {

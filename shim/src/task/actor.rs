@@ -17,7 +17,7 @@ use super::events::Teller;
 use super::registry::Message;
 use super::{Command, Create, Deleted, Pid, ProcessView, Reply, Status, View, not_created};
 use crate::io::{Io, Owner, Streams};
-use crate::lifecycle::{Effect, INIT, Lifecycle, State};
+use crate::lifecycle::{Effect, Freeze, INIT, Lifecycle, State};
 use crate::publisher::Publisher;
 
 /// What an actor needs of the world around it.
@@ -41,6 +41,8 @@ struct Actor {
     rootfs: Option<PathBuf>,
     lifecycle: Lifecycle,
     processes: BTreeMap<String, Entry>,
+    /// Who waits for a Pause.
+    pause: Option<Reply<()>>,
     view: watch::Sender<View>,
     /// What takes time. Each comes back as an input.
     work: JoinSet<Done>,
@@ -65,6 +67,7 @@ enum Done {
     Started(String, Result<()>),
     Exited(String, Exit),
     Cleared(String, Result<()>),
+    Frozen(Result<()>),
 }
 
 /// Creates the container and serves it until it is deleted.
@@ -108,6 +111,7 @@ impl Actor {
             rootfs,
             lifecycle,
             processes: BTreeMap::from([(INIT.to_owned(), init)]),
+            pause: None,
             view,
             work: JoinSet::new(),
         };
@@ -155,6 +159,15 @@ impl Actor {
             },
             Command::Kill { id, signal, all, reply } => _ = reply.send(self.kill(&id, signal, all)),
             Command::Pids { reply } => _ = reply.send(self.pids()),
+            Command::Stats { reply } => _ = reply.send(self.container.stats()),
+            Command::Pause { reply } => match self.lifecycle.pause() {
+                Ok(effects) => {
+                    self.pause = Some(reply);
+                    self.carry_out(effects);
+                }
+                Err(error) => _ = reply.send(Err(error)),
+            },
+            Command::Resume { reply } => _ = reply.send(self.resume()),
             Command::Resize { id, rows, columns, reply } => _ = reply.send(self.resize(&id, rows, columns)),
             Command::CloseStdin { id, reply } => {
                 _ = reply.send(self.io(&id).map(|io| io.into_iter().for_each(Io::close_stdin)));
@@ -171,9 +184,13 @@ impl Actor {
                     Err(_) => self.lifecycle.start_failed(&id),
                 };
                 self.carry_out(effects);
-                let pid = self.pid(&id);
-                if let Some(reply) = self.entry(&id).start.take() {
-                    _ = reply.send(started.map(|()| pid));
+                let answer = started.map(|()| self.pid(&id));
+                let entry = self.entry(&id);
+                if answer.is_ok() {
+                    entry.io.iter_mut().for_each(Io::started);
+                }
+                if let Some(reply) = entry.start.take() {
+                    _ = reply.send(answer);
                 }
             }
             Done::Exited(id, exit) => {
@@ -182,6 +199,15 @@ impl Actor {
                 self.carry_out(effects);
             }
             Done::Cleared(id, cleared) => self.cleared(&id, &cleared),
+            Done::Frozen(frozen) => {
+                let effects = self.lifecycle.frozen(frozen.is_ok());
+                self.carry_out(effects);
+                let paused = self.lifecycle.freeze() == Freeze::Frozen;
+                let overtaken = || Error::new(Kind::Precondition, "cannot pause a stopped container");
+                if let Some(reply) = self.pause.take() {
+                    _ = reply.send(frozen.and_then(|()| if paused { Ok(()) } else { Err(overtaken()) }));
+                }
+            }
         }
     }
 
@@ -208,6 +234,15 @@ impl Actor {
                 Effect::KillAll => {
                     if let Err(error) = self.container.signal_all(Signal::KILL.as_raw()) {
                         log::warn!("kill what init of {} has left: {error}", self.id);
+                    }
+                }
+                Effect::Freeze => {
+                    let container = Rc::clone(&self.container);
+                    self.work.spawn_local(async move { Done::Frozen(container.freeze().await) });
+                }
+                Effect::Thaw => {
+                    if let Err(error) = self.container.thaw() {
+                        log::warn!("thaw {}: {error}", self.id);
                     }
                 }
                 Effect::Settle(id, exit) => _ = self.entry(&id).exit.send_replace(Some(exit)),
@@ -254,9 +289,22 @@ impl Actor {
         }
     }
 
-    fn kill(&self, id: &str, signal: i32, all: bool) -> Result<()> {
+    fn kill(&mut self, id: &str, signal: i32, all: bool) -> Result<()> {
         self.lifecycle.signal(id)?;
-        if all && id == INIT { self.container.signal_all(signal) } else { self.forked(id).signal(signal) }
+        let sent = if all && id == INIT { self.container.signal_all(signal) } else { self.forked(id).signal(signal) };
+        if sent.is_ok() && id == INIT && signal == Signal::KILL.as_raw() {
+            let effects = self.lifecycle.killed();
+            self.carry_out(effects);
+        }
+        sent
+    }
+
+    fn resume(&mut self) -> Result<()> {
+        self.lifecycle.resume()?;
+        self.container.thaw()?;
+        let effects = self.lifecycle.resumed();
+        self.carry_out(effects);
+        Ok(())
     }
 
     fn pids(&self) -> Result<Vec<Pid>> {
@@ -318,7 +366,12 @@ impl Actor {
             let started = id == INIT || state != State::Created;
             let pid = if started { self.pid(id) } else { 0 };
             let streams = Arc::clone(&entry.streams);
-            let view = ProcessView { status: status(state), pid, streams, exit: entry.exit.subscribe() };
+            let view = ProcessView {
+                status: status(state, self.lifecycle.freeze()),
+                pid,
+                streams,
+                exit: entry.exit.subscribe(),
+            };
             Some((id.clone(), view))
         });
         self.view.send_replace(view.collect());
@@ -377,8 +430,10 @@ async fn close(io: Option<Io>) {
     }
 }
 
-fn status(state: State) -> Status {
+fn status(state: State, freeze: Freeze) -> Status {
     match state {
+        State::Running if freeze == Freeze::Freezing => Status::Pausing,
+        State::Running if freeze == Freeze::Frozen => Status::Paused,
         State::Reserved | State::Created | State::Starting { .. } | State::Doomed => Status::Created,
         State::Running | State::Ended(_) => Status::Running,
         State::Stopped(_) | State::Deleting(_) => Status::Stopped,

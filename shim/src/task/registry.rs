@@ -22,13 +22,15 @@ pub(crate) struct Tasks {
 pub(super) enum Message {
     Create(Box<Create>, Reply<i32>),
     Find(String, oneshot::Sender<Option<Task>>),
+    All(oneshot::Sender<Vec<(String, Task)>>),
     /// The container with this id is gone, or was never made.
     Gone(String),
     Shutdown(oneshot::Sender<()>),
 }
 
 impl Tasks {
-    /// No containers yet. To be called in a `LocalSet`.
+    /// No containers yet, in containerd's `namespace`. Sets `shutdown` when containerd asks for it and no container is
+    /// left. To be called in a `LocalSet`.
     pub(crate) fn new(namespace: String, publisher: Publisher, shutdown: watch::Sender<bool>) -> Self {
         let (messages, inbox) = mpsc::unbounded_channel();
         let surroundings = Surroundings { namespace, publisher, registry: messages.clone() };
@@ -44,6 +46,11 @@ impl Tasks {
     /// The container of this id.
     pub(crate) async fn find(&self, id: &str) -> Result<Task> {
         self.ask(|reply| Message::Find(id.to_owned(), reply)).await.flatten().ok_or_else(not_created)
+    }
+
+    /// Every container, by id.
+    pub(crate) async fn all(&self) -> Vec<(String, Task)> {
+        self.ask(Message::All).await.unwrap_or_default()
     }
 
     /// Asks the server to end, if no container is left.
@@ -71,6 +78,7 @@ async fn serve(mut inbox: mpsc::UnboundedReceiver<Message>, surroundings: Surrou
                 }
             },
             Message::Find(id, reply) => _ = reply.send(tasks.get(&id).cloned()),
+            Message::All(reply) => _ = reply.send(tasks.clone().into_iter().collect()),
             Message::Gone(id) => _ = tasks.remove(&id),
             Message::Shutdown(reply) => {
                 if tasks.is_empty() {

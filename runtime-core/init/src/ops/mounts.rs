@@ -56,7 +56,7 @@ impl Work<'_> {
         let fs_type = self.str(fs_type)?;
         let mount = self.new_filesystem(fs_type, self.str(source)?, options, attributes)?;
         let place = self.directory(destination)?;
-        if fs_type == c"proc" || fs_type == c"sysfs" {
+        if fs_type == c"proc" || fs_type == c"sysfs" || self.is_relied_on(destination)? {
             self.refuse_links(destination)?;
         }
         self.refuse_proc(place.as_fd(), destination)?;
@@ -79,14 +79,19 @@ impl Work<'_> {
         }
         let place =
             if is_directory(mount.as_fd())? { self.directory(destination)? } else { self.file_place(destination)? };
+        if self.is_relied_on(destination)? {
+            self.refuse_links(destination)?;
+        }
         self.refuse_proc(place.as_fd(), destination)?;
         attach(mount.as_fd(), place.as_fd())
     }
 
     pub(super) fn mask_path(&mut self, path: Text) -> Result<(), Failure> {
         let Some(place) = self.open_if_there(path)? else { return Ok(()) };
-        let cover = if is_directory(place.as_fd())? { self.empty_directory()? } else { self.null_device()? };
-        Ok(attach(cover.as_fd(), place.as_fd())?)
+        if is_directory(place.as_fd())? {
+            return self.cover_directory(place.as_fd());
+        }
+        Ok(attach(self.null_device()?.as_fd(), place.as_fd())?)
     }
 
     pub(super) fn readonly_path(&mut self, path: Text) -> Result<(), Errno> {
@@ -123,8 +128,13 @@ impl Work<'_> {
         rustix::process::chdir(c"/")
     }
 
-    /// ELOOP for a /proc or /sys that the image made a link: what is masked and made read-only by those names would lie
-    /// elsewhere (CVE-2019-19921, CVE-2023-27561).
+    /// Whether later steps go by the name: what is masked or made read-only, and the devices.
+    fn is_relied_on(&self, destination: Text) -> Result<bool, Errno> {
+        Ok([c"/proc", c"/sys", c"/dev"].contains(&self.str(destination)?))
+    }
+
+    /// ELOOP for a /proc, /sys or /dev that the image made a link: what is masked and made read-only by those names would lie
+    /// elsewhere (CVE-2019-19921, CVE-2023-27561), and devices would be made in whatever is mounted there later.
     fn refuse_links(&mut self, destination: Text) -> Result<(), Errno> {
         let path = self.str(destination)?;
         let flags = OFlags::PATH | OFlags::CLOEXEC;
@@ -135,7 +145,8 @@ impl Work<'_> {
     /// EPERM for a destination that leads into /proc by a link: `config` let only harmless names below /proc through
     /// (CVE-2019-16884).
     fn refuse_proc(&self, place: BorrowedFd<'_>, destination: Text) -> Result<(), Errno> {
-        let by_name = self.str(destination)?.to_bytes().starts_with(b"/proc");
+        let rest = self.str(destination)?.to_bytes().strip_prefix(b"/proc");
+        let by_name = rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"));
         let on_proc = u64::try_from(rustix::fs::fstatfs(place)?.f_type) == Ok(PROC_MAGIC);
         if on_proc && !by_name { Err(Errno::PERM) } else { Ok(()) }
     }
@@ -149,13 +160,17 @@ impl Work<'_> {
         }
     }
 
-    /// A detached mount of an empty read-only directory.
-    fn empty_directory(&mut self) -> Result<OwnedFd, Failure> {
-        if self.mask.is_none() {
-            self.mask = Some(self.new_filesystem(c"tmpfs", c"tmpfs", &[], SEALED)?);
+    /// Mounts an empty read-only directory at `place`. Only what is attached can be bound: of a detached mount the kernel
+    /// clones none before 6.15.
+    fn cover_directory(&mut self, place: BorrowedFd<'_>) -> Result<(), Failure> {
+        if let Some(mask) = &self.mask {
+            let cover = clone_mount(mask.as_fd(), c"", false)?;
+            return Ok(attach(cover.as_fd(), place)?);
         }
-        let mask = self.mask.as_ref().ok_or(Errno::BADF)?;
-        Ok(clone_mount(mask.as_fd(), c"", false)?)
+        let mask = self.new_filesystem(c"tmpfs", c"tmpfs", &[], SEALED)?;
+        attach(mask.as_fd(), place)?;
+        self.mask = Some(mask);
+        Ok(())
     }
 
     /// A detached mount of the container's /dev/null, after a look at what it really is (CVE-2025-31133).

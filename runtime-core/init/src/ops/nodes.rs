@@ -1,7 +1,13 @@
 //! Device nodes, fifos and symbolic links: what /dev is made of. Each is made in an opened directory by its bare name, and
 //! what is there already is looked at, never trusted.
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, Uid, chmodat, chownat, makedev, mknodat, statat, symlinkat, unlinkat};
+use core::ffi::CStr;
+use core::mem::MaybeUninit;
+
+use rustix::fd::BorrowedFd;
+use rustix::fs::{
+    AtFlags, FileType, Gid, Mode, Uid, chownat, makedev, mknodat, readlinkat_raw, statat, symlinkat, unlinkat,
+};
 use rustix::io::Errno;
 
 use crate::ops::Work;
@@ -28,15 +34,16 @@ impl Work<'_> {
                 }
                 Err(errno) => return Err(errno),
             }
-            // The name was made a moment ago in a directory that nobody else can write before the program runs.
-            chownat(parent, name, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)), AtFlags::SYMLINK_NOFOLLOW)?;
-            chmodat(parent, name, permissions, AtFlags::empty())
+            // Made with its mode, for chmod(2) would follow a link that a neighbour puts there in a directory they share.
+            chownat(parent, name, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)), AtFlags::SYMLINK_NOFOLLOW)
         })
     }
 
     pub(super) fn make_link(&mut self, target: Text, path: Text) -> Result<(), Errno> {
         let target = self.str(target)?;
         self.in_parent(path, |parent, name| match symlinkat(target, parent, name) {
+            // Where it says so already it may be on something that cannot be written.
+            Err(Errno::EXIST) if says(parent, name, target) => Ok(()),
             Err(Errno::EXIST) => {
                 unlinkat(parent, name, AtFlags::empty())?;
                 symlinkat(target, parent, name)
@@ -44,4 +51,10 @@ impl Work<'_> {
             done => done,
         })
     }
+}
+
+/// Whether `name` is a symbolic link to `target`.
+fn says(parent: BorrowedFd<'_>, name: &CStr, target: &CStr) -> bool {
+    let mut buffer = [MaybeUninit::uninit(); 64];
+    readlinkat_raw(parent, name, &mut buffer).is_ok_and(|(found, _)| *found == *target.to_bytes())
 }

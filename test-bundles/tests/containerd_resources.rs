@@ -1,0 +1,223 @@
+//! What a container uses, is refused and is given anew: statistics, as clients of containerd see them.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use containerd_client::services::v1 as api;
+use containerd_client::tonic::Code;
+use serde_json::{Value, json};
+use test_bundles::client::{Case, Container, refusal};
+use test_bundles::events::Event;
+use test_bundles::stdio::Stdio;
+use test_bundles::{image, spec, suite, test, wait_until};
+
+const RUNC: &str = "io.containerd.runc.v2";
+
+fn main() -> ExitCode {
+    suite::run(&[
+        test!(metrics_are_those_of_runc).not_on_runc("it is what they are compared with"),
+        test!(without_a_cgroup_there_are_no_metrics),
+        test!(a_paused_container_stands_still),
+        test!(a_paused_container_can_be_killed),
+        test!(pause_and_resume_are_refused_at_the_wrong_moment),
+        test!(execs_are_paused_and_refused_with_the_container),
+    ])
+}
+
+/// `containerd.v1.types.Status`.
+const RUNNING: i32 = 2;
+const PAUSED: i32 = 4;
+
+async fn pause(case: &Case, id: &str) -> Result<()> {
+    let request = api::PauseTaskRequest { container_id: id.to_owned() };
+    case.client().tasks().pause(case.ask(request)).await?;
+    Ok(())
+}
+
+async fn resume(case: &Case, id: &str) -> Result<()> {
+    let request = api::ResumeTaskRequest { container_id: id.to_owned() };
+    case.client().tasks().resume(case.ask(request)).await?;
+    Ok(())
+}
+
+/// Uses a bit of everything, and then nothing any more.
+const WORK: &str = "dd if=/dev/zero of=/file bs=64k count=16 oflag=direct 2>/dev/null; \
+                    dd if=/dev/zero of=/file bs=1M count=4 2>/dev/null; cat /file >/dev/null; \
+                    i=0; while [ $i -lt 60000 ]; do i=$((i+1)); done; echo ready; exec sleep 1000";
+
+fn limits(spec: &mut Value, device: Value) {
+    let resources = &mut spec["linux"]["resources"];
+    resources["memory"] = json!({"limit": 64 << 20, "swap": 96 << 20, "reservation": 32 << 20});
+    resources["cpu"] = json!({"quota": 5_000, "period": 100_000});
+    resources["pids"] = json!({"limit": 77});
+    // The kernel counts for a disk that is throttled somewhere.
+    resources["blockIO"] = json!({"throttleWriteBpsDevice": [device]});
+}
+
+/// The disk that `directory` is on, with a generous limit.
+fn throttle(directory: &Path) -> Result<Value> {
+    let device = std::fs::metadata(directory)?.dev();
+    let (major, minor) = (nix::sys::stat::major(device), nix::sys::stat::minor(device));
+    let partition = PathBuf::from(format!("/sys/dev/block/{major}:{minor}"));
+    let disk = if partition.join("partition").exists() { partition.join("..") } else { partition };
+    let numbers = std::fs::read_to_string(disk.join("dev")).context("which disk")?;
+    let (major, minor) = numbers.trim().split_once(':').context("two numbers")?;
+    Ok(json!({"major": major.parse::<u64>()?, "minor": minor.parse::<u64>()?, "rate": 1_u64 << 30}))
+}
+
+/// `ctr task metrics`, as JSON.
+fn metrics(case: &Case, id: &str) -> Result<Value> {
+    let text = case.daemon.ctr(&["task", "metrics", "--format", "json", id])?.success()?;
+    serde_json::from_str(&text).with_context(|| format!("the metrics are JSON: {text}"))
+}
+
+/// A container of runc's in the cgroup of `ours`: the distribution's runc only warns that it is not empty.
+fn joined_by_runc(case: &Case, ours: &Container<'_>) -> Result<String> {
+    let id = case.new_id();
+    let place = format!("/{}/{}", case.daemon.namespace, ours.id);
+    let runtime = ["--runtime", RUNC, "--runc-binary", "/usr/bin/runc", "--cgroup", &place];
+    let args = [&["run", "--detach"], &runtime[..], &[image::NAME, &id, "sleep", "1000"]].concat();
+    case.daemon.ctr(&args)?.success()?;
+    Ok(id)
+}
+
+/// Two shims look at one cgroup, in which nothing happens any more: they have to say the same of each field.
+async fn metrics_are_those_of_runc(case: &Case) -> Result<()> {
+    let device = throttle(case.daemon.dir())?;
+    let new = case.container(&["sh", "-c", WORK]).spec(|spec| limits(spec, device));
+    let mut ours = new.create().await?;
+    let mut output = ours.output();
+    ours.start().await?;
+    output.until("ready\n").await?;
+    let theirs = joined_by_runc(case, &ours)?;
+
+    let mut seen = (Value::Null, Value::Null);
+    let same = wait_until(Duration::from_secs(10), || {
+        seen = (metrics(case, &ours.id).unwrap_or_default(), metrics(case, &theirs).unwrap_or_default());
+        seen.0 == seen.1
+    });
+    ensure!(same, "ours {:#}\nrunc's {:#}", seen.0, seen.1);
+    for used in [
+        "/pids/current",
+        "/cpu/usage/per_cpu/1",
+        "/cpu/throttling/throttled_time",
+        "/memory/cache",
+        "/memory/usage/max",
+        "/blkio/io_serviced_recursive/1/value",
+    ] {
+        ensure!(seen.0.pointer(used).and_then(Value::as_u64).is_some_and(|used| used > 0), "{used}: {:#}", seen.0);
+    }
+    ours.end().await?;
+    case.daemon.ctr(&["task", "delete", "--force", &theirs])?.success()?;
+    case.daemon.ctr(&["container", "delete", &theirs])?.success()?;
+    Ok(())
+}
+
+async fn without_a_cgroup_there_are_no_metrics(case: &Case) -> Result<()> {
+    let new = case.container(&["sleep", "1000"]).stdio(Stdio::null());
+    let mut container = new.create().await?;
+    container.start().await?;
+    container.kill(9, false).await?;
+    container.wait().await?;
+    metrics(case, &container.id).context("the cgroup of one that has ended is still there")?;
+    let place = format!("{}/{}", case.daemon.namespace, container.id);
+    for hierarchy in std::fs::read_dir("/sys/fs/cgroup")? {
+        let directory = hierarchy?.path().join(&place);
+        if directory.exists() {
+            std::fs::remove_dir(&directory).with_context(|| format!("rmdir {}", directory.display()))?;
+        }
+    }
+    let request = api::MetricsRequest { filters: vec![format!("id=={}", container.id)] };
+    let answer = case.client().tasks().metrics(case.ask(request)).await?.into_inner();
+    ensure!(answer.metrics.is_empty(), "{answer:?}");
+    container.delete().await?;
+    Ok(())
+}
+
+async fn a_paused_container_stands_still(case: &Case) -> Result<()> {
+    let mut events = case.events().await?;
+    let script = "echo ready; (while :; do :; done) & while :; do :; done";
+    let mut container = case.container(&["sh", "-c", script]).create().await?;
+    let mut output = container.output();
+    container.start().await?;
+    output.until("ready\n").await?;
+    pause(case, &container.id).await?;
+    let state = container.process("").state().await?;
+    ensure!(state.status == PAUSED && state.pid == container.pid, "{state:?}");
+    let used = || anyhow::Ok(metrics(case, &container.id)?.pointer("/cpu/usage/total").and_then(Value::as_u64));
+    let before = used()?;
+    // Two loops would use as much in this time; they are watched, not waited for.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    ensure!(before.is_some() && used()? == before, "it used CPU while paused: {before:?}, then {:?}", used()?);
+    resume(case, &container.id).await?;
+    ensure!(container.process("").state().await?.status == RUNNING);
+    ensure!(wait_until(Duration::from_secs(5), || used().is_ok_and(|used| used != before)), "it does not go on");
+    let id = container.id.clone();
+    container.end().await?;
+    let told: Vec<_> = events.of(&id, "delete").await?.iter().map(Event::short).collect();
+    ensure!(told == ["create", "start", "paused", "resumed", "exit", "delete"], "{told:?}");
+    Ok(())
+}
+
+async fn a_paused_container_can_be_killed(case: &Case) -> Result<()> {
+    for all in [false, true] {
+        let mut container = case.container(&["sh", "-c", "sleep 1000 & echo ready; wait"]).create().await?;
+        let mut output = container.output();
+        container.start().await?;
+        output.until("ready\n").await?;
+        pause(case, &container.id).await?;
+        let (code, text) = refusal(container.delete_task().await)?;
+        ensure!(code == Code::FailedPrecondition, "{code:?} {text}");
+        container.kill(9, all).await?;
+        ensure!(container.wait().await? == 137);
+        container.delete().await?;
+    }
+    Ok(())
+}
+
+async fn pause_and_resume_are_refused_at_the_wrong_moment(case: &Case) -> Result<()> {
+    let mut container = case.container(&["sleep", "1000"]).stdio(Stdio::null()).create().await?;
+    let id = container.id.clone();
+    let refused = |result, text: &'static str| {
+        let (code, said) = refusal(result)?;
+        // The Go shim's errors have no code.
+        let code_fits = code == Code::FailedPrecondition || test_bundles::is_runc();
+        ensure!(code_fits && said.contains(text), "{code:?}: {said}, not {text}");
+        Ok(())
+    };
+    refused(pause(case, &id).await, "cannot pause task in created state")?;
+    refused(resume(case, &id).await, "cannot resume task in created state")?;
+    container.start().await?;
+    refused(resume(case, &id).await, "cannot resume a running process")?;
+    pause(case, &id).await?;
+    refused(pause(case, &id).await, "cannot pause a paused container")?;
+    container.kill(9, false).await?;
+    container.wait().await?;
+    refused(pause(case, &id).await, "cannot pause a stopped container")?;
+    refused(resume(case, &id).await, "cannot resume a stopped container")?;
+    container.delete().await?;
+    Ok(())
+}
+
+async fn execs_are_paused_and_refused_with_the_container(case: &Case) -> Result<()> {
+    let container = case.container(&["sleep", "1000"]).stdio(Stdio::null()).create().await?;
+    container.start().await?;
+    let running = container.exec("runs", &spec::process(&["sleep", "1000"]), &Stdio::null()).await?;
+    running.process.start().await?;
+    pause(case, &container.id).await?;
+    ensure!(running.process.state().await?.status == PAUSED);
+    let added = container.exec("late", &spec::process(&["true"]), &Stdio::null()).await;
+    let (_, text) = refusal(added.map(drop))?;
+    ensure!(text.contains("cannot exec in a paused state"), "{text}");
+    resume(case, &container.id).await?;
+    ensure!(running.process.state().await?.status == RUNNING);
+    let late = container.exec("late", &spec::process(&["true"]), &Stdio::null()).await?;
+    ensure!(late.run().await?.0 == 0);
+    running.process.kill(9).await?;
+    running.process.wait().await?;
+    running.process.delete().await?;
+    container.end().await
+}
