@@ -145,6 +145,31 @@ fn a_limit_of_one_process_has_room_for_it() {
     });
 }
 
+/// Both systemd's program and ours must let a device pass.
+#[test]
+fn device_rules_are_systemds_too() {
+    if no_systemd() {
+        return;
+    }
+    block_on(async {
+        let disk = DeviceSet { block: true, major: Some(7), minor: Some(0), access: DeviceSet::READ };
+        let devices = Some(vec![DeviceRule { allow: true, device: Some(disk) }]);
+        let cgroup = create(&path_of("devices"), &Resources { devices, ..Resources::default() }, &[]).await.unwrap();
+        let unit = cgroup.unit().unwrap().to_owned();
+        assert_eq!(show(&unit, "DevicePolicy"), "strict");
+        assert!(show(&unit, "DeviceAllow").contains("/dev/block/7:0 r"), "{}", show(&unit, "DeviceAllow"));
+        let child = inhabit(&cgroup);
+        cgroup.settle().unwrap();
+        let join = format!("echo 0 >{}/cgroup.procs; ", directory(&cgroup).display());
+        let runs =
+            |script: &str| Command::new("sh").args(["-c", &format!("{join}{script}")]).status().unwrap().success();
+        assert!(runs("head -c 1 /dev/zero >/dev/null"));
+        assert!(!runs("head -c 1 /dev/mem >/dev/null 2>&1 || head -c 1 /dev/vda >/dev/null 2>/dev/null"));
+        assert!(runs("mknod /run/shimtest-zero c 1 5 && rm /run/shimtest-zero"));
+        end(&cgroup, child).await;
+    });
+}
+
 #[test]
 fn a_slice_stays_without_a_process() {
     if no_systemd() {
