@@ -41,6 +41,7 @@ mod path;
 mod processes;
 mod remove;
 pub mod stats;
+mod systemd;
 mod v1;
 mod v2;
 mod write;
@@ -50,6 +51,26 @@ mod write;
 pub struct Cgroup {
     /// Absolute host paths, one per hierarchy.
     directories: Vec<PathBuf>,
+    /// The unit that it is, where systemd has made it.
+    unit: Option<systemd::Unit>,
+}
+
+/// Who makes the directories.
+#[derive(Debug, Clone, Copy)]
+pub enum Driver<'a> {
+    /// We do.
+    Cgroupfs,
+    /// systemd does, as a unit that has the properties which these annotations name.
+    Systemd(&'a [(String, String)]),
+}
+
+impl<'a> Driver<'a> {
+    /// The driver for `path`: systemd where it is `asked` for, or where it is running and the form of the path,
+    /// `slice:prefix:name`, names a unit of its.
+    pub fn choose(asked: bool, path: &CgroupPath, annotations: &'a [(String, String)]) -> Self {
+        let named = || matches!(path, CgroupPath::Systemd { .. }) && systemd::is_running();
+        if asked || named() { Self::Systemd(annotations) } else { Self::Cgroupfs }
+    }
 }
 
 /// How a new process gets into the cgroup. A hybrid host has both: its cgroup2 has no file by which a process could join on its
@@ -78,18 +99,17 @@ pub struct Hierarchy {
 impl Cgroup {
     /// Makes the cgroup at `path` and sets `resources`. On error nothing that was made is left.
     ///
-    /// Kind `Exists` where there is such a cgroup with processes in it, `Unimplemented` for `systemd` and for a resource that
-    /// this host has no file for, `System` with file, value and reason for a value that the kernel refuses.
-    #[expect(clippy::unused_async, reason = "a scope is made by systemd, which must be waited for")]
-    pub async fn create(path: &CgroupPath, resources: &Resources, systemd: bool) -> Result<Self> {
-        if systemd {
-            return Err(no_systemd_driver());
-        }
+    /// Kind `Exists` where there is such a cgroup with processes in it, `Unimplemented` where systemd is asked for and not
+    /// running, and for a resource that this host has no file for, `System` with file, value and reason for a value that the kernel refuses.
+    pub async fn create(path: &CgroupPath, resources: &Resources, driver: Driver<'_>) -> Result<Self> {
         let host = Host::get()?;
         let writes = match host.version {
             Version::V1 => v1::writes(resources)?,
             Version::V2 => v2::writes(resources)?,
         };
+        if let Driver::Systemd(annotations) = driver {
+            return Self::create_unit(host, path, resources, writes, annotations).await;
+        }
         let cgroup = Self::locate(path)?;
         let mut made = Vec::new();
         let devices = resources.devices.as_deref().unwrap_or_default();
@@ -108,12 +128,22 @@ impl Cgroup {
 
     /// Where the cgroup at `path` lies or would lie, without making it.
     pub fn locate(path: &CgroupPath) -> Result<Self> {
-        Ok(Self { directories: path::directories(Host::get()?, path)? })
+        Ok(Self { directories: path::directories(Host::get()?, path)?, unit: None })
     }
 
-    /// Finds an existing cgroup again, from [`Cgroup::directories`] of an earlier life.
-    pub fn open(directories: Vec<PathBuf>) -> Self {
-        Self { directories }
+    /// Finds an existing cgroup again, from [`Cgroup::directories`] and [`Cgroup::unit`] of an earlier life.
+    pub fn open(directories: Vec<PathBuf>, unit: Option<String>) -> Self {
+        Self { directories, unit: unit.map(systemd::Unit::named) }
+    }
+
+    /// To be called when init is in it: nobody else is there any more, and all limits are as they were asked for.
+    pub fn settle(&self) -> Result<()> {
+        self.unit.as_ref().map_or(Ok(()), systemd::Unit::settle)
+    }
+
+    /// The name of the unit that it is, to be recorded.
+    pub fn unit(&self) -> Option<&str> {
+        self.unit.as_ref().map(|unit| unit.name.as_str())
     }
 
     /// The directories, to be recorded.
@@ -201,8 +231,13 @@ impl Cgroup {
     /// Removes it with all below it, after the last process has gone; waits for that a bounded time. What lies above stays,
     /// for it may be another container's too. Goes on past errors and reports the first.
     pub async fn remove(&self) -> Result<()> {
-        let (mut first, deadline) = (Ok(()), remove::deadline());
-        for (hierarchy, path) in self.parts(Host::get()?) {
+        let (host, deadline) = (Host::get()?, remove::deadline());
+        let left = match &self.unit {
+            Some(unit) => self.stop_unit(host, unit, deadline).await,
+            None => false,
+        };
+        let mut first = Ok(());
+        for (hierarchy, path) in self.parts(host).filter(|(hierarchy, _)| !(left && systemd::watches(hierarchy))) {
             first = first.and(remove::remove(path, hierarchy.is_v2, deadline).await);
         }
         first
@@ -269,7 +304,7 @@ impl Cgroup {
     /// Makes the directories and sets the values; what was made goes to `made`, parents first.
     fn make(&self, host: &Host, writes: &[Write], devices: &[DeviceRule], made: &mut Vec<PathBuf>) -> Result<()> {
         for (hierarchy, path) in self.parts(host) {
-            if !make_directories(path, &hierarchy.path, made)? {
+            if !make_directories(path, &hierarchy.path, made)? && self.unit.is_none() {
                 refuse_populated(path)?;
             }
             if hierarchy.has("cpuset") {
@@ -317,15 +352,6 @@ fn refuse_populated(directory: &Path) -> Result<()> {
     }
     let pids: Vec<String> = pids.iter().map(ToString::to_string).collect();
     Err(Error::new(Kind::Exists, format!("{} has processes in it: {}", directory.display(), pids.join(", "))))
-}
-
-fn no_systemd_driver() -> Error {
-    let text = if Path::new("/run/systemd/system").is_dir() {
-        "the systemd cgroup driver is not supported yet"
-    } else {
-        "the systemd cgroup driver is asked for, and systemd is not running here"
-    };
-    Error::new(Kind::Unimplemented, text)
 }
 
 fn open_fd(path: &Path, flags: OFlag) -> Result<OwnedFd> {

@@ -10,7 +10,7 @@ use config::container::{Namespace, NamespaceKind};
 
 use crate::cgroup::oom::OomWatch;
 use crate::cgroup::stats::Stats;
-use crate::cgroup::{Cgroup, Hierarchy};
+use crate::cgroup::{Cgroup, Driver, Hierarchy};
 use crate::error::{Error, Kind, Result};
 use crate::plan::seccomp::{self, Filter};
 use crate::plan::{Facts, Plan};
@@ -45,7 +45,8 @@ impl Container {
             return Err(Error::new(Kind::Unimplemented, "no_pivot_root is not supported yet"));
         }
         let filter = compile(spec)?;
-        let cgroup = Cgroup::create(&spec.cgroup, &spec.resources, options.systemd_cgroup).await?;
+        let driver = Driver::choose(options.systemd_cgroup, &spec.cgroup, &spec.annotations);
+        let cgroup = Cgroup::create(&spec.cgroup, &spec.resources, driver).await?;
         let unfinished = Unfinished::new(cgroup, &spec.bundle);
         let created = match unfinished.cgroup.oom_watch() {
             Ok(oom) => Self::fork(spec, &unfinished.cgroup, filter.as_ref(), &stdio).await.map(|init| (init, oom)),
@@ -76,13 +77,15 @@ impl Container {
         filter: Option<&Filter>,
         stdio: &Stdio,
     ) -> Result<Process> {
-        let mut record = State { cgroup: cgroup.directories().to_vec(), ..State::default() };
+        let unit = cgroup.unit().map(str::to_owned);
+        let mut record = State { cgroup: cgroup.directories().to_vec(), unit, ..State::default() };
         record.write(&spec.bundle)?;
         let placement = cgroup.placement()?;
         let hierarchies = cgroup.hierarchies();
         let home = home::directory(&spec.root.path, spec.process.user.uid);
         let plan = Plan::init(spec, &facts(&hierarchies, &placement.directories, filter, &home))?;
         let init = spawn::spawn(&plan, &Handover { stdio, placement: &placement, init: None }).await?;
+        cgroup.settle()?;
         record.pid = init.pid();
         record.start_time = state::start_time(init.pid()).unwrap_or_default();
         record.write(&spec.bundle)?;
@@ -233,7 +236,7 @@ pub async fn destroy(bundle: &Path) -> (Destroyed, Result<()>) {
         kill(state.pid);
     }
     if !state.cgroup.is_empty() {
-        outcome = outcome.and(remove_cgroup(&Cgroup::open(state.cgroup)).await);
+        outcome = outcome.and(remove_cgroup(&Cgroup::open(state.cgroup, state.unit)).await);
     }
     outcome = outcome.and(rootfs::unmount(&bundle.join("rootfs")));
     outcome = outcome.and(State::remove(bundle));

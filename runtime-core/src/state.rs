@@ -22,6 +22,9 @@ pub(crate) struct State {
     pub(crate) start_time: u64,
     /// The cgroup's directories.
     pub(crate) cgroup: Vec<PathBuf>,
+    /// The systemd unit that the cgroup is.
+    #[serde(default)]
+    pub(crate) unit: Option<String>,
 }
 
 impl State {
@@ -71,7 +74,7 @@ mod tests {
     fn a_record_is_read_as_written_and_removed_once() {
         let bundle = tempfile::tempdir().unwrap();
         assert_eq!(State::read(bundle.path()).unwrap(), None);
-        let state = State { pid: 7, start_time: 9, cgroup: vec!["/sys/fs/cgroup/pids/x".into()] };
+        let state = State { pid: 7, start_time: 9, cgroup: vec!["/sys/fs/cgroup/pids/x".into()], unit: None };
         state.write(bundle.path()).unwrap();
         assert_eq!(State::read(bundle.path()).unwrap(), Some(state));
         State::remove(bundle.path()).unwrap();

@@ -23,15 +23,18 @@
 //! `alloc`, and every byte that a child reads was laid out by the parent in a [`Program`] before the fork.
 //!
 //! Reading order: [`step`] (what can be done), `run` (the two stages), `ops` (how each step is done), [`sync`] (what is told to
-//! the parent), `sys` (system calls that rustix lacks; the only unsafe code beside `launch`).
+//! the parent), `sys` (system calls that rustix lacks; the only unsafe code beside `launch` and `keep`).
+//! Apart from all that stands [`keep`](keep()), a process that does nothing.
 
 pub mod step;
 pub mod sync;
 
+mod keep;
 mod ops;
 mod run;
 #[allow(unsafe_code)] // system calls; each function says what it relies on
 mod sys;
 
+pub use keep::keep;
 pub use run::{Launched, launch};
 pub use step::{Descriptor, Instruction, Pair, Program, Span, Step, Text};

@@ -121,6 +121,24 @@ pub(crate) fn exit(code: i32) -> ! {
     }
 }
 
+/// The caller's own pid.
+pub(crate) fn own_pid() -> usize {
+    // SAFETY: takes nothing, cannot fail.
+    unsafe { syscall!(Sysno::getpid) }.unwrap_or_default()
+}
+
+/// The pid of the caller's parent.
+pub(crate) fn parent_pid() -> usize {
+    // SAFETY: takes nothing, cannot fail.
+    unsafe { syscall!(Sysno::getppid) }.unwrap_or_default()
+}
+
+/// Waits for a signal.
+pub(crate) fn pause() {
+    // SAFETY: no file is watched, no time and no mask given.
+    let _ = unsafe { syscall!(Sysno::ppoll, 0, 0, 0, 0, 8) };
+}
+
 /// Resets every signal to its default action, ignored ones too (clone3 resets only handlers), then unblocks all.
 pub(crate) fn reset_signals() {
     for signal in 1..=64_usize {

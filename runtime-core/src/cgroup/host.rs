@@ -89,7 +89,7 @@ fn find() -> Result<Host> {
 }
 
 /// (controllers, path) of each `id:controllers:path`.
-fn lines(table: &str) -> impl Iterator<Item = (&str, &str)> {
+pub(super) fn lines(table: &str) -> impl Iterator<Item = (&str, &str)> {
     table.lines().filter_map(|line| line.split_once(':')?.1.split_once(':'))
 }
 

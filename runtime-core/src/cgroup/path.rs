@@ -42,12 +42,16 @@ fn inside(inner: &Path) -> Result<PathBuf> {
 /// Where systemd would put the unit: `a-b.slice:cri:id` is `a.slice/a-b.slice/cri-id.scope`; systemd.slice(5).
 fn scope(slice: &str, prefix: &str, name: &str) -> Result<PathBuf> {
     let slice = if slice.is_empty() { "system.slice" } else { slice };
-    let unit = match (prefix, name) {
+    inside(&expand(slice)?.join(unit(prefix, name)))
+}
+
+/// The unit's own name: `cri-id.scope`, or `name` itself where it says that it is a slice or, by its ending, a scope.
+pub(super) fn unit(prefix: &str, name: &str) -> String {
+    match (prefix, name) {
         (_, name) if name.strip_suffix(".slice").is_some() => name.to_owned(),
         ("", name) => format!("{name}.scope"),
         (prefix, name) => format!("{prefix}-{name}.scope"),
-    };
-    inside(&expand(slice)?.join(unit))
+    }
 }
 
 /// A dash in a slice's name is a step down: `a-b.slice` is `a.slice/a-b.slice`, `-.slice` the root.

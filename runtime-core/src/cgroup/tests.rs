@@ -168,7 +168,7 @@ impl Parent {
     }
 
     fn create(&self, leaf: &str, resources: &Resources) -> Result<Cgroup> {
-        block_on(Cgroup::create(&self.path(leaf), resources, false))
+        block_on(Cgroup::create(&self.path(leaf), resources, Driver::Cgroupfs))
     }
 
     fn directories(&self) -> Vec<PathBuf> {
@@ -220,7 +220,7 @@ fn pidfd_of(child: &Child) -> OwnedFd {
 
 impl Drop for Parent {
     fn drop(&mut self) {
-        let all = Cgroup::open(self.directories());
+        let all = Cgroup::open(self.directories(), None);
         let _ = all.signal(SIGKILL);
         for child in &mut self.children {
             let _ = child.kill();
@@ -250,7 +250,7 @@ fn a_life() {
     let inner = format!("/{}/pod/leaf", parent.name);
     assert!(placed.lines().all(|line| line.ends_with(&inner)), "{placed}");
 
-    let again = Cgroup::open(cgroup.directories().to_vec());
+    let again = Cgroup::open(cgroup.directories().to_vec(), None);
     again.signal(SIGKILL).unwrap();
     // Not reaped yet: a zombie holds nobody up.
     block_on(again.remove()).unwrap();
@@ -266,7 +266,7 @@ fn a_life() {
 fn processes_of_sub_cgroups_count() {
     let mut parent = Parent::new();
     let cgroup = parent.create("leaf", &Resources::default()).unwrap();
-    let below = Cgroup::open(cgroup.directories().iter().map(|directory| directory.join("a/b")).collect());
+    let below = Cgroup::open(cgroup.directories().iter().map(|directory| directory.join("a/b")).collect(), None);
     for (hierarchy, directory) in below.parts(Host::get().unwrap()) {
         std::fs::create_dir_all(directory).unwrap();
         if hierarchy.has("cpuset") {
@@ -439,7 +439,7 @@ fn limits_are_as_the_kernel_reports_them() {
 }
 
 #[test]
-fn relative_and_systemd_paths() {
+fn relative_paths() {
     let parent = Parent::new();
     let own = host::own_table().unwrap();
     let relative = CgroupPath::Relative(Path::new(&parent.name).join("leaf"));
@@ -450,9 +450,6 @@ fn relative_and_systemd_paths() {
         let above = if host.version == Version::V2 && own != hierarchy.path { own.parent().unwrap() } else { &own };
         assert_eq!(directory, above.join(&parent.name).join("leaf"));
     }
-    let unit = CgroupPath::Systemd { slice: "a.slice".into(), prefix: "p".into(), name: "n".into() };
-    let error = block_on(Cgroup::create(&unit, &Resources::default(), true)).unwrap_err();
-    assert!(error.kind() == Kind::Unimplemented && error.to_string().contains("systemd"), "{error}");
 }
 
 #[test]
