@@ -136,11 +136,6 @@ impl Cgroup {
         Self { directories, unit: unit.map(systemd::Unit::named) }
     }
 
-    /// To be called when init is in it: nobody else is there any more, and all limits are as they were asked for.
-    pub fn settle(&self) -> Result<()> {
-        self.unit.as_ref().map_or(Ok(()), systemd::Unit::settle)
-    }
-
     /// The name of the unit that it is, to be recorded.
     pub fn unit(&self) -> Option<&str> {
         self.unit.as_ref().map(|unit| unit.name.as_str())
@@ -151,8 +146,10 @@ impl Cgroup {
         &self.directories
     }
 
-    /// Sets what could not be set before init stood alone: a limit of one process, or of none, which runc takes for one.
+    /// To be called when init stands alone in it. Ends the process that kept a unit alive until then, and sets what could not
+    /// be set before: a limit of one process, or of none, which runc takes for one.
     pub fn settle(&self, resources: &Resources) -> Result<()> {
+        self.unit.as_ref().map_or(Ok(()), systemd::Unit::settle)?;
         let host = Host::get()?;
         match resources.pids {
             Some(Limit::At(limit)) if limit < STAGES => {
@@ -164,7 +161,7 @@ impl Cgroup {
 
     /// What a new process needs to be born in the cgroup.
     pub fn placement(&self) -> Result<Placement> {
-        self.place(|path| path.to_owned())
+        self.place(Path::to_owned)
     }
 
     /// What a further process needs: as [`Cgroup::placement`], or beside `init` where on v2 the container has handed its

@@ -85,11 +85,12 @@ impl Container {
         let home = home::directory(&spec.root.path, spec.process.user.uid);
         let plan = Plan::init(spec, &facts(&hierarchies, &placement.directories, filter, &home))?;
         let init = spawn::spawn(&plan, &Handover { stdio, placement: &placement, init: None }).await?;
-        cgroup.settle()?;
         record.pid = init.pid();
         record.start_time = state::start_time(init.pid()).unwrap_or_default();
-        record.write(&spec.bundle)?;
-        cgroup.settle(&spec.resources)?;
+        if let Err(error) = record.write(&spec.bundle).and_then(|()| cgroup.settle(&spec.resources)) {
+            end(&init).await;
+            return Err(error);
+        }
         Ok(init)
     }
 
@@ -189,6 +190,15 @@ impl Drop for Unfinished {
         if let Some(bundle) = self.bundle.take() {
             tokio::task::spawn_local(undo(Rc::clone(&self.cgroup), bundle));
         }
+    }
+}
+
+/// Kills a process that nobody will ever start, and reaps it.
+async fn end(process: &Process) {
+    // It may have ended by itself.
+    let _ = process.signal(nix::libc::SIGKILL);
+    if let Err(error) = process.wait().await {
+        log::warn!("undo a failed create: {error}");
     }
 }
 

@@ -52,7 +52,7 @@ const WORK: &str = "dd if=/dev/zero of=/file bs=64k count=16 oflag=direct 2>/dev
                     dd if=/dev/zero of=/file bs=1M count=4 2>/dev/null; cat /file >/dev/null; \
                     i=0; while [ $i -lt 60000 ]; do i=$((i+1)); done; echo ready; exec sleep 1000";
 
-fn limits(spec: &mut Value, device: Value) {
+fn limits(spec: &mut Value, device: &Value) {
     let resources = &mut spec["linux"]["resources"];
     resources["memory"] = json!({"limit": 64 << 20, "swap": 96 << 20, "reservation": 32 << 20});
     resources["cpu"] = json!({"quota": 5_000, "period": 100_000});
@@ -91,7 +91,7 @@ fn joined_by_runc(case: &Case, ours: &Container<'_>) -> Result<String> {
 /// Two shims look at one cgroup, in which nothing happens any more: they have to say the same of each field.
 async fn metrics_are_those_of_runc(case: &Case) -> Result<()> {
     let device = throttle(case.daemon.dir())?;
-    let new = case.container(&["sh", "-c", WORK]).spec(|spec| limits(spec, device));
+    let new = case.container(&["sh", "-c", WORK]).spec(|spec| limits(spec, &device));
     let mut ours = new.create().await?;
     let mut output = ours.output();
     ours.start().await?;
