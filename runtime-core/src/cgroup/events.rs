@@ -1,4 +1,4 @@
-//! `cgroup.events` and its like: files of a v2 cgroup whose change poll(2) reports; cgroup-v2.rst, "[Un]populated Notification".
+//! `cgroup.events` and its like: files of a v2 cgroup whose change poll(2) reports; cgroup-v2.rst, "(Un)populated Notification".
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
