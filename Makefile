@@ -8,10 +8,10 @@ RELEASE := target/release/$(SHIM)
 SETUP   := test-bundles/scripts/setup
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench build install lint deny clean root
+.PHONY: help demo test test-guest bench build install lint deny clean root
 
 help: ## This list.
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: root ## A container's whole life under the shim on a private containerd; installs what is missing (Debian), touches nothing else.
 	@$(SETUP) run
@@ -24,6 +24,12 @@ test: root ## Every test, those on real containerds included: RUNTIME=io.contain
 	@$(MAKE) --no-print-directory build
 	@cargo build --workspace
 	@SHIM=$${SHIM:-$(CURDIR)/$(RELEASE)} cargo test --workspace --no-fail-fast $(ARGS)
+
+test-guest: root ## The tests that meet the kernel, in a guest with cgroup v2 under systemd, where ../shared/vm can make one.
+	@test-bundles/scripts/guest --can || exit 0; \
+	$(SETUP) test && $(MAKE) --no-print-directory build && mkdir -p .work && \
+	cargo test --workspace --no-run --message-format=json >.work/guest-build.json && \
+	SHIM=$${SHIM:-$(CURDIR)/$(RELEASE)} test-bundles/scripts/guest .work/guest-build.json
 
 bench: root ## Times a container's life and an exec, beside the distribution's runc shim, in one run.
 	@$(SETUP) test

@@ -25,6 +25,7 @@ use nix::sys::stat::Mode;
 
 use crate::error::{Error, Kind, Result};
 use host::{Host, Mounted, Version};
+use oom::OomWatch;
 use stats::Stats;
 use write::Write;
 
@@ -35,6 +36,7 @@ mod devices;
 mod events;
 mod freezer;
 mod host;
+pub mod oom;
 mod path;
 mod processes;
 mod remove;
@@ -150,6 +152,17 @@ impl Cgroup {
         &self.directories
     }
 
+    /// Sets what could not be set before init stood alone: a limit of one process, or of none, which runc takes for one.
+    pub fn settle(&self, resources: &Resources) -> Result<()> {
+        let host = Host::get()?;
+        match resources.pids {
+            Some(Limit::At(limit)) if limit < STAGES => {
+                write::apply(&[Write::new("pids.max", 1)], |controller| self.directory_of(host, controller))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// What a new process needs to be born in the cgroup.
     pub fn placement(&self) -> Result<Placement> {
         self.place(|path| path.to_owned())
@@ -240,6 +253,14 @@ impl Cgroup {
             }
             Version::V2 => stats::read_v2(self.membership()?).map(|stats| Stats::V2(Box::new(stats))),
         }
+    }
+
+    /// Begins to count who is killed for want of memory. None where memory is not accounted here.
+    pub fn oom_watch(&self) -> Result<Option<OomWatch>> {
+        let host = Host::get()?;
+        let watched = |directory: &&Path| host.version == Version::V1 || directory.join("memory.events").exists();
+        let directory = self.directory_of(host, "memory").filter(watched);
+        directory.map(|directory| OomWatch::new(directory, host.version)).transpose()
     }
 
     /// Stops every process in it and below it, where it is. Waits a bounded time, and takes it back when that is over. Kind
@@ -339,11 +360,14 @@ fn open_fd(path: &Path, flags: OFlag) -> Result<OwnedFd> {
         .map_err(|errno: Errno| Error::sys(format_args!("open {}", path.display()), errno))
 }
 
-/// `pids.max`, the same on v1 and v2. No process at all would keep init out: 0 is 1, as runc has it, so that init is alone.
+/// What init takes to be forked: its first stage is in the cgroup beside it. See [`Cgroup::settle`].
+const STAGES: u64 = 2;
+
+/// `pids.max`, the same on v1 and v2, with room for init's two stages.
 fn pids_max(limit: Limit) -> String {
     match limit {
         Limit::Unlimited => "max".into(),
-        Limit::At(limit) => limit.max(1).to_string(),
+        Limit::At(limit) => limit.max(STAGES).to_string(),
     }
 }
 

@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use config::container::{Namespace, NamespaceKind};
 
+use crate::cgroup::oom::OomWatch;
 use crate::cgroup::stats::Stats;
 use crate::cgroup::{Cgroup, Driver, Hierarchy};
 use crate::error::{Error, Kind, Result};
@@ -26,6 +27,7 @@ const SECCOMP_CACHE: &str = "/run/containerd-shim-myshim/seccomp";
 pub struct Container {
     init: Rc<Process>,
     cgroup: Rc<Cgroup>,
+    oom: Option<Rc<OomWatch>>,
     bundle: PathBuf,
     namespaces: Vec<Namespace>,
     filter: Option<Filter>,
@@ -46,12 +48,16 @@ impl Container {
         let driver = Driver::choose(options.systemd_cgroup, &spec.cgroup, &spec.annotations);
         let cgroup = Cgroup::create(&spec.cgroup, &spec.resources, driver).await?;
         let unfinished = Unfinished::new(cgroup, &spec.bundle);
-        let forked = Self::fork(spec, &unfinished.cgroup, filter.as_ref(), &stdio).await;
+        let created = match unfinished.cgroup.oom_watch() {
+            Ok(oom) => Self::fork(spec, &unfinished.cgroup, filter.as_ref(), &stdio).await.map(|init| (init, oom)),
+            Err(error) => Err(error),
+        };
         let cgroup = unfinished.finish();
-        match forked {
-            Ok(init) => Ok(Self {
+        match created {
+            Ok((init, oom)) => Ok(Self {
                 init: Rc::new(init),
                 cgroup,
+                oom: oom.map(Rc::new),
                 bundle: spec.bundle.clone(),
                 namespaces: spec.namespaces.clone(),
                 filter,
@@ -83,6 +89,7 @@ impl Container {
         record.pid = init.pid();
         record.start_time = state::start_time(init.pid()).unwrap_or_default();
         record.write(&spec.bundle)?;
+        cgroup.settle(&spec.resources)?;
         Ok(init)
     }
 
@@ -134,6 +141,11 @@ impl Container {
     /// What the container has used. Kind `NotFound` where somebody has removed its cgroup.
     pub fn stats(&self) -> Result<Stats> {
         self.cgroup.stats()
+    }
+
+    /// Counts who is killed for want of memory, from before init was forked. None where memory is not accounted.
+    pub fn oom(&self) -> Option<Rc<OomWatch>> {
+        self.oom.clone()
     }
 
     /// Stops every process of the container where it is; waits for that a bounded time, and takes it back on error.

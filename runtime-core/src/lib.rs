@@ -16,6 +16,8 @@ mod home;
 mod kernel;
 #[allow(unsafe_code)] // one system call that takes numbers
 mod pidfd;
+#[allow(unsafe_code)] // maps one page of its own
+mod shared;
 mod spawn;
 mod state;
 #[allow(unsafe_code)] // keeps by type what tokio asks as a promise

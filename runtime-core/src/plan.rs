@@ -17,8 +17,10 @@ pub mod seccomp;
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicI32;
 
 use config::container::{Namespace, Process};
+use init::sync;
 use init::{Descriptor, Instruction, Pair, Program, Span, Step, Text};
 
 use crate::cgroup::Hierarchy;
@@ -81,7 +83,7 @@ impl Plan {
         rootfs::build(&mut plan, container, facts);
         process::attach(&mut plan, &container.process, true);
         rootfs::protect(&mut plan, container);
-        process::settle(&mut plan, &container.process);
+        process::settle(&mut plan, &container.process, true);
         rootfs::finish(&mut plan, container);
         process::execute(&mut plan, &container.process, facts);
         plan.checked()
@@ -93,7 +95,7 @@ impl Plan {
         namespaces::join_container(&mut plan, process, namespaces, facts);
         plan.second(Step::NewSession);
         process::attach(&mut plan, process, false);
-        process::settle(&mut plan, process);
+        process::settle(&mut plan, process, false);
         process::execute(&mut plan, process, facts);
         plan.checked()
     }
@@ -104,8 +106,14 @@ impl Plan {
     }
 
     /// Gives `f` the form that the children read. `descriptors` are the [`Plan::sources`], opened; `channel` is the
-    /// children's end of the socket.
-    pub fn with_program<T>(&self, descriptors: &[i32], channel: i32, f: impl FnOnce(&Program<'_>) -> T) -> T {
+    /// children's end of the socket; `pid` is where the pid of stage two will be found, in memory shared with them.
+    pub fn with_program<T>(
+        &self,
+        descriptors: &[i32],
+        channel: i32,
+        pid: &AtomicI32,
+        f: impl FnOnce(&Program<'_>) -> T,
+    ) -> T {
         let vector = |texts: &[Text]| -> Vec<*const u8> {
             let strings = texts.iter().map(|text| self.text[text.0 as usize..].as_ptr());
             strings.chain([std::ptr::null()]).collect()
@@ -125,6 +133,7 @@ impl Plan {
             argv: &argv,
             envp: &envp,
             channel,
+            pid,
             keep: &keep,
         })
     }
@@ -136,7 +145,13 @@ impl Plan {
     }
 
     /// `step 17: mount proc at /proc (nosuid,nodev,noexec)` for a place counted from 0 over both stages.
-    pub(crate) fn name(&self, place: usize) -> String {
+    pub(crate) fn name(&self, place: u32) -> String {
+        match place {
+            sync::CLOSE => return "close the runtime's files".to_owned(),
+            sync::FORK => return "fork the container's process".to_owned(),
+            _ => {}
+        }
+        let place = place as usize;
         let steps = self.stage_one.iter().chain(&self.stage_two);
         match steps.enumerate().nth(place) {
             Some((_, step)) => format!("step {}: {}", place + 1, self.describe(step)),
@@ -146,7 +161,8 @@ impl Plan {
 
     /// The name of the last step, execve.
     pub(crate) fn last(&self) -> String {
-        self.name((self.stage_one.len() + self.stage_two.len()).saturating_sub(1))
+        let steps = self.stage_one.len() + self.stage_two.len();
+        self.name(u32::try_from(steps.saturating_sub(1)).unwrap_or(sync::FORK))
     }
 
     fn first(&mut self, step: Step) {

@@ -5,6 +5,7 @@ use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::atomic::Ordering;
 
 use init::sync::{DETAIL_BYTES, REPORT_BYTES, Report};
 use nix::errno::Errno;
@@ -12,7 +13,9 @@ use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketFlags, SocketType, recvmsg,
     socketpair,
 };
-use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process, pidfd_open, pidfd_send_signal, waitid,
+};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -20,7 +23,12 @@ use crate::cgroup::Placement;
 use crate::error::{Error, Kind, Result, errno_text};
 use crate::plan::{Plan, Source};
 use crate::process::{Process, Stdio, WALL};
+use crate::shared::Shared;
 use crate::watch::watch;
+
+/// Signals whose senders are known: `SIGKILL` is the kernel's when a cgroup is out of memory, `SIGSYS` a filter's.
+const SIGKILL: i32 = 9;
+const SIGSYS: i32 = 31;
 
 /// What the caller hands to the children.
 pub(crate) struct Handover<'a> {
@@ -40,22 +48,28 @@ pub(crate) async fn spawn(plan: &Plan, handover: &Handover<'_>) -> Result<Proces
         watch(ours, Interest::READABLE).map_err(|error| Error::io("watch the channel to the new process", &error))?;
     let opened = Opened::new(plan, handover)?;
     let cgroup = handover.placement.unified.as_ref().map(AsFd::as_fd);
-    let launched = plan.with_program(&opened.numbers, theirs.as_raw_fd(), |program| init::launch(program, cgroup));
-    let launched = launched.map_err(|errno| Error::sys("fork", Errno::from_raw(errno.raw_os_error())))?;
+    let stage_two = Shared::new().map_err(|errno| failed("mmap a page", errno))?;
+    let launched =
+        plan.with_program(&opened.numbers, theirs.as_raw_fd(), &stage_two, |program| init::launch(program, cgroup));
+    let family = Family { stage_one: launched.map_err(|errno| failed("fork", errno))?.pidfd, stage_two };
     drop(theirs);
-    let mut family = Family { stage_one: Some(launched.pidfd), stage_two: None };
-    let console = follow(plan, &channel, &mut family).await?;
-    family.reap_stage_one();
-    let (pid, pidfd) = family.stage_two.take().ok_or_else(|| Error::new(Kind::System, "no process was forked"))?;
-    Process::new(pid, pidfd, channel, console, plan.last())
+    let console = follow(plan, &channel, &family).await?;
+    let pid = family.pid().ok_or_else(|| Error::new(Kind::System, "no process was forked"))?;
+    let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|errno| failed("pidfd_open", errno))?;
+    let process = Process::new(pid.as_raw_nonzero().get(), pidfd, channel, console, plan.last())?;
+    family.part_from_stage_two();
+    Ok(process)
+}
+
+fn failed(what: &str, errno: rustix::io::Errno) -> Error {
+    Error::sys(what, Errno::from_raw(errno.raw_os_error()))
 }
 
 /// One socket, both ends close-on-exec; ours does not block.
 fn channel() -> Result<(OwnedFd, OwnedFd)> {
-    let failed = |errno: rustix::io::Errno| Error::sys("socketpair", Errno::from_raw(errno.raw_os_error()));
-    let pair = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).map_err(failed)?;
-    rustix::io::ioctl_fionbio(&pair.0, true).map_err(failed)?;
-    Ok(pair)
+    let pair = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None);
+    pair.and_then(|pair| rustix::io::ioctl_fionbio(&pair.0, true).map(|()| pair))
+        .map_err(|errno| failed("socketpair", errno))
 }
 
 /// The plan's sources, open: borrowed from the caller, or opened here and closed when the fork is done.
@@ -95,93 +109,71 @@ fn open_namespace(path: &Path) -> Result<OwnedFd> {
     file.map(OwnedFd::from).map_err(|error| Error::io(format!("open namespace {}", path.display()), &error))
 }
 
-/// The processes of one spawn. Dropped early, it ends and reaps what there is.
+/// The processes of one spawn. Dropped, it ends and reaps stage one, and stage two unless that has become a process of its
+/// own: both are our children, and nobody else waits for them.
 struct Family {
-    stage_one: Option<OwnedFd>,
-    stage_two: Option<(i32, OwnedFd)>,
+    stage_one: OwnedFd,
+    stage_two: Shared,
 }
 
 impl Family {
-    /// Stage one has told its last and exits: this waits a moment at the most.
-    fn reap_stage_one(&mut self) {
-        if let Some(pidfd) = self.stage_one.take() {
-            reap(&pidfd);
-        }
-    }
-}
-
-impl Family {
-    /// Takes stage two in. It cannot have been reaped: it is our child, and nobody else waits for it.
-    fn adopt(&mut self, pid: i32) -> Result<()> {
-        self.stage_two = Some((pid, open_pidfd(pid)?));
-        Ok(())
+    /// Stage two, once it was forked.
+    fn pid(&self) -> Option<Pid> {
+        Pid::from_raw(self.stage_two.load(Ordering::Relaxed))
     }
 
-    /// Makes sure that stage two is known if there is one: once stage one has gone, all that it told is there to be read.
-    fn complete(&mut self, channel: &AsyncFd<OwnedFd>) -> Result<()> {
-        self.reap_stage_one();
-        while let Ok((bytes, _)) = receive_now(channel.as_fd())
-            && !bytes.is_empty()
-        {
-            if let Some(Report::Forked { pid }) = Report::decode(&bytes) {
-                self.adopt(pid)?;
-            }
-        }
-        Ok(())
+    fn part_from_stage_two(&self) {
+        self.stage_two.store(0, Ordering::Relaxed);
     }
 
-    /// Why nothing more is heard of a process that reported no failure.
-    fn obituary(&mut self) -> Error {
-        let last = self.stage_two.take().map(|(_, pidfd)| pidfd).or(self.stage_one.take());
-        let status =
-            last.and_then(|pidfd| waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED | WALL).ok().flatten());
+    /// Why nothing more is heard of processes that reported no failure: both have ended, for both hold the channel.
+    fn obituary(&self) -> Error {
+        let last = self.pid().map_or(WaitId::PidFd(self.stage_one.as_fd()), WaitId::Pid);
+        let status = waitid(last, WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WALL).ok().flatten();
         let text = match status.map(|status| (status.terminating_signal(), status.exit_status())) {
-            Some((Some(signal), _)) => format!("the process was killed by signal {signal} before it was ready"),
-            Some((_, Some(code))) => format!("the process exited with {code} before it was ready"),
-            _ => "the process ended before it was ready".to_owned(),
+            Some((Some(SIGKILL), _)) => "was killed by signal 9, as for want of memory,".to_owned(),
+            Some((Some(SIGSYS), _)) => {
+                "was killed by signal 31, for the seccomp profile forbids what leads to its program,".to_owned()
+            }
+            Some((Some(signal), _)) => format!("was killed by signal {signal}"),
+            Some((_, Some(code))) => format!("ended with exit code {code}"),
+            _ => "ended".to_owned(),
         };
-        Error::new(Kind::System, text)
+        Error::new(Kind::System, format!("the process {text} before it was ready"))
     }
 }
 
 impl Drop for Family {
     fn drop(&mut self) {
-        let stages = [self.stage_one.take(), self.stage_two.take().map(|(_, pidfd)| pidfd)];
-        for pidfd in stages.into_iter().flatten() {
-            let _ = pidfd_send_signal(&pidfd, Signal::KILL);
-            reap(&pidfd);
+        let _ = pidfd_send_signal(&self.stage_one, Signal::KILL);
+        reap(WaitId::PidFd(self.stage_one.as_fd()));
+        // With stage one gone it cannot come into being any more.
+        if let Some(pid) = self.pid() {
+            let _ = kill_process(pid, Signal::KILL);
+            reap(WaitId::Pid(pid));
         }
     }
 }
 
-fn reap(pidfd: &OwnedFd) {
-    let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED | WALL);
+fn reap(child: WaitId<'_>) {
+    let _ = waitid(child, WaitIdOptions::EXITED | WALL);
 }
 
-/// Follows the reports until stage two is known and ready. The two stages send on their own: `Forked` may come after all that
-/// stage two has to say. Answers the terminal's master where there is one.
-async fn follow(plan: &Plan, channel: &AsyncFd<OwnedFd>, family: &mut Family) -> Result<Option<OwnedFd>> {
-    let (mut console, mut ready) = (None, false);
-    while !ready || family.stage_two.is_none() {
+/// Follows the reports until stage two is ready. Answers the terminal's master where there is one.
+async fn follow(plan: &Plan, channel: &AsyncFd<OwnedFd>, family: &Family) -> Result<Option<OwnedFd>> {
+    let mut console = None;
+    loop {
         let (report, file) = receive(channel).await?;
         match report {
-            Some(Report::Forked { pid }) => family.adopt(pid)?,
-            Some(Report::Console) => console = file,
-            Some(Report::Ready) => ready = true,
-            Some(Report::Failed { step, errno, detail }) => {
-                family.complete(channel)?;
-                return Err(failure(plan, step, errno, &detail));
+            Some(Report::Console) => {
+                let lost = || Error::new(Kind::System, "the terminal was lost on its way: too many open files");
+                console = Some(file.ok_or_else(lost)?);
             }
+            Some(Report::Ready) => return Ok(console),
+            Some(Report::Failed { step, errno, detail }) => return Err(failure(plan, step, errno, &detail)),
             None => return Err(family.obituary()),
         }
     }
-    Ok(console)
-}
-
-fn open_pidfd(pid: i32) -> Result<OwnedFd> {
-    let number = Pid::from_raw(pid).ok_or_else(|| Error::new(Kind::System, "a process with pid 0 was forked"))?;
-    pidfd_open(number, PidfdFlags::empty())
-        .map_err(|errno| Error::sys(format!("pidfd_open {pid}"), Errno::from_raw(errno.raw_os_error())))
 }
 
 /// The next report and the file that came with it; none at the end of the channel.
@@ -217,7 +209,7 @@ fn receive_now(socket: BorrowedFd<'_>) -> std::io::Result<(Vec<u8>, Option<Owned
 
 /// `step 17: mount proc at /proc (nosuid,nodev,noexec): EPERM (operation not permitted)`, and what the kernel wrote.
 pub(crate) fn failure(plan: &Plan, step: u32, errno: i32, detail: &[u8; DETAIL_BYTES]) -> Error {
-    let mut text = format!("{}: {}", plan.name(step as usize), errno_text(Errno::from_raw(errno)));
+    let mut text = format!("{}: {}", plan.name(step), errno_text(Errno::from_raw(errno)));
     let detail = String::from_utf8_lossy(detail);
     // "e overlay: No changes allowed in reconfigure": fsopen(2)'s messages begin with their severity.
     let detail = detail.trim_end_matches(['\0', '\n']);

@@ -189,18 +189,18 @@ async fn open_outputs(stdout: &Uri, streams: &Streams, owner: &Owner) -> Result<
             let error = output.share()?;
             Ok((output, error, None))
         }
-        _ if streams.terminal => Ok((open_output("stdout", stdout)?, Output::null()?, None)),
+        _ if streams.terminal => Ok((open_output("stdout", stdout).await?, Output::null()?, None)),
         _ => {
             let stderr = Uri::parse("stderr", &streams.stderr)?;
-            Ok((open_output("stdout", stdout)?, open_output("stderr", &stderr)?, None))
+            Ok((open_output("stdout", stdout).await?, open_output("stderr", &stderr).await?, None))
         }
     }
 }
 
-fn open_output(name: &str, uri: &Uri) -> Result<Output> {
+async fn open_output(name: &str, uri: &Uri) -> Result<Output> {
     match uri {
         Uri::Null => Output::null(),
-        Uri::Path(path) => Output::open(name, path),
+        Uri::Path(path) => Output::open(name, path).await,
         Uri::File(path) => Output::log(name, path),
         Uri::Binary(uri) => {
             let program = uri.program.display();

@@ -68,6 +68,8 @@ pub(crate) enum Event {
     ExecAdded,
     /// `/tasks/start` or `/tasks/exec-started`
     Start,
+    /// `/tasks/oom`
+    Oom,
     /// `/tasks/paused`
     Paused,
     /// `/tasks/resumed`
@@ -247,6 +249,14 @@ impl Lifecycle {
                 Err(Error::new(Kind::NotFound, "process already finished"))
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Processes were killed for want of memory. Reported before the end of any of them; after init's was told it is late.
+    pub(crate) fn oom(&self) -> Vec<Effect> {
+        match self.state(INIT) {
+            None | Some(State::Stopped(_) | State::Deleting(_)) => Vec::new(),
+            Some(_) => vec![publish(INIT, Event::Oom)],
         }
     }
 

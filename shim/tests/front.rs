@@ -194,7 +194,8 @@ fn the_server_holds_nothing_of_its_callers() {
 
     let files: Vec<String> = fs::read_dir(server.proc("fd"))
         .unwrap()
-        .map(|entry| fs::read_link(entry.unwrap().path()).unwrap().display().to_string())
+        // The server goes on meanwhile: what it closes has gone.
+        .filter_map(|entry| Some(fs::read_link(entry.unwrap().path()).ok()?.display().to_string()))
         .collect();
     assert_eq!(files.iter().filter(|file| *file == "/dev/null").count(), 3, "{files:?}");
     assert!(!files.iter().any(|file| file.contains("zero") || file.contains("pipe:")), "{files:?}");

@@ -26,7 +26,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// Seconds after which a runtime that does not return has failed its test.
-const PATIENCE: &str = "60";
+const PATIENCE: u32 = 60;
 
 /// Below this cgroup are all that the tests make.
 const CGROUP: &str = "/myshim-test";
@@ -194,7 +194,12 @@ impl Bundle {
         fs::write(self.path().join("config.json"), self.config.to_string()).expect("write config.json");
         let runtime = std::env::var_os("OCI").map_or_else(|| built("oci"), PathBuf::from);
         let mut command = Command::new("timeout");
-        command.args(["--signal=KILL", PATIENCE]).arg(runtime).arg("--root").arg(self.state_directory());
+        command
+            .arg("--signal=KILL")
+            .arg((PATIENCE * crate::slower()).to_string())
+            .arg(runtime)
+            .arg("--root")
+            .arg(self.state_directory());
         command.stdin(Stdio::null());
         command
     }

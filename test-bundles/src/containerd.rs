@@ -25,7 +25,7 @@ const STOP_LIMIT: Duration = Duration::from_secs(15);
 #[derive(Debug, Clone)]
 pub struct Release {
     /// `1.6`, `2.4`: what a test's name says.
-    pub version: &'static str,
+    pub version: String,
     /// Directory of `containerd`, `ctr` and the release's own runc shim.
     bin: PathBuf,
     /// Directories searched after `bin`, for `runc`.
@@ -35,7 +35,10 @@ pub struct Release {
 impl Release {
     /// The distribution's, from the package `containerd`.
     pub fn distribution() -> Self {
-        Self { version: "1.6", bin: "/usr/bin".into(), path: Vec::new() }
+        let asked = Command::new("/usr/bin/containerd").arg("--version").output();
+        let said = asked.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+        let version = release_of(&said).unwrap_or("distribution").to_owned();
+        Self { version, bin: "/usr/bin".into(), path: Vec::new() }
     }
 
     /// Every release that is known, whether it is installed or not; the distribution's first.
@@ -44,7 +47,11 @@ impl Release {
         let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(|| home.join(".cache"), PathBuf::from);
         let lab = std::env::var_os("LAB").map_or_else(|| cache.join("shim-lab"), PathBuf::from);
         let sid = lab.join("sid/bin");
-        let at = |version, bin: &str| Self { version, bin: lab.join(bin), path: vec![sid.clone()] };
+        let at = |version: &str, bin: &str| Self {
+            version: version.to_owned(),
+            bin: lab.join(bin),
+            path: vec![sid.clone()],
+        };
         vec![Self::distribution(), at("1.7", "go/1.7/bin"), at("2.1", "sid/bin"), at("2.4", "go/2.4/bin")]
     }
 
@@ -281,6 +288,14 @@ impl Drop for Containerd {
     }
 }
 
+/// `1.7` of `containerd github.com/containerd/containerd 1.7.24~ds1 …`.
+fn release_of(said: &str) -> Option<&str> {
+    let version = said.split_whitespace().nth(2)?.trim_start_matches('v');
+    let dot = version.find('.')?;
+    let end = version[dot + 1..].find(|c: char| !c.is_ascii_digit()).map_or(version.len(), |length| dot + 1 + length);
+    Some(&version[..end])
+}
+
 /// containerd derives it from `io.containerd.myshim.v2`.
 const SHIM_NAME: &str = "containerd-shim-myshim-v2";
 
@@ -297,4 +312,19 @@ pub fn shim_binary() -> Result<PathBuf> {
 pub fn built(name: &str) -> Option<PathBuf> {
     let own = std::env::current_exe().ok()?;
     own.ancestors().skip(1).take(2).map(|dir| dir.join(name)).find(|path| path.is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::release_of;
+
+    #[test]
+    fn a_release_is_two_numbers() {
+        for said in
+            ["containerd github.com/containerd/containerd 1.7.24~ds1 1.7.24~ds1-6+deb13u1", "c u v1.7", "c u 1.7\n"]
+        {
+            assert_eq!(release_of(said), Some("1.7"), "{said}");
+        }
+        assert_eq!(release_of("containerd"), None);
+    }
 }

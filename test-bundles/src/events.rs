@@ -92,7 +92,7 @@ impl Events {
         }
         self.passed = kept;
         while !seen.iter().any(|event| event.kind == last && event.id == id) {
-            let next = tokio::time::timeout(LIMIT, self.arriving.recv()).await;
+            let next = tokio::time::timeout(LIMIT * crate::slower(), self.arriving.recv()).await;
             let short: Vec<_> = seen.iter().map(Event::short).collect();
             let event = next.with_context(|| format!("{id}: no {last} event in {LIMIT:?}, only {short:?}"))?;
             let event = event.with_context(|| format!("{id}: the event stream ended after {short:?}"))?;

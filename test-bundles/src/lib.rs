@@ -9,7 +9,8 @@
 //! [`bundle`] runs single bundles through an OCI command line instead.
 //!
 //! Environment: `OCI` (the command line that runs bundles, ours by default), `RUNTIME` (default `io.containerd.myshim.v2`; the same tests pass on `io.containerd.runc.v2`), `SHIM` (the
-//! binary to test), `LAB` (where further containerds live), `CONTAINERD` (which releases, such as `1.6,2.4`).
+//! binary to test), `LAB` (where further containerds live), `CONTAINERD` (which releases, such as `1.6,2.4`),
+//! `SLOWER` (how many times slower than usual the machine is: an emulated one is 5 to 20).
 
 // What a test does not expect is its end.
 #![allow(clippy::missing_panics_doc)]
@@ -40,7 +41,12 @@ pub fn is_runc() -> bool {
     runtime() == "io.containerd.runc.v2"
 }
 
-/// Asks `done` every few milliseconds until it says yes, for at most `limit`; false when it never did. For what another
+/// How many times slower the machine is than those that the limits are made for.
+pub fn slower() -> u32 {
+    std::env::var("SLOWER").ok().and_then(|text| text.parse().ok()).unwrap_or(1)
+}
+
+/// Asks `done` every few milliseconds until it says yes, for at most `limit` (more on a slower machine); false when it never did. For what another
 /// process brings about and nobody announces: a socket that appears, a process that ends.
 pub fn wait_until(limit: std::time::Duration, mut done: impl FnMut() -> bool) -> bool {
     let start = std::time::Instant::now();
@@ -48,7 +54,7 @@ pub fn wait_until(limit: std::time::Duration, mut done: impl FnMut() -> bool) ->
         if done() {
             return true;
         }
-        if start.elapsed() > limit {
+        if start.elapsed() > limit * slower() {
             return false;
         }
         std::thread::sleep(std::time::Duration::from_millis(5));

@@ -121,7 +121,7 @@ fn one(ground: &Ground, test: Test) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let case = Case::new(daemon.clone(), image.chain_id.clone(), test.name).await?;
-        let ended = tokio::time::timeout(LIMIT, (test.body)(&case)).await;
+        let ended = tokio::time::timeout(LIMIT * crate::slower(), (test.body)(&case)).await;
         let result = ended.unwrap_or_else(|_| Err(anyhow::anyhow!("it hangs: not done after {LIMIT:?}")));
         let result = result.and_then(|()| case.finish());
         result.map_err(|error| {

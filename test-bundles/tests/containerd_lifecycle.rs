@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use containerd_client::tonic::Code;
 use test_bundles::client::{Case, code};
 use test_bundles::stdio::Stdio;
-use test_bundles::{leftovers, spec, suite, test, wait_until};
+use test_bundles::{is_runc, leftovers, spec, suite, test, wait_until};
 
 /// `containerd.v1.types.Status`.
 const CREATED: i32 = 1;
@@ -150,6 +150,10 @@ async fn a_group_shares_one_shim(case: &Case) -> Result<()> {
     second.kill(9, false).await?;
     ensure!(second.wait().await? == 137);
     second.delete().await?;
+    // runc's shim may leave the socket of a group.
+    let socket = leftovers::shim_socket(&case.daemon, &group);
+    let gone = || !leftovers::is_running(shims[0]) && (is_runc() || !socket.exists());
+    ensure!(wait_until(Duration::from_secs(10), gone), "the shim or its socket stays");
     Ok(())
 }
 

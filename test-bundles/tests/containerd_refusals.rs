@@ -181,7 +181,9 @@ async fn a_spec_of_another_shape_is_refused(case: &Case) -> Result<()> {
         let named = ["process", "root", "config", "spec", "ociVersion"].iter().any(|word| message.contains(word));
         // The runc of 2023 panics over a spec of null.
         ensure!(named || is_runc() && text == "null", "{text}: {message}");
-        ensure!(is_runc() || code == Code::InvalidArgument, "{text}: code {code:?}: {message}");
+        // 2.4 reads all of it too, and gives what it refuses itself no code.
+        let by_the_shim = !message.contains("failed to validate OCI runtime features");
+        ensure!(is_runc() || !by_the_shim || code == Code::InvalidArgument, "{text}: code {code:?}: {message}");
     }
     Ok(())
 }

@@ -24,6 +24,10 @@ fn main() -> ExitCode {
         test!(a_paused_container_can_be_killed),
         test!(pause_and_resume_are_refused_at_the_wrong_moment),
         test!(execs_are_paused_and_refused_with_the_container),
+        test!(each_kill_for_want_of_memory_is_told_before_the_exit),
+        test!(an_exec_killed_for_want_of_memory_is_told).not_on_runc("its v1 watch tells of it late or twice"),
+        test!(a_kill_in_a_cgroup_below_is_told).not_on_runc("it does not look below"),
+        test!(a_neighbours_kill_is_not_told).not_on_runc("its v1 watch does not count"),
     ])
 }
 
@@ -220,4 +224,125 @@ async fn execs_are_paused_and_refused_with_the_container(case: &Case) -> Result<
     running.process.wait().await?;
     running.process.delete().await?;
     container.end().await
+}
+
+/// With so little memory that it is used up at once.
+fn little_memory(spec: &mut Value) {
+    spec["linux"]["resources"]["memory"] = json!({"limit": 8 << 20, "swap": 8 << 20});
+}
+
+/// Keeps in memory what has no end of a line.
+const HOG: [&str; 2] = ["tail", "/dev/zero"];
+
+/// What each container does, its exit status, and whether memory ends it.
+const LIVES: [(&[&str], u32, bool); 5] = [
+    (&HOG, 137, true),
+    (&["true"], 0, false),
+    (&HOG, 137, true),
+    (&["sh", "-c", "kill -9 $$; sleep 0.05; exit 137"], 137, false),
+    (&["sh", "-c", "tail /dev/zero; exit 5"], 5, true),
+];
+
+async fn each_kill_for_want_of_memory_is_told_before_the_exit(case: &Case) -> Result<()> {
+    let kills = if case.daemon.release.version == "1.6" { 200 } else { 30 };
+    let mut events = case.events().await?;
+    let mut told_of = 0;
+    for (args, status, killed) in LIVES.iter().cycle() {
+        let mut container = case.container(args).stdio(Stdio::null()).spec(little_memory).create().await?;
+        let id = container.id.clone();
+        container.start().await?;
+        ensure!(container.wait().await? == *status, "{args:?}");
+        container.delete().await?;
+        let told: Vec<_> = events.of(&id, "delete").await?.iter().map(Event::short).collect();
+        let expected: &[&str] = if *killed {
+            &["create", "start", "oom", "exit", "delete"]
+        } else {
+            &["create", "start", "exit", "delete"]
+        };
+        // The program may be at its end before its start is told; order is a matter between oom and exit.
+        let mut sorted = told.clone();
+        sorted.sort_by_key(|kind| ["create", "start", "oom", "exit", "delete"].iter().position(|one| one == kind));
+        ensure!(sorted == expected, "{args:?} after {told_of} kills: {told:?}");
+        let at = |kind| told.iter().position(|one| one == kind);
+        ensure!(at("oom") < at("exit"), "{args:?} after {told_of} kills: {told:?}");
+        told_of += u32::from(*killed);
+        if told_of == kills {
+            break;
+        }
+    }
+    Ok(())
+}
+
+async fn an_exec_killed_for_want_of_memory_is_told(case: &Case) -> Result<()> {
+    let mut events = case.events().await?;
+    let new = case.container(&["sleep", "1000"]).stdio(Stdio::null()).spec(little_memory);
+    let container = new.create().await?;
+    let id = container.id.clone();
+    container.start().await?;
+    let exec = container.exec("hog", &spec::process(&HOG), &Stdio::null()).await?;
+    ensure!(exec.run().await?.0 == 137);
+    container.end().await?;
+    let told: Vec<_> = events.of(&id, "delete").await?.iter().map(Event::short).collect();
+    let ooms = told.iter().filter(|kind| *kind == "oom").count();
+    let at = |kind| told.iter().position(|one| one == kind);
+    ensure!(ooms == 1 && at("oom") < at("exit hog"), "{told:?}");
+    let log = case.daemon.log_tail("killed for want of memory");
+    ensure!(
+        log.contains(&format!("the limit of /sys/fs/cgroup/memory/{}/{id} was hit", case.daemon.namespace)),
+        "{log}"
+    );
+    Ok(())
+}
+
+/// A directory of the memory hierarchy, with a limit.
+fn limited_cgroup(case: &Case, path: &str, bytes: u32) -> Result<PathBuf> {
+    let directory = Path::new("/sys/fs/cgroup/memory").join(&case.daemon.namespace).join(path);
+    std::fs::create_dir_all(&directory).with_context(|| format!("mkdir {}", directory.display()))?;
+    std::fs::write(directory.join("memory.limit_in_bytes"), bytes.to_string())?;
+    Ok(directory)
+}
+
+async fn a_kill_in_a_cgroup_below_is_told(case: &Case) -> Result<()> {
+    let mut events = case.events().await?;
+    let script = "while [ ! -e /go ]; do sleep 0.01; done; tail /dev/zero; sleep 1000";
+    let container = case.container(&["sh", "-c", script]).stdio(Stdio::null()).create().await?;
+    container.start().await?;
+    let below = limited_cgroup(case, &format!("{}/below", container.id), 8 << 20)?;
+    std::fs::write(below.join("tasks"), container.pid.to_string())?;
+    std::fs::write(format!("/proc/{}/root/go", container.pid), "")?;
+    // No process of ours ends: it is the kernel's own word that is heard.
+    events.of(&container.id, "oom").await?;
+    let log = case.daemon.log_tail("killed for want of memory");
+    ensure!(log.contains(&format!("the limit of {} was hit", below.display())), "{log}");
+    container.end().await
+}
+
+async fn a_neighbours_kill_is_not_told(case: &Case) -> Result<()> {
+    let mut events = case.events().await?;
+    let pod = case.new_id();
+    let directory = limited_cgroup(case, &pod, 16 << 20)?;
+    let in_pod = |name: &'static str| {
+        let place = format!("/{}/{pod}/{name}", case.daemon.namespace);
+        move |spec: &mut Value| spec["linux"]["cgroupsPath"] = place.into()
+    };
+    let quiet = case.container(&["sleep", "1000"]).stdio(Stdio::null()).spec(in_pod("quiet")).create().await?;
+    quiet.start().await?;
+    let mut hog = case.container(&HOG).stdio(Stdio::null()).spec(in_pod("hog")).create().await?;
+    let (quiet_id, hog_id) = (quiet.id.clone(), hog.id.clone());
+    hog.start().await?;
+    ensure!(hog.wait().await? == 137);
+    hog.delete().await?;
+    let ooms = |told: &[Event]| told.iter().filter(|event| event.kind == "oom").count();
+    ensure!(ooms(&events.of(&hog_id, "delete").await?) == 1);
+    quiet.end().await?;
+    ensure!(ooms(&events.of(&quiet_id, "delete").await?) == 0);
+    let log = case.daemon.log_tail("killed for want of memory");
+    ensure!(log.contains(&format!("the limit of {} was hit", directory.display())), "{log}");
+    for hierarchy in std::fs::read_dir("/sys/fs/cgroup")? {
+        let made = hierarchy?.path().join(&case.daemon.namespace).join(&pod);
+        if made.exists() {
+            std::fs::remove_dir(&made).with_context(|| format!("rmdir {}", made.display()))?;
+        }
+    }
+    Ok(())
 }

@@ -146,5 +146,7 @@ fn own_lines(errors: &str) -> Vec<&str> {
 
 /// How many lives; the distribution's shim takes ten times as long over each.
 fn runs() -> usize {
-    if is_runc() { 50 } else { 300 }
+    let runs = if is_runc() { 50 } else { 300 };
+    // Whole batches.
+    (runs / test_bundles::slower() as usize).next_multiple_of(10)
 }

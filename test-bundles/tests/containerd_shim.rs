@@ -6,11 +6,18 @@ use std::process::{Command, ExitCode, Stdio as ProcessStdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use containerd_shim::protos;
 use nix::sys::signal::Signal;
+use protos::api::{ConnectRequest, ShutdownRequest};
+use protos::shim_sync::TaskClient;
+use protos::ttrpc::context::with_duration as with_timeout;
 use test_bundles::client::{Case, Container};
 use test_bundles::containerd::shim_binary;
 use test_bundles::stdio::Stdio;
 use test_bundles::{ctr, leftovers, suite, test, wait_until};
+
+/// For one call to the shim itself.
+const TTRPC_LIMIT: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
     suite::run(&[
@@ -19,6 +26,8 @@ fn main() -> ExitCode {
         test!(the_score_is_one_above_that_of_containerd),
         test!(the_server_is_a_process_group_of_its_own_and_holds_nothing_of_start),
         test!(it_tells_its_state_when_asked).not_on_runc("it has no SIGUSR1 of its own"),
+        test!(it_knows_itself_and_its_task).not_on_runc("an old one serves Task v2 alone"),
+        test!(it_stays_while_it_has_a_container).not_on_runc("an old one serves Task v2 alone"),
         test!(version_and_info_need_no_containerd).not_on_runc("it asks another binary"),
     ])
 }
@@ -89,6 +98,34 @@ async fn it_tells_its_state_when_asked(case: &Case) -> Result<()> {
     ensure!(log().contains("state: 1 containers, "), "{}", log());
     exec.process.delete().await?;
     container.end().await
+}
+
+/// containerd asks so after its restart.
+async fn it_knows_itself_and_its_task(case: &Case) -> Result<()> {
+    let (container, shim) = with_shim(case).await?;
+    let mut request = ConnectRequest::new();
+    request.id.clone_from(&container.id);
+    let answer = ttrpc(case, &container)?.connect(with_timeout(TTRPC_LIMIT), &request)?;
+    ensure!((answer.shim_pid, answer.task_pid) == (shim, container.pid), "{answer:?}");
+    ensure!(answer.version == env!("CARGO_PKG_VERSION"), "{answer:?}");
+    container.end().await
+}
+
+/// The one that is deleted first says Shutdown in a group too.
+async fn it_stays_while_it_has_a_container(case: &Case) -> Result<()> {
+    let (container, shim) = with_shim(case).await?;
+    ttrpc(case, &container)?.shutdown(with_timeout(TTRPC_LIMIT), &ShutdownRequest::new())?;
+    let exec = container.exec("after", &test_bundles::spec::process(&["sh", "-c", "exit 4"]), &Stdio::null()).await?;
+    let (status, _) = exec.run().await?;
+    ensure!(status == 4 && leftovers::is_running(shim), "{status}");
+    container.end().await
+}
+
+/// A connection to the shim itself, past containerd.
+fn ttrpc(case: &Case, container: &Container<'_>) -> Result<TaskClient> {
+    let socket = leftovers::shim_socket(&case.daemon, &container.id);
+    let client = protos::ttrpc::Client::connect(&format!("unix://{}", socket.display()));
+    Ok(TaskClient::new(client.with_context(|| format!("connect to {}", socket.display()))?))
 }
 
 async fn version_and_info_need_no_containerd(_: &Case) -> Result<()> {

@@ -67,11 +67,14 @@ async fn ctr_passes_on_input_that_ends_at_once(case: &Case) -> Result<()> {
     let container = case.container(&["sleep", "1000"]).stdio(Stdio::null()).create().await?;
     container.start().await?;
     let runtime = test_bundles::runtime();
+    // The exit code tells: of output, ctr itself drops what it has not read yet when the exit arrives (on a machine with
+    // much to do, one run in some hundreds), for it cancels its streams before it deletes the task.
+    let script = "[ \"$(cat)\" = x ]";
     for nth in 0..50 {
         let id = case.new_id();
         let name = format!("visit-{nth}");
-        let run = ["run", "--rm", "--runtime", &runtime, image::NAME, &id, "cat"];
-        let exec = ["tasks", "exec", "--exec-id", &name, &container.id, "cat"];
+        let run = ["run", "--rm", "--runtime", &runtime, image::NAME, &id, "sh", "-c", script];
+        let exec = ["tasks", "exec", "--exec-id", &name, &container.id, "sh", "-c", script];
         for args in [&run[..], &exec[..]] {
             let mut command = case.daemon.ctr_command(args);
             let (input, mut client) = std::io::pipe()?;
@@ -80,7 +83,7 @@ async fn ctr_passes_on_input_that_ends_at_once(case: &Case) -> Result<()> {
             command.stdin(input).stdout(ProcessStdio::piped()).stderr(ProcessStdio::piped());
             let child = command.spawn()?;
             let ran = ctr::finish(child).with_context(|| format!("{args:?}, {nth} went before"))?;
-            ensure!(ran.code == 0 && ran.stdout == "x", "{args:?}, {nth} went before: {ran:?}");
+            ensure!(ran.code == 0, "{args:?}, {nth} went before: {ran:?}");
         }
     }
     container.end().await

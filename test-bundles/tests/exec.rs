@@ -107,6 +107,16 @@ fn what_cannot_be_executed_is_said_and_harms_nobody() {
 }
 
 #[test]
+fn a_missing_cwd_is_said_and_not_made() {
+    let (bundle, mut process) = sleeping();
+    process["cwd"] = json!("/mistyped");
+    let ran = bundle.exec(&process);
+    assert_ne!(ran.status, 0);
+    assert!(ran.stderr.contains("/mistyped") || !ours(), "{}", ran.stderr);
+    assert!(!bundle.rootfs().join("mistyped").exists());
+}
+
+#[test]
 fn there_is_none_in_a_stopped_container() {
     let (bundle, process) = sleeping();
     bundle.call(&["kill", bundle.id(), "KILL"]).success();

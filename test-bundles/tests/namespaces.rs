@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
-use test_bundles::bundle::Bundle;
+use test_bundles::bundle::{Bundle, ours};
 
 /// Name in config.json and in /proc/PID/ns, with unshare(1)'s flag.
 const KINDS: [(&str, &str, &str); 6] = [
@@ -89,6 +89,35 @@ fn exec_is_in_the_namespaces_of_init() {
     for (_, file, _) in KINDS {
         assert_eq!(seen["namespaces"][file], link(&format!("/proc/{init}/ns/{file}")), "{file}");
     }
+}
+
+#[test]
+fn the_runtimes_own_mount_namespace_is_not_pivoted_away() {
+    // Were it joined, everybody in it would find the container's root at /. So this runtime gets one of its own to lose.
+    let mut bundle = Bundle::new("namespaces");
+    join(&mut bundle, "mount", "/proc/self/ns/mnt");
+    let inner = bundle.command();
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "private"]).arg(inner.get_program()).args(inner.get_args());
+    let ran = command.args(["run", "--bundle", bundle.path().to_str().unwrap(), bundle.id()]).output().unwrap();
+    assert!(!ran.status.success(), "{}", String::from_utf8_lossy(&ran.stdout));
+    let error = String::from_utf8_lossy(&ran.stderr);
+    assert!(!ours() || error.contains("/linux/namespaces/4/path"), "{error}");
+    bundle.assert_nothing_left();
+}
+
+#[test]
+fn a_pid_namespace_that_has_lost_its_init_takes_nobody() {
+    let holder = Holder::new(&["--pid"]);
+    let path = holder.path("pid");
+    let keep = std::fs::File::open(&path).unwrap();
+    drop(holder);
+    let mut bundle = Bundle::new("namespaces");
+    let path = format!("/proc/{}/fd/{}", std::process::id(), std::os::fd::AsRawFd::as_raw_fd(&keep));
+    join(&mut bundle, "pid", &path);
+    let ran = bundle.run();
+    assert_ne!(ran.status, 0);
+    assert!(!ours() || (ran.stderr.contains("fork") && ran.stderr.contains("ENOMEM")), "{}", ran.stderr);
 }
 
 /// A process that holds namespaces: unshare(1) with a sleeping child, which is pid 1 where there is a new pid namespace.

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)] // Helpers of tests are tests, which clippy does not see.
 
 use serde_json::{Value, json};
-use test_bundles::bundle::Bundle;
+use test_bundles::bundle::{Bundle, ours};
 
 /// The mode of /proc/PID/status in which a filter is at work.
 const FILTER: u32 = 2;
@@ -92,6 +92,35 @@ fn without_no_new_privileges_too() {
     bundle.probe(&[]);
     let seen = bundle.seen();
     assert_eq!((&seen["seccomp"], &seen["no_new_privileges"]), (&json!(FILTER), &json!(false)));
+}
+
+#[test]
+fn a_profile_need_not_know_how_we_talk() {
+    // Profiles are recorded from what other runtimes do: they may allow no more than write and read to get to execve.
+    for privileges in [true, false] {
+        let mut bundle = Bundle::new("seccomp");
+        bundle.config["process"]["noNewPrivileges"] = json!(privileges);
+        bundle.config["linux"]["seccomp"]["syscalls"] = json!([
+            { "names": ["sendmsg", "recvmsg", "sendto", "recvfrom"], "action": "SCMP_ACT_KILL_PROCESS" },
+        ]);
+        bundle.probe(&["env", "HOME"]);
+        assert_eq!(bundle.seen(), "/");
+        bundle.config["process"]["args"] = json!(["/not-a-program"]);
+        let file = bundle.rootfs().join("not-a-program");
+        std::fs::write(&file, "x").unwrap();
+        std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let ran = bundle.run();
+        assert!(ran.status != 0 && ran.stderr.contains("not-a-program"), "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn a_profile_that_forbids_what_leads_to_the_program_is_said_to() {
+    let mut bundle = Bundle::new("seccomp");
+    bundle.config["linux"]["seccomp"] = json!({ "defaultAction": "SCMP_ACT_KILL_PROCESS" });
+    let ran = bundle.run();
+    assert_ne!(ran.status, 0);
+    assert!(!ours() || ran.stderr.contains("seccomp"), "{}", ran.stderr);
 }
 
 fn attempt(bundle: &mut Bundle, names: &[&str]) -> Value {

@@ -11,7 +11,7 @@ use std::os::unix::net::UnixListener;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use rustix::termios::{Winsize, tcgetwinsize, tcsetwinsize};
 use serde_json::{Value, json};
-use test_bundles::bundle::Bundle;
+use test_bundles::bundle::{Bundle, ours};
 
 #[test]
 fn init_has_a_terminal_on_all_three() {
@@ -78,6 +78,16 @@ fn without_a_terminal_there_is_no_console() {
     let seen = bundle.seen();
     assert_eq!(seen["terminals"], json!([null, null, null]));
     assert_eq!(seen["devices"]["/dev/console"], Value::Null);
+}
+
+#[test]
+fn without_a_devpts_the_terminal_is_what_is_missing() {
+    let mut bundle = Bundle::new("terminal");
+    bundle.config["mounts"].as_array_mut().unwrap().retain(|mount| mount["destination"] != "/dev/pts");
+    let ran = bundle.create_with(&["--console-socket", "/not/reached"]);
+    assert_ne!(ran.status, 0);
+    assert!(!ours() || ran.stderr.contains("open a terminal in /dev/pts"), "{}", ran.stderr);
+    bundle.assert_nothing_left();
 }
 
 /// Creates the container and gives its console's master.

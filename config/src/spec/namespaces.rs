@@ -2,7 +2,7 @@
 //!
 //! A path is looked at here, so that a wrong one is refused by its pointer and not by an EINVAL of setns(2) halfway through
 //! a start. A container without a mount namespace is refused: everything that a root file system needs would be mounted
-//! on the host.
+//! on the host. The host's by its path is refused too: `pivot_root(2)` would give every process there the container's root.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -35,11 +35,23 @@ pub(super) fn resolve(namespaces: &[oci::LinuxNamespace]) -> Result<Vec<Namespac
 pub(super) fn has_own(namespaces: &[Namespace], kind: NamespaceKind) -> bool {
     let Some(namespace) = namespaces.iter().find(|namespace| namespace.kind == kind) else { return false };
     let Some(path) = &namespace.path else { return true };
-    let identity = |path: &Path| fs::metadata(path).map(|file| (file.dev(), file.ino()));
     match (identity(path), identity(&Path::new("/proc/self/ns").join(file_name(kind)))) {
-        (Ok(theirs), Ok(ours)) => theirs != ours,
+        (Some(theirs), Some(ours)) => theirs != ours,
         _ => false,
     }
+}
+
+/// Whether `path` is the mount namespace of the runtime or of the machine's first process; a service manager may have given
+/// the runtime one of its own.
+fn is_the_hosts(path: &Path) -> bool {
+    let hosts = ["/proc/self/ns/mnt", "/proc/1/ns/mnt"];
+    let found = identity(path);
+    found.is_some() && hosts.iter().any(|host| identity(Path::new(host)) == found)
+}
+
+/// Two paths lead to the same namespace if these are equal.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    fs::metadata(path).ok().map(|file| (file.dev(), file.ino()))
 }
 
 fn kind(kind: oci::LinuxNamespaceType) -> Result<NamespaceKind, Refusal> {
@@ -61,6 +73,9 @@ fn path(path: Option<&Path>, kind: NamespaceKind) -> Result<Option<PathBuf>, Ref
     let path = paths::absolute(path)?;
     let refuse = |reason: String| Err(Refusal::new("", reason));
     match nsfs::kind(&path) {
+        Ok(Some(NamespaceKind::Mount)) if kind == NamespaceKind::Mount && is_the_hosts(&path) => {
+            refuse(format!("the host's own mount namespace: {}", path.display()))
+        }
         Ok(Some(found)) if found == kind => Ok(Some(path)),
         Ok(Some(found)) => {
             refuse(format!("a namespace of kind {}, not {}: {}", name(found), name(kind), path.display()))

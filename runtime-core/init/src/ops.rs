@@ -87,7 +87,7 @@ impl<'a> Work<'a> {
             Step::OpenConsole { size, uid, mount } => self.open_console(size, uid, mount)?,
             Step::SetStdio { files, uid } => self.set_stdio(files, uid)?,
             Step::Rlimit { resource, soft, hard } => sys::set_rlimit(resource, soft, hard)?,
-            Step::WorkingDirectory { path } => self.working_directory(path)?,
+            Step::WorkingDirectory { path, make } => self.working_directory(path, make)?,
             Step::Identity { uid, gid, groups } => self.identity(uid, gid, groups)?,
             Step::Umask { mask } => {
                 rustix::process::umask(Mode::from_raw_mode(mask));

@@ -1,5 +1,7 @@
 //! The two stages: a loop over steps each, the fork between them, and the one way out on failure.
 
+use core::sync::atomic::Ordering;
+
 use rustix::fd::{BorrowedFd, OwnedFd};
 use rustix::fs::Mode;
 use rustix::io::Errno;
@@ -43,7 +45,10 @@ pub fn launch(program: &Program<'_>, cgroup: Option<BorrowedFd<'_>>) -> Result<L
     }
 }
 
-/// Joins what is to be joined, forks stage two, tells its pid and exits.
+/// Joins what is to be joined, forks stage two and exits.
+///
+/// The kernel writes stage two's pid where the parent sees it. A message could be lost: a memory limit may end stage one at any
+/// time, and stage two would then be nobody's.
 fn stage_one(program: &Program<'_>) -> ! {
     sys::reset_signals();
     // Modes are what the steps say, not what the parent's mask leaves of them. The process's own is a step.
@@ -51,19 +56,18 @@ fn stage_one(program: &Program<'_>) -> ! {
     // Nobody in a pid namespace that we pass through may look into us: CVE-2019-5736 and its kin. execve makes it normal.
     let _ = sys::prctl(PR_SET_DUMPABLE, 0, 0);
     if let Err(errno) = close_all_but(program.keep) {
-        fail(program, 0, errno.into());
+        fail(program, sync::CLOSE, errno.into());
     }
+    // The page is mapped in here before a limit can get in the way of that.
+    program.pid.store(0, Ordering::Relaxed);
     let mut work = Work::new(program);
     let place = perform(&mut work, program, program.stage_one, 0);
     #[allow(unsafe_code)]
     // SAFETY: the child runs `stage_two`, which is of this crate and never returns.
-    match unsafe { sys::fork(&Kinship::Sibling) } {
+    match unsafe { sys::fork(&Kinship::Sibling(program.pid)) } {
         Ok(Fork::Child) => stage_two(program, place),
-        Ok(Fork::Parent(pid, _)) => match report(program, Report::Forked { pid }) {
-            Ok(()) => sys::exit(0),
-            Err(errno) => fail(program, place, errno.into()),
-        },
-        Err(errno) => fail(program, place, errno.into()),
+        Ok(Fork::Parent(..)) => sys::exit(0),
+        Err(errno) => fail(program, sync::FORK, errno.into()),
     }
 }
 
@@ -104,13 +108,10 @@ fn perform(work: &mut Work<'_>, program: &Program<'_>, steps: &[Step], first: u3
 /// Tells the parent which step failed and why, and exits.
 fn fail(program: &Program<'_>, step: u32, failure: Failure) -> ! {
     let Failure { errno, detail } = failure;
+    let report = Report::Failed { step, errno: errno.raw_os_error(), detail };
     // Nobody is left to hear of an error in telling an error.
-    let _ = report(program, Report::Failed { step, errno: errno.raw_os_error(), detail });
+    let _ = sys::borrow(program.channel).and_then(|channel| sync::send(channel, report, None));
     sys::exit(FAILED)
-}
-
-fn report(program: &Program<'_>, report: Report) -> Result<(), Errno> {
-    sync::send(sys::borrow(program.channel)?, report, None)
 }
 
 const PR_SET_DUMPABLE: u32 = 4;

@@ -4,6 +4,7 @@
 //! parent fills just before the fork. So a plan can be made, printed and compared without a process or a file.
 
 use core::ffi::CStr;
+use core::sync::atomic::AtomicI32;
 
 use rustix::io::Errno;
 
@@ -252,10 +253,12 @@ pub enum Step {
         /// Hard limit.
         hard: u64,
     },
-    /// Enters the working directory, made where missing, and makes sure that it lies below the root.
+    /// Enters the working directory and makes sure that it lies below the root.
     WorkingDirectory {
         /// In the container.
         path: Text,
+        /// Makes it where it is missing: an image may name one that it does not hold. In an exec it is more likely mistyped.
+        make: bool,
     },
     /// Sets groups, then group, then user; keeps the permitted capabilities over the change.
     Identity {
@@ -332,6 +335,8 @@ pub struct Program<'a> {
     pub envp: &'a [*const u8],
     /// The children's end of the channel to the parent.
     pub channel: i32,
+    /// Where the kernel writes the pid of stage two as it is forked; in memory that the parent shares.
+    pub pid: &'a AtomicI32,
     /// What the children keep open beside 0, 1 and 2: the descriptors and the channel, in ascending order.
     pub keep: &'a [i32],
 }

@@ -1,13 +1,16 @@
 //! What the children tell the parent, over one SOCK_SEQPACKET socket that both stages hold.
 //!
 //! ```text
-//! stage one ── Forked{pid} ──▶ parent        stage one exits
+//! stage one    forks, exits                   the kernel writes stage two's pid into a page that the parent shares
 //! stage two ── Console + fd ─▶ parent        where there is a terminal
 //! stage two ── Ready ────────▶ parent
 //! parent ───── one byte ─────▶ stage two     "go"
 //! stage two    execve: the socket closes      started
 //! either ───── Failed{step, errno} ─▶ parent at any time, and exits
 //! ```
+//!
+//! A report without a file goes by write(2), like the go by read(2): a seccomp profile that lets a program run at all allows
+//! these two, while sendmsg(2) may be missing in one that was recorded with another runtime.
 //!
 //! The parent's death closes the socket, and a stage two that waits for its go then exits.
 
@@ -23,21 +26,22 @@ pub const DETAIL_BYTES: usize = 120;
 /// Length of an encoded [`Report`].
 pub const REPORT_BYTES: usize = 12 + DETAIL_BYTES;
 
+/// The place of what precedes all steps: the parent's files are closed.
+pub const CLOSE: u32 = u32::MAX;
+
+/// The place of what comes between the stages: stage two is forked.
+pub const FORK: u32 = u32::MAX - 1;
+
 /// What a child has to say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Report {
-    /// Stage two has this pid, in the parent's pid namespace.
-    Forked {
-        /// The pid.
-        pid: i32,
-    },
     /// The terminal's master comes with this message.
     Console,
     /// Stage two waits for its go.
     Ready,
     /// A step failed; the sender exits.
     Failed {
-        /// Its place, counted from 0 over both stages.
+        /// Its place, counted from 0 over both stages; or [`CLOSE`] or [`FORK`].
         step: u32,
         /// Why.
         errno: i32,
@@ -50,8 +54,7 @@ impl Report {
     /// The wire form: kind, two numbers, detail.
     pub fn encode(&self) -> [u8; REPORT_BYTES] {
         let (kind, a, b, detail) = match *self {
-            Self::Forked { pid } => (0_i32, pid, 0, [0; DETAIL_BYTES]),
-            Self::Console => (1, 0, 0, [0; DETAIL_BYTES]),
+            Self::Console => (1_i32, 0, 0, [0; DETAIL_BYTES]),
             Self::Ready => (2, 0, 0, [0; DETAIL_BYTES]),
             Self::Failed { step, errno, detail } => (3, step.cast_signed(), errno, detail),
         };
@@ -72,7 +75,6 @@ impl Report {
         };
         let detail: [u8; DETAIL_BYTES] = bytes.get(12..REPORT_BYTES)?.try_into().ok()?;
         match number(0)? {
-            0 => Some(Self::Forked { pid: number(4)? }),
             1 => Some(Self::Console),
             2 => Some(Self::Ready),
             3 => Some(Self::Failed { step: number(4)?.cast_unsigned(), errno: number(8)?, detail }),
@@ -81,15 +83,14 @@ impl Report {
     }
 }
 
-/// Sends `report`, with a descriptor where one belongs to it. A parent that is gone is no error to anybody who could act on it.
+/// Sends `report`, with a descriptor where one belongs to it. A parent that is gone ends us (SIGPIPE), as it should.
 pub(crate) fn send(channel: BorrowedFd<'_>, report: Report, file: Option<BorrowedFd<'_>>) -> Result<(), Errno> {
     let bytes = report.encode();
+    let Some(file) = file else { return rustix::io::write(channel, &bytes).map(|_| ()) };
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    let files = file.map(|fd| [fd]);
-    if let Some(files) = &files {
-        control.push(SendAncillaryMessage::ScmRights(files));
-    }
+    let files = [file];
+    control.push(SendAncillaryMessage::ScmRights(&files));
     sendmsg(channel.as_fd(), &[IoSlice::new(&bytes)], &mut control, SendFlags::NOSIGNAL).map(|_| ())
 }
 
@@ -112,7 +113,7 @@ mod tests {
     #[test]
     fn reports_survive_the_wire() {
         let failed = Report::Failed { step: 17, errno: 13, detail: [b'x'; DETAIL_BYTES] };
-        for report in [Report::Forked { pid: 4_194_304 }, Report::Console, Report::Ready, failed] {
+        for report in [Report::Console, Report::Ready, failed] {
             assert_eq!(Report::decode(&report.encode()), Some(report));
         }
         assert_eq!(Report::decode(&[]), None);

@@ -2,6 +2,7 @@
 
 use core::ffi::CStr;
 use core::ptr;
+use core::sync::atomic::AtomicI32;
 
 use rustix::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use rustix::io::Errno;
@@ -12,6 +13,7 @@ use crate::step::{Attributes, Instruction};
 /// `CLONE_NEWNS` and its kin fit in 32 bits; these are the ones we name here. linux/sched.h.
 const CLONE_PIDFD: u64 = 0x1000;
 const CLONE_PARENT: u64 = 0x8000;
+const CLONE_PARENT_SETTID: u64 = 0x10_0000;
 const CLONE_CLEAR_SIGHAND: u64 = 0x1_0000_0000;
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
@@ -72,8 +74,8 @@ pub(crate) enum Fork {
 pub(crate) enum Kinship<'a> {
     /// Its child, with a pidfd, born in this v2 cgroup if one is given.
     Child(Option<BorrowedFd<'a>>),
-    /// Its parent's child.
-    Sibling,
+    /// Its parent's child, whose pid is written there before it runs.
+    Sibling(&'a AtomicI32),
 }
 
 /// Forks with clone3(2): memory is copied, nothing is shared. Signal handlers are reset in the child.
@@ -87,7 +89,10 @@ pub(crate) unsafe fn fork(kinship: &Kinship<'_>) -> Result<Fork, Errno> {
     let mut pidfd: RawFd = -1;
     let mut args = CloneArgs { flags: CLONE_CLEAR_SIGHAND, ..CloneArgs::default() };
     match kinship {
-        Kinship::Sibling => args.flags |= CLONE_PARENT,
+        Kinship::Sibling(pid) => {
+            args.flags |= CLONE_PARENT | CLONE_PARENT_SETTID;
+            args.parent_tid = pid.as_ptr().expose_provenance().try_into().map_err(|_| Errno::INVAL)?;
+        }
         Kinship::Child(cgroup) => {
             args.flags |= CLONE_PIDFD;
             args.pidfd = ptr::from_mut(&mut pidfd).expose_provenance().try_into().map_err(|_| Errno::INVAL)?;

@@ -103,9 +103,18 @@ fn no_limit_at_all() {
 }
 
 #[test]
-fn a_pids_limit_of_zero_leaves_room_for_init() {
+fn a_pids_limit_below_two_waits_for_init() {
     let resources = Resources { pids: Some(Limit::At(0)), devices: Some(vec![ALL_DEVICES]), ..Resources::default() };
-    assert_eq!(print(&v2::writes(&resources).unwrap()), "pids.max <- 1");
+    assert_eq!(print(&v2::writes(&resources).unwrap()), "pids.max <- 2");
+    let parent = Parent::new();
+    let cgroup = parent.create("leaf", &resources).unwrap();
+    let limit = || {
+        let directory = cgroup.directory_of(Host::get().unwrap(), "pids").unwrap();
+        std::fs::read_to_string(directory.join("pids.max")).unwrap()
+    };
+    assert_eq!(limit(), "2\n");
+    cgroup.settle(&resources).unwrap();
+    assert_eq!(limit(), "1\n");
 }
 
 #[test]

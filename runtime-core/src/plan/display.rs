@@ -113,7 +113,7 @@ impl Plan {
                 let name = RLIMITS.get(resource as usize).copied().unwrap_or("?");
                 format!("set RLIMIT_{name} to {}:{}", limit(soft), limit(hard))
             }
-            Step::WorkingDirectory { path } => format!("enter working directory {}", self.show(path)),
+            Step::WorkingDirectory { path, .. } => format!("enter working directory {}", self.show(path)),
             Step::Identity { uid, gid, groups } => {
                 let at = groups.start as usize;
                 let gids = self.gids.get(at..at + groups.len as usize).unwrap_or_default();

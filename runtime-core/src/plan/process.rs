@@ -23,13 +23,10 @@ pub(super) fn attach(plan: &mut Plan, process: &Process, init: bool) {
     }
 }
 
-/// Where it stands and how much it may use: what wants rights but no more of the host.
-pub(super) fn settle(plan: &mut Plan, process: &Process) {
+/// Where it stands. It may have to be made, so before the root is read-only.
+pub(super) fn settle(plan: &mut Plan, process: &Process, init: bool) {
     let path = plan.path(&process.cwd);
-    plan.second(Step::WorkingDirectory { path });
-    for limit in &process.rlimits {
-        plan.second(Step::Rlimit { resource: limit.resource, soft: limit.soft, hard: limit.hard });
-    }
+    plan.second(Step::WorkingDirectory { path, make: init });
 }
 
 /// Who it is, and on to execve.
@@ -45,6 +42,10 @@ pub(super) fn execute(plan: &mut Plan, process: &Process, facts: &Facts<'_>) {
     let own = Step::Capabilities { effective, permitted, inheritable, ambient };
     let filter = facts.filter;
 
+    // While it has the right to raise them, and once no file is opened any more: it may be allowed fewer than we hold.
+    for limit in &process.rlimits {
+        plan.second(Step::Rlimit { resource: limit.resource, soft: limit.soft, hard: limit.hard });
+    }
     plan.second(Step::BoundingSet { keep: bounding });
     identity(plan, process);
     match filter {

@@ -1,6 +1,7 @@
 //! Plans as text, and the order that no plan may break.
 
 use std::path::PathBuf;
+use std::sync::atomic::AtomicI32;
 
 use config::ContainerId;
 use config::container::{
@@ -174,7 +175,7 @@ fn the_plan_of_an_exec() {
 #[test]
 fn the_children_find_what_the_plan_laid_out() {
     let plan = Plan::exec(&process(), &[], &facts(&[], None)).unwrap();
-    plan.with_program(&[7, 8, 9], 12, |program| {
+    plan.with_program(&[7, 8, 9], 12, &AtomicI32::new(0), |program| {
         assert_eq!(program.argv.len(), 4);
         assert_eq!(program.envp.len(), 4, "PATH, TERM, HOME and the end");
         assert!(program.argv[3].is_null() && program.envp[3].is_null());
@@ -252,6 +253,20 @@ proptest! {
         prop_assert_eq!(execute + 1, plan.lines().count());
         prop_assert_eq!(seccomp.is_some(), filtered);
         prop_assert!(seccomp.is_none_or(|place| identity < place && close < place && place < go));
+        // A process may be allowed fewer files than are open by then.
+        let limit = place(|s| matches!(s, Step::Rlimit { .. })).unwrap();
+        let opened = place(|s| matches!(s, Step::SetAttributes { .. } | Step::SetPropagation { .. })).unwrap_or(cwd);
+        prop_assert!(cwd < limit && opened < limit && limit < bounding);
+        let descriptors: Vec<i32> = (100..).take(plan.sources().len()).collect();
+        let valid = plan.with_program(&descriptors, 99, &AtomicI32::new(0), |program| {
+            program.stage_one.iter().chain(program.stage_two).all(|step| match *step {
+                Step::JoinCgroup { tasks: file, directory } => program.fd(file).is_ok() && program.str(directory).is_ok(),
+                Step::JoinNamespaces { target, .. } => program.fd(target).is_ok(),
+                Step::SetStdio { files, .. } => files.iter().all(|file| program.fd(*file).is_ok()),
+                _ => true,
+            })
+        });
+        prop_assert!(valid);
     }
 }
 

@@ -168,7 +168,8 @@ fn a_target_stays_inside_the_rootfs() {
     let (root, outside) = (scratch.directory("source"), scratch.directory("outside"));
     fs::create_dir(root.join("inner")).unwrap();
     std::os::unix::fs::symlink(&outside, root.join("link")).unwrap();
-    mount(&[bind(&root, &["rbind"]), tmpfs("inner")], &scratch.rootfs()).unwrap();
+    // Private: in a shared mount, as systemd has it, what comes below the bind would come to its source as well.
+    mount(&[bind(&root, &["rbind", "rprivate"]), tmpfs("inner")], &scratch.rootfs()).unwrap();
     fs::write(scratch.rootfs().join("inner/file"), "").unwrap();
     assert!(!root.join("inner/file").exists());
     unmount(&scratch.rootfs()).unwrap();

@@ -5,19 +5,26 @@
 //! cleared again on an end before a container gets it.
 //!
 //! Of an output fifo we keep a read end, which never reads: what was written stays in the pipe, and a writer neither
-//! fails nor ends, while containerd is away.
+//! fails nor ends, while containerd is away. But a client opens its own end at the side while it asks for Create, and
+//! waits in that for a writer: were it so late that a short process has come and gone, it would wait for ever, or find
+//! nothing. So Create and Exec wait for the client (containerd's own shims do so without an end), as long as it takes a
+//! machine that has much to do.
 
 use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use runtime_core::{Error, Result};
 use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl, open};
+use rustix::io::Errno;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+
+/// How long a client may take to open its end of an output fifo. One that never does costs this, and no more.
+const CLIENT: Duration = Duration::from_secs(1);
 
 /// Where output goes.
 #[derive(Debug)]
@@ -35,12 +42,17 @@ impl Output {
     }
 
     /// A fifo or file that exists. `name` is the stream's.
-    pub(super) fn open(name: &str, path: &Path) -> Result<Self> {
+    pub(super) async fn open(name: &str, path: &Path) -> Result<Self> {
         if !is_fifo(name, path)? {
             return Ok(Self { writer: opened(name, path, OFlags::WRONLY | OFlags::APPEND)?, reader: None });
         }
+        let beside_client = beside_client(path).await;
         let reader = opened(name, path, OFlags::RDONLY | OFlags::NONBLOCK)?;
-        Ok(Self { writer: opened(name, path, OFlags::WRONLY | OFlags::NONBLOCK)?, reader: Some(reader) })
+        let writer = match beside_client {
+            Some(writer) => writer,
+            None => opened(name, path, OFlags::WRONLY | OFlags::NONBLOCK)?,
+        };
+        Ok(Self { writer, reader: Some(reader) })
     }
 
     /// A log file: made where missing, with its directories, and appended to.
@@ -58,6 +70,20 @@ impl Output {
     pub(super) fn share(&self) -> Result<Self> {
         let writer = self.writer.try_clone().map_err(|e| Error::io("share stdout with stderr", &e))?;
         Ok(Self { writer, reader: None })
+    }
+}
+
+/// A write end beside a client's read end; none where no client comes within [`CLIENT`]. The kernel tells in one way only
+/// whether somebody has, or is about to have, the other end open, and there is no event for it.
+async fn beside_client(path: &Path) -> Option<OwnedFd> {
+    let deadline = Instant::now() + CLIENT;
+    let mut pause = Duration::from_millis(1);
+    loop {
+        match open(path, OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty()) {
+            Err(Errno::NXIO) if Instant::now() < deadline => tokio::time::sleep(pause).await,
+            opened => return opened.ok(),
+        }
+        pause *= 2;
     }
 }
 

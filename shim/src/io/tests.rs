@@ -153,6 +153,27 @@ fn a_reader_that_goes_and_comes_back_loses_nothing() {
 }
 
 #[test]
+fn a_client_that_is_late_misses_nothing_of_a_short_life() {
+    run(async {
+        let dir = TempDir::new().unwrap();
+        let path = fifo(&dir, "out");
+        for said in ["", "all"] {
+            let late = path.clone();
+            let client = tokio::task::spawn_local(aside(move || {
+                std::thread::sleep(Duration::from_millis(50));
+                fs::read_to_string(late).unwrap()
+            }));
+            let (mut io, [_, mut stdout, _]) = open(&streams(None, Some(&path))).await;
+            stdout.write_all(said.as_bytes()).unwrap();
+            drop(stdout);
+            io.ended();
+            io.close().await;
+            assert_eq!(client.await.unwrap(), said);
+        }
+    });
+}
+
+#[test]
 fn output_ends_with_its_process() {
     run(async {
         let dir = TempDir::new().unwrap();
@@ -225,15 +246,16 @@ fn close_io_before_start_loses_no_input() {
         let path = fifo(&dir, "in");
         for text in ["", "all"] {
             let (mut io, [stdin, ..]) = open(&streams(Some(&path), None)).await;
-            let writer = (!text.is_empty()).then(|| writing_client(&path, text));
-            // Until its open waits.
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            // Opened for both, so that it need not wait for a reader.
+            let client = (!text.is_empty()).then(|| {
+                let mut client = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+                client.write_all(text.as_bytes()).unwrap();
+                client
+            });
             io.close_stdin();
             io.started();
+            drop(client);
             assert_eq!(read_to_end(&mut without_waiting(stdin)).await, text.as_bytes());
-            if let Some(writer) = writer {
-                writer.await.unwrap();
-            }
         }
     });
 }

@@ -26,6 +26,7 @@ enum Step {
     Frozen(bool),
     Resume,
     Kill,
+    Oom,
 }
 
 /// What the kernel and the actor hold, beside the machine under test.
@@ -76,6 +77,10 @@ impl World {
             !(self.init_exit_told && id != INIT && event != Event::ExecAdded),
             "{event:?} of {id:?} after init's exit"
         );
+        if event == Event::Oom {
+            assert!(!self.init_exit_told, "an oom after init's exit");
+            return;
+        }
         if matches!(event, Event::Paused | Event::Resumed) {
             assert_eq!(id, INIT);
             assert!(self.told[id].contains(&Event::Start), "{event:?} before the start");
@@ -99,7 +104,7 @@ impl World {
                 assert_eq!(before.last(), Some(&Event::Exit(*exit)));
                 self.deleted = true;
             }
-            Event::Paused | Event::Resumed => unreachable!("looked at above"),
+            Event::Oom | Event::Paused | Event::Resumed => unreachable!("looked at above"),
         }
         self.init_exit_told |= id == INIT && matches!(event, Event::Exit(_));
         before.push(event);
@@ -185,6 +190,7 @@ fn take(machine: &mut Lifecycle, world: &mut World, step: Step, owns_pids: bool)
                 world.carry_out(effects);
             }
         }
+        Step::Oom => world.carry_out(machine.oom()),
         Step::Kill if machine.signal(INIT).is_ok() => {
             world.alive.remove(INIT);
             let effects = machine.killed();
@@ -243,6 +249,7 @@ fn step() -> impl Strategy<Value = Step> {
         prop::bool::weighted(0.8).prop_map(Step::Frozen),
         Just(Step::Resume),
         Just(Step::Kill),
+        Just(Step::Oom),
     ]
 }
 

@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use runtime_core::{Container, Error, Exit, Kind, Process, Result, rootfs};
 use rustix::process::Signal;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use super::create::{Created, create_unless_deleted, prepare};
 use super::events::Teller;
@@ -46,6 +46,8 @@ struct Actor {
     view: watch::Sender<View>,
     /// What takes time. Each comes back as an input.
     work: JoinSet<Done>,
+    /// The one piece of work that may never come back.
+    oom_watch: Option<AbortHandle>,
 }
 
 /// A process and who waits for what of it.
@@ -68,6 +70,8 @@ enum Done {
     Exited(String, Exit),
     Cleared(String, Result<()>),
     Frozen(Result<()>),
+    /// Somebody may have been killed for want of memory.
+    OomWoken(Result<()>),
 }
 
 /// Creates the container and serves it until it is deleted.
@@ -114,8 +118,10 @@ impl Actor {
             pause: None,
             view,
             work: JoinSet::new(),
+            oom_watch: None,
         };
         actor.carry_out(effects);
+        actor.watch_oom();
         actor.show();
         actor
     }
@@ -130,6 +136,9 @@ impl Actor {
             }
             self.show();
             if self.lifecycle.state(INIT).is_none() {
+                if let Some(watch) = self.oom_watch.take() {
+                    watch.abort();
+                }
                 // Execs that died with init are still to be reaped.
                 return self.work.detach_all();
             }
@@ -193,7 +202,14 @@ impl Actor {
                     _ = reply.send(answer);
                 }
             }
+            Done::OomWoken(Ok(())) => {
+                self.count_oom();
+                self.watch_oom();
+            }
+            // At each end of a process it is counted all the same.
+            Done::OomWoken(Err(error)) => log::warn!("watch {} for want of memory: {error}", self.id),
             Done::Exited(id, exit) => {
+                self.count_oom();
                 self.entry(&id).io.iter_mut().for_each(Io::ended);
                 let effects = self.lifecycle.exited(&id, exit);
                 self.carry_out(effects);
@@ -297,6 +313,21 @@ impl Actor {
             self.carry_out(effects);
         }
         sent
+    }
+
+    fn watch_oom(&mut self) {
+        if let Some(oom) = self.container.oom() {
+            let watch = self.work.spawn_local(async move { Done::OomWoken(oom.changed().await) });
+            self.oom_watch = Some(watch);
+        }
+    }
+
+    fn count_oom(&mut self) {
+        if let Some(oom) = self.container.oom().and_then(|oom| oom.count()) {
+            log::warn!("{}: {oom}", self.id);
+            let effects = self.lifecycle.oom();
+            self.carry_out(effects);
+        }
     }
 
     fn resume(&mut self) -> Result<()> {

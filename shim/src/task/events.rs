@@ -1,7 +1,7 @@
 //! What the lifecycle tells, as containerd's own messages (api/events/task.proto).
 
 use containerd_shim_protos::events::task::{
-    TaskCreate, TaskDelete, TaskExecAdded, TaskExecStarted, TaskExit, TaskPaused, TaskResumed, TaskStart,
+    TaskCreate, TaskDelete, TaskExecAdded, TaskExecStarted, TaskExit, TaskOOM, TaskPaused, TaskResumed, TaskStart,
 };
 use containerd_shim_protos::protobuf::MessageField;
 
@@ -35,6 +35,7 @@ impl Teller {
                 let exec_id = id.to_owned();
                 self.publisher.publish(TaskExecStarted { container_id, exec_id, pid, ..Default::default() });
             }
+            Event::Oom => self.publisher.publish(TaskOOM { container_id, ..Default::default() }),
             Event::Paused => self.publisher.publish(TaskPaused { container_id, ..Default::default() }),
             Event::Resumed => self.publisher.publish(TaskResumed { container_id, ..Default::default() }),
             Event::Exit(exit) => self.publisher.publish(TaskExit {

@@ -7,6 +7,7 @@ use crate::ops::Work;
 use crate::step::{Span, Text, entries};
 use crate::sys;
 
+const PR_SET_DUMPABLE: u32 = 4;
 const PR_SET_KEEPCAPS: u32 = 8;
 const PR_CAPBSET_DROP: u32 = 24;
 const PR_SET_NO_NEW_PRIVS: u32 = 38;
@@ -18,12 +19,14 @@ impl Work<'_> {
     pub(super) fn identity(&self, uid: u32, gid: u32, groups: Span) -> Result<(), Errno> {
         sys::set_groups(entries(self.program.gids, groups)?)?;
         sys::prctl(PR_SET_KEEPCAPS, 1, 0)?;
-        sys::set_ids(uid, gid)
+        sys::set_ids(uid, gid)?;
+        // A change of user resets it to fs.suid_dumpable, by which the user's other processes might look into us.
+        sys::prctl(PR_SET_DUMPABLE, 0, 0).map(drop)
     }
 
     /// CVE-2024-21626: a descriptor that leaked could make `/proc/self/fd/N` a directory outside the root.
-    pub(super) fn working_directory(&mut self, path: Text) -> Result<(), Errno> {
-        let directory = self.directory(path)?;
+    pub(super) fn working_directory(&mut self, path: Text, make: bool) -> Result<(), Errno> {
+        let directory = if make { self.directory(path)? } else { self.open(path)? };
         if FileType::from_raw_mode(fstat(&directory)?.st_mode) != FileType::Directory {
             return Err(Errno::NOTDIR);
         }

@@ -23,6 +23,9 @@ pub(crate) fn act(arguments: &[String]) -> Option<Value> {
         ("signal", [number]) => signal(number.parse().ok()?),
         ("sleep", []) => sleep(),
         ("fork-orphan", []) => orphan(),
+        ("fork", [count]) => Some(fork(count.parse().ok()?)),
+        ("allocate", [mebibytes]) => Some(json!(allocate(mebibytes.parse().ok()?))),
+        ("nest", []) => nest(),
         ("env", [name]) => Some(json!(std::env::var(name).ok())),
         ("tty-size", []) => Some(seen::terminal(io::stdin())),
         ("read", paths) => Some(each(paths, |path| Ok(json!(fs::read_to_string(path)?)))),
@@ -35,11 +38,12 @@ pub(crate) fn act(arguments: &[String]) -> Option<Value> {
 }
 
 fn each(arguments: &[String], action: impl Fn(&str) -> io::Result<Value>) -> Value {
-    let entry = |argument: &String| {
-        let failed = |error: io::Error| json!(format!("{:?}", Errno::from_raw(error.raw_os_error().unwrap_or(0))));
-        (argument.clone(), action(argument).unwrap_or_else(failed))
-    };
+    let entry = |argument: &String| (argument.clone(), action(argument).unwrap_or_else(|error| json!(errno(&error))));
     Value::Object(arguments.iter().map(entry).collect::<Map<_, _>>())
+}
+
+fn errno(error: &io::Error) -> String {
+    format!("{:?}", Errno::from_raw(error.raw_os_error().unwrap_or(0)))
 }
 
 /// Sends itself a signal. One that does not end it (pid 1 is immune to its own) makes it exit with 99.
@@ -59,6 +63,42 @@ fn sleep() -> ! {
 fn orphan() -> ! {
     let child = Command::new("/probe").arg("sleep").spawn();
     exit(i32::from(child.is_err()))
+}
+
+/// Starts `count` processes that sleep, and says how many there came to be and what stopped it.
+fn fork(count: usize) -> Value {
+    let mut forked = 0;
+    for _ in 0..count {
+        if let Err(error) = Command::new("/probe").arg("sleep").spawn() {
+            return json!({ "forked": forked, "stopped": errno(&error) });
+        }
+        forked += 1;
+    }
+    json!({ "forked": forked, "stopped": null })
+}
+
+/// Uses memory, every page of it; says how many bytes.
+fn allocate(mebibytes: usize) -> usize {
+    let bytes = vec![1_u8; mebibytes << 20];
+    std::hint::black_box(&bytes).len()
+}
+
+/// On cgroup v2 in a cgroup namespace of its own: moves into `init` below, has controllers enabled, and limits `beside`. Then
+/// makes `beside/done` and sleeps.
+fn nest() -> Option<Value> {
+    let root = Path::new("/sys/fs/cgroup");
+    let steps = || -> io::Result<()> {
+        fs::create_dir(root.join("init"))?;
+        fs::write(root.join("init/cgroup.procs"), "0")?;
+        fs::write(root.join("cgroup.subtree_control"), "+memory +pids")?;
+        fs::create_dir(root.join("beside"))?;
+        fs::write(root.join("beside/pids.max"), "7")?;
+        fs::create_dir(root.join("beside/done"))
+    };
+    match steps() {
+        Ok(()) => sleep(),
+        Err(error) => Some(json!(errno(&error))),
+    }
 }
 
 fn write(path: &Path) -> io::Result<Value> {
