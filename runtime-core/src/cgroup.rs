@@ -137,11 +137,6 @@ impl Cgroup {
         Self { directories, unit: unit.map(systemd::Unit::named) }
     }
 
-    /// To be called when init is in it: nobody else is there any more, and all limits are as they were asked for.
-    pub fn settle(&self) -> Result<()> {
-        self.unit.as_ref().map_or(Ok(()), systemd::Unit::settle)
-    }
-
     /// The name of the unit that it is, to be recorded.
     pub fn unit(&self) -> Option<&str> {
         self.unit.as_ref().map(|unit| unit.name.as_str())
@@ -152,9 +147,11 @@ impl Cgroup {
         &self.directories
     }
 
-    /// Sets what could not be set before init stood alone: a limit of one process, or of none, which runc takes for one.
+    /// To be called when init stands alone: ends the process that has kept a scope for it, and sets what could not be set
+    /// before, a limit of one process, or of none, which runc takes for one.
     pub fn settle(&self, resources: &Resources) -> Result<()> {
         let host = Host::get()?;
+        self.unit.as_ref().map_or(Ok(()), systemd::Unit::settle)?;
         match resources.pids {
             Some(Limit::At(limit)) if limit < STAGES => {
                 write::apply(&[Write::new("pids.max", 1)], |controller| self.directory_of(host, controller))

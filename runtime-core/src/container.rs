@@ -85,7 +85,6 @@ impl Container {
         let home = home::directory(&spec.root.path, spec.process.user.uid);
         let plan = Plan::init(spec, &facts(&hierarchies, &placement.directories, filter, &home))?;
         let init = spawn::spawn(&plan, &Handover { stdio, placement: &placement, init: None }).await?;
-        cgroup.settle()?;
         record.pid = init.pid();
         record.start_time = state::start_time(init.pid()).unwrap_or_default();
         record.write(&spec.bundle)?;
