@@ -100,7 +100,8 @@ impl Cgroup {
     /// Makes the cgroup at `path` and sets `resources`. On error nothing that was made is left.
     ///
     /// Kind `Exists` where there is such a cgroup with processes in it, `Unimplemented` where systemd is asked for and not
-    /// running, and for a resource that this host has no file for, `System` with file, value and reason for a value that the kernel refuses.
+    /// running, and for a resource that this host has no file for, `System` with file, value and reason for a value that the
+    /// kernel refuses, and for a systemd that does not answer.
     pub async fn create(path: &CgroupPath, resources: &Resources, driver: Driver<'_>) -> Result<Self> {
         let host = Host::get()?;
         let writes = match host.version {

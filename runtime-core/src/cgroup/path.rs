@@ -45,7 +45,7 @@ fn scope(slice: &str, prefix: &str, name: &str) -> Result<PathBuf> {
     inside(&expand(slice)?.join(unit(prefix, name)))
 }
 
-/// The unit's own name: `cri-id.scope`, or `name` itself where it says that it is a slice or, by its ending, a scope.
+/// The unit's own name: `cri-id.scope`, or `name` itself where that is a slice's.
 pub(super) fn unit(prefix: &str, name: &str) -> String {
     match (prefix, name) {
         (_, name) if name.strip_suffix(".slice").is_some() => name.to_owned(),

@@ -4,12 +4,12 @@
 //! What has no property here (throttles of devices, huge pages, rdma, bursts, idle groups before systemd 252) is left to the files: with `Delegate` systemd does
 //! not touch those.
 
-use config::resources::{DeviceRule, DeviceSet, Resources};
+use config::resources::{DeviceRule, DeviceSet, Limit, Resources};
 use zbus::Variant;
 
 use super::is_slice;
-use crate::cgroup::devices;
 use crate::cgroup::write::{Missing, Write};
+use crate::cgroup::{STAGES, devices};
 use crate::error::{Error, Kind, Result};
 
 /// Name and value, as StartTransientUnit takes them.
@@ -42,6 +42,12 @@ pub(super) fn of_resources(resources: &Resources, writes: &[Write]) -> Result<Ve
     let mut properties = device_properties(resources.devices.as_deref().unwrap_or_default());
     for write in writes {
         set(&mut properties, of_write(write)?);
+    }
+    // The file leaves room for init's stages at first.
+    if let Some(Limit::At(limit @ ..STAGES)) = resources.pids
+        && !resources.unified.iter().any(|(file, _)| file == "pids.max")
+    {
+        set(&mut properties, vec![property("TasksMax", limit.max(1))]);
     }
     set(&mut properties, v1_quota(writes)?);
     Ok(properties)

@@ -85,7 +85,7 @@ fn a_scope_has_its_limits_from_systemd_and_from_the_files() {
         assert_eq!(cgroup.pids().unwrap().len(), 1, "the keeper");
         assert_eq!(read(&cgroup, "pids.max"), "8", "with room for the keeper");
         let child = inhabit(&cgroup);
-        cgroup.settle(&Resources::default()).unwrap();
+        cgroup.settle(&empty()).unwrap();
         assert_eq!(cgroup.pids().unwrap(), [i32::try_from(child.id()).unwrap()]);
         let expected = [
             ("ActiveState", "active"),
@@ -124,7 +124,7 @@ fn a_scope_has_its_limits_from_systemd_and_from_the_files() {
         // At once again, under the same name.
         let again = create(&path, &resources, &[]).await.unwrap();
         let child = inhabit(&again);
-        again.settle(&Resources::default()).unwrap();
+        again.settle(&empty()).unwrap();
         end(&again, child).await;
     });
 }
@@ -137,10 +137,11 @@ fn a_limit_of_one_process_has_room_for_it() {
     block_on(async {
         let resources = Resources { pids: Some(Limit::At(0)), ..empty() };
         let cgroup = create(&path_of("one"), &resources, &[]).await.unwrap();
-        assert_eq!(read(&cgroup, "pids.max"), "2");
+        assert_eq!(read(&cgroup, "pids.max"), "3");
         let child = inhabit(&cgroup);
-        cgroup.settle(&Resources::default()).unwrap();
+        cgroup.settle(&resources).unwrap();
         assert_eq!(read(&cgroup, "pids.max"), "1");
+        assert_eq!(show(cgroup.unit().unwrap(), "TasksMax"), "1");
         end(&cgroup, child).await;
     });
 }
@@ -159,7 +160,7 @@ fn device_rules_are_systemds_too() {
         assert_eq!(show(&unit, "DevicePolicy"), "strict");
         assert!(show(&unit, "DeviceAllow").contains("/dev/block/7:0 r"), "{}", show(&unit, "DeviceAllow"));
         let child = inhabit(&cgroup);
-        cgroup.settle(&Resources::default()).unwrap();
+        cgroup.settle(&empty()).unwrap();
         let join = format!("echo 0 >{}/cgroup.procs; ", directory(&cgroup).display());
         let runs =
             |script: &str| Command::new("sh").args(["-c", &format!("{join}{script}")]).status().unwrap().success();
@@ -181,7 +182,7 @@ fn a_slice_stays_without_a_process() {
         let cgroup = create(&path, &empty(), &[]).await.unwrap();
         assert!(cgroup.pids().unwrap().is_empty() && directory(&cgroup).ends_with(format!("shimtest.slice/{name}")));
         let child = inhabit(&cgroup);
-        cgroup.settle(&Resources::default()).unwrap();
+        cgroup.settle(&empty()).unwrap();
         end(&cgroup, child).await;
         assert_eq!(show(&name, "ActiveState"), "inactive");
     });
@@ -232,7 +233,7 @@ fn a_failed_unit_of_the_name_makes_way() {
         }
         let cgroup = create(&path, &empty(), &[]).await.unwrap();
         let child = inhabit(&cgroup);
-        cgroup.settle(&Resources::default()).unwrap();
+        cgroup.settle(&empty()).unwrap();
         end(&cgroup, child).await;
     });
 }
@@ -289,7 +290,7 @@ fn threads_of_a_life() {
         let life = async {
             let cgroup = create(&path_of("threads"), &empty(), &[]).await.unwrap();
             let child = inhabit(&cgroup);
-            cgroup.settle(&Resources::default()).unwrap();
+            cgroup.settle(&empty()).unwrap();
             end(&cgroup, child).await;
         };
         tokio::select! { () = life => {}, () = watch => {} }
@@ -330,7 +331,7 @@ fn a_systemd_that_does_not_answer_holds_nobody_up() {
         let cgroup = create(&path_of("frozen"), &empty(), &[]).await.unwrap();
         let unit = cgroup.unit().unwrap().to_owned();
         let mut child = inhabit(&cgroup);
-        cgroup.settle(&Resources::default()).unwrap();
+        cgroup.settle(&empty()).unwrap();
         let thaw = Thaw;
         std::fs::write(FREEZE, "1").unwrap();
 
