@@ -123,7 +123,7 @@ impl Cgroup {
 
     /// What a new process needs to be born in the cgroup.
     pub fn placement(&self) -> Result<Placement> {
-        self.place(|path| path.to_owned())
+        self.place(Path::to_owned)
     }
 
     /// What a further process needs: as [`Cgroup::placement`], or beside `init` where on v2 the container has handed its

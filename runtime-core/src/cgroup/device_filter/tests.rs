@@ -11,9 +11,9 @@ use super::*;
 fn print(program: &[Instruction]) -> String {
     let mut text = String::new();
     for (at, instruction) in program.iter().enumerate() {
-        let (to, from) = registers(instruction);
+        let (to, from) = registers(*instruction);
         let (value, offset) = (instruction.immediate.cast_unsigned(), instruction.offset);
-        let target = at as i64 + 1 + i64::from(offset);
+        let target = at + 1 + usize::try_from(offset).unwrap();
         let words = match instruction.code {
             code::LOAD => format!("r{to} = context[{offset}]"),
             code::COPY => format!("r{to} = r{from}"),
@@ -30,7 +30,7 @@ fn print(program: &[Instruction]) -> String {
     text
 }
 
-fn registers(instruction: &Instruction) -> (usize, usize) {
+fn registers(instruction: Instruction) -> (usize, usize) {
     let halves = (instruction.registers & 0xf, instruction.registers >> 4);
     let (to, from) = if cfg!(target_endian = "little") { halves } else { (halves.1, halves.0) };
     (to.into(), from.into())
@@ -43,7 +43,7 @@ fn run(program: &[Instruction], request: &DeviceSet) -> bool {
     let (mut registers_now, mut at) = ([0_u32; 6], 0);
     for _ in program {
         let instruction = program[at];
-        let ((to, from), value) = (registers(&instruction), instruction.immediate.cast_unsigned());
+        let ((to, from), value) = (registers(instruction), instruction.immediate.cast_unsigned());
         at += 1;
         let jump = match instruction.code {
             code::EXIT => return registers_now[0] == 1,
