@@ -13,7 +13,7 @@ fn print(program: &[Instruction]) -> String {
     for (at, instruction) in program.iter().enumerate() {
         let (to, from) = registers(*instruction);
         let (value, offset) = (instruction.immediate.cast_unsigned(), instruction.offset);
-        let target = i64::try_from(at).unwrap() + 1 + i64::from(offset);
+        let target = at + 1 + usize::try_from(offset).unwrap();
         let words = match instruction.code {
             code::LOAD => format!("r{to} = context[{offset}]"),
             code::COPY => format!("r{to} = r{from}"),
