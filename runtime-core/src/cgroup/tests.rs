@@ -335,7 +335,7 @@ fn a_frozen_cgroup_can_be_killed() {
         eprintln!("skipped: no v1 freezer here");
         return;
     };
-    assert!(processes::freeze(freezer));
+    block_on(cgroup.freeze()).unwrap();
     assert_eq!(std::fs::read_to_string(freezer.join("freezer.state")).unwrap(), "FROZEN\n");
     cgroup.signal(SIGKILL).unwrap();
     block_on(cgroup.remove()).unwrap();

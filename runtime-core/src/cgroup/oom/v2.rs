@@ -76,7 +76,9 @@ mod tests {
         let say = |directory: &Path, oom: u32| {
             std::fs::write(directory.join("memory.events.local"), format!("oom {oom}\noom_kill 0\n")).unwrap();
         };
-        [&pod, &container, &below].map(|directory| say(directory, 3));
+        for directory in [&pod, &container, &below] {
+            say(directory, 3);
+        }
         let mut hits = BTreeMap::new();
         limit_of(&container, &mut hits);
         assert_eq!(limit_of(&container, &mut hits), None);
