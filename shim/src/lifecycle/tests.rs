@@ -30,6 +30,7 @@ enum Step {
 }
 
 /// What the kernel and the actor hold, beside the machine under test.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Default)]
 struct World {
     reserved: BTreeSet<String>,
@@ -183,12 +184,10 @@ fn take(machine: &mut Lifecycle, world: &mut World, step: Step, owns_pids: bool)
             let effects = machine.frozen(ok);
             world.carry_out(effects);
         }
-        Step::Resume => {
-            if machine.resume().is_ok() {
-                world.frozen = false;
-                let effects = machine.resumed();
-                world.carry_out(effects);
-            }
+        Step::Resume if machine.resume().is_ok() => {
+            world.frozen = false;
+            let effects = machine.resumed();
+            world.carry_out(effects);
         }
         Step::Oom => world.carry_out(machine.oom()),
         Step::Kill if machine.signal(INIT).is_ok() => {
