@@ -1,7 +1,7 @@
-//! The way in: a bundle directory's `config.json` becomes a [`Container`], and the JSON of an exec request a
-//! [`Process`].
+//! The way in: a bundle directory's `config.json` becomes a [`Container`], the JSON of an exec request a
+//! [`Process`], and that of an update [`Resources`].
 //!
-//! The shim calls both, and so does the OCI command line. What a bundle is: runtime spec, bundle.md.
+//! The shim calls all three, the OCI command line the first two. What a bundle is: runtime spec, bundle.md.
 
 use std::fs;
 use std::path::Path;
@@ -11,6 +11,7 @@ use oci_spec::runtime as oci;
 use crate::container::{Container, Process};
 use crate::id::ContainerId;
 use crate::refuse::Refusal;
+use crate::resources::Resources;
 use crate::{json, spec};
 
 /// A bundle directory, as the runtime spec's bundle.md describes it.
@@ -33,9 +34,29 @@ impl Bundle {
     pub fn process(json: &[u8]) -> Result<Process, Refusal> {
         spec::process::resolve(&json::read::<oci::Process>(json)?)
     }
+
+    /// Resolves the JSON of a `resources` object, as an update request carries it. Pointers are relative to that object.
+    pub fn resources(json: &[u8]) -> Result<Resources, Refusal> {
+        Resources::resolve(&json::read::<oci::LinuxResources>(json)?, "")
+    }
 }
 
 /// A refusal of the whole document has no pointer: the file's name stands in its place.
 fn whole(refusal: Refusal) -> Refusal {
     if refusal.pointer.is_empty() { Refusal::new("", format!("config.json: {}", refusal.reason)) } else { refusal }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resources::Limit;
+
+    #[test]
+    fn resources_of_an_update() {
+        let resources = Bundle::resources(br#"{"memory": {"limit": 5}, "unified": {}}"#).unwrap();
+        assert_eq!((resources.memory.limit, resources.devices), (Some(Limit::At(5)), None));
+        let refused = |json: &str| Bundle::resources(json.as_bytes()).unwrap_err().pointer;
+        assert_eq!(refused(r#"{"memory": {"limit": -7}}"#), "/memory/limit");
+        assert_eq!(refused(r#"{"devices": [{"allow": true, "type": "x"}]}"#), "/devices/0/type");
+    }
 }

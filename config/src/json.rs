@@ -26,6 +26,10 @@ impl Document for oci::Process {
     const PLACE: &'static str = "/process";
 }
 
+impl Document for oci::LinuxResources {
+    const PLACE: &'static str = "/linux/resources";
+}
+
 /// Reads `text` as a `T`. Pointers of refusals are relative to `text`.
 pub(crate) fn read<T: Document>(text: &[u8]) -> Result<T, Refusal> {
     let document = serde_json::from_slice(text).map_err(|error| explain::<T>(text, &error))?;

@@ -42,6 +42,7 @@ mod processes;
 mod remove;
 pub mod stats;
 mod systemd;
+mod update;
 mod v1;
 mod v2;
 mod write;
@@ -250,6 +251,18 @@ impl Cgroup {
             }
             Version::V2 => stats::read_v2(self.membership()?).map(|stats| Stats::V2(Box::new(stats))),
         }
+    }
+
+    /// Changes what `resources` names, at once and for the processes that are in it: all of it, or on error nothing.
+    ///
+    /// Kind `Precondition` for a memory limit below present use where that was to be checked, `Unimplemented` for what this
+    /// host has no file for, `System` with file, value and reason for a value that the kernel refuses.
+    pub fn update(&self, resources: &Resources) -> Result<()> {
+        let host = Host::get()?;
+        update::check(&resources.memory, self.directory_of(host, "memory"), host.version)?;
+        let writes = update::writes(resources, host.version)?;
+        update::apply(&writes, |controller| self.directory_of(host, controller))
+            .map_err(|error| error.context(self.name()))
     }
 
     /// Begins to count who is killed for want of memory. None where memory is not accounted here.

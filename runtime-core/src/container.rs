@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use config::container::{Namespace, NamespaceKind};
+use config::resources::Resources;
 
 use crate::cgroup::oom::OomWatch;
 use crate::cgroup::stats::Stats;
@@ -142,6 +143,11 @@ impl Container {
     /// What the container has used. Kind `NotFound` where somebody has removed its cgroup.
     pub fn stats(&self) -> Result<Stats> {
         self.cgroup.stats()
+    }
+
+    /// Changes what the container may use, while it runs: all that `resources` names, or on error nothing.
+    pub fn update(&self, resources: &Resources) -> Result<()> {
+        self.cgroup.update(resources)
     }
 
     /// Counts who is killed for want of memory, from before init was forked. None where memory is not accounted.

@@ -265,6 +265,16 @@ impl Lifecycle {
         self.unfreeze()
     }
 
+    /// Whether the container's resources may be changed.
+    pub(crate) fn update(&self) -> Result<()> {
+        match self.visible(INIT)? {
+            State::Ended(_) | State::Stopped(_) | State::Deleting(_) => {
+                Err(precondition("cannot update a stopped container"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Whether the container is paused.
     pub(crate) fn freeze(&self) -> Freeze {
         self.freeze

@@ -151,7 +151,10 @@ impl Task for Service {
     }
 
     async fn update(&self, _: &TtrpcContext, request: UpdateTaskRequest) -> ttrpc::Result<Empty> {
-        self.unimplemented(&request.id, "update").await
+        let task = self.find(&request.id).await?;
+        let resources = convert::resources(&request).map_err(refused)?;
+        task.update(resources).await.map_err(refused)?;
+        Ok(Empty::new())
     }
 
     async fn pause(&self, _: &TtrpcContext, request: PauseRequest) -> ttrpc::Result<Empty> {

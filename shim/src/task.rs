@@ -22,6 +22,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use config::ContainerId;
+use config::resources::Resources;
 use containerd_shim_protos::events::task::TaskCreate;
 use runtime_core::cgroup::stats::Stats;
 use runtime_core::rootfs::RootfsMount;
@@ -61,6 +62,7 @@ enum Command {
     Delete { id: String, reply: Reply<Deleted> },
     Pids { reply: Reply<Vec<Pid>> },
     Stats { reply: Reply<Stats> },
+    Update { resources: Box<Resources>, reply: Reply<()> },
     Pause { reply: Reply<()> },
     Resume { reply: Reply<()> },
     Resize { id: String, rows: u16, columns: u16, reply: Reply<()> },
@@ -183,6 +185,12 @@ impl Task {
         self.ask(|reply| Command::Stats { reply }).await
     }
 
+    /// Changes what the container may use: all of it, or on error nothing.
+    pub(crate) async fn update(&self, resources: Resources) -> Result<()> {
+        let resources = Box::new(resources);
+        self.ask(|reply| Command::Update { resources, reply }).await
+    }
+
     /// Stops every process of the container where it is.
     pub(crate) async fn pause(&self) -> Result<()> {
         self.ask(|reply| Command::Pause { reply }).await
@@ -221,6 +229,7 @@ impl Command {
             Self::Pids { reply } => _ = reply.send(Err(error)),
             Self::Stats { reply } => _ = reply.send(Err(error)),
             Self::Exec { reply, .. }
+            | Self::Update { reply, .. }
             | Self::Pause { reply }
             | Self::Resume { reply }
             | Self::Kill { reply, .. }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use containerd_client::services::v1 as api;
 use containerd_client::tonic::Code;
+use prost_types::Any;
 use serde_json::{Value, json};
 use test_bundles::client::{Case, Container, refusal};
 use test_bundles::events::Event;
@@ -24,6 +25,9 @@ fn main() -> ExitCode {
         test!(a_paused_container_can_be_killed),
         test!(pause_and_resume_are_refused_at_the_wrong_moment),
         test!(execs_are_paused_and_refused_with_the_container),
+        test!(updates_are_live_whatever_the_state),
+        test!(a_refused_update_changes_nothing).not_on_runc("it leaves what it had written"),
+        test!(a_limit_below_use_is_refused_where_asked).not_on_runc("it checks on cgroup v2 only"),
         test!(each_kill_for_want_of_memory_is_told_before_the_exit),
         test!(an_exec_killed_for_want_of_memory_is_told).not_on_runc("its v1 watch tells of it late or twice"),
         test!(a_kill_in_a_cgroup_below_is_told).not_on_runc("it does not look below"),
@@ -244,29 +248,32 @@ const LIVES: [(&[&str], u32, bool); 5] = [
 ];
 
 async fn each_kill_for_want_of_memory_is_told_before_the_exit(case: &Case) -> Result<()> {
-    let kills = if case.daemon.release.version == "1.6" { 200 } else { 30 };
+    let kills = if case.daemon.release.version == "1.6" { 50 } else { 10 };
+    let lane = || kill_and_listen(case, kills);
+    tokio::try_join!(lane(), lane(), lane(), lane()).map(drop)
+}
+
+/// Runs one container after another until `kills` of them were killed, and listens to what is told of each.
+async fn kill_and_listen(case: &Case, kills: usize) -> Result<()> {
     let mut events = case.events().await?;
-    let mut told_of = 0;
-    for (args, status, killed) in LIVES.iter().cycle() {
+    let mut killed = 0;
+    for (args, status, by_memory) in LIVES.iter().cycle() {
         let mut container = case.container(args).stdio(Stdio::null()).spec(little_memory).create().await?;
         let id = container.id.clone();
         container.start().await?;
         ensure!(container.wait().await? == *status, "{args:?}");
         container.delete().await?;
         let told: Vec<_> = events.of(&id, "delete").await?.iter().map(Event::short).collect();
-        let expected: &[&str] = if *killed {
-            &["create", "start", "oom", "exit", "delete"]
-        } else {
-            &["create", "start", "exit", "delete"]
-        };
-        // The program may be at its end before its start is told; order is a matter between oom and exit.
+        let expected = ["create", "start", "oom", "exit", "delete"];
+        let expected: Vec<_> = expected.into_iter().filter(|kind| *by_memory || *kind != "oom").collect();
+        // A program may be at its end before its start is told: that order is another test's.
+        let place = |kind: &String| expected.iter().position(|one| one == kind);
         let mut sorted = told.clone();
-        sorted.sort_by_key(|kind| ["create", "start", "oom", "exit", "delete"].iter().position(|one| one == kind));
-        ensure!(sorted == expected, "{args:?} after {told_of} kills: {told:?}");
+        sorted.sort_by_key(place);
         let at = |kind| told.iter().position(|one| one == kind);
-        ensure!(at("oom") < at("exit"), "{args:?} after {told_of} kills: {told:?}");
-        told_of += u32::from(*killed);
-        if told_of == kills {
+        ensure!(sorted == expected && at("oom") < at("exit"), "{args:?} after {killed} kills: {told:?}");
+        killed += usize::from(*by_memory);
+        if killed == kills {
             break;
         }
     }
@@ -345,4 +352,112 @@ async fn a_neighbours_kill_is_not_told(case: &Case) -> Result<()> {
         }
     }
     Ok(())
+}
+
+async fn update(case: &Case, id: &str, resources: Value) -> Result<()> {
+    let type_url = "types.containerd.io/opencontainers/runtime-spec/1/LinuxResources".to_owned();
+    let resources = Some(Any { type_url, value: resources.to_string().into_bytes() });
+    let request = api::UpdateTaskRequest { container_id: id.to_owned(), resources, ..Default::default() };
+    case.client().tasks().update(case.ask(request)).await?;
+    Ok(())
+}
+
+/// A file of the container's cgroup on v1, as the kernel reports it.
+fn cgroup_file(case: &Case, id: &str, file: &str) -> Result<String> {
+    let controller = file.split('.').next().unwrap_or_default();
+    let path = Path::new("/sys/fs/cgroup").join(controller).join(&case.daemon.namespace).join(id).join(file);
+    let text = std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+    Ok(text.trim().to_owned())
+}
+
+async fn updates_are_live_whatever_the_state(case: &Case) -> Result<()> {
+    let mut container = case.container(&["sleep", "1000"]).stdio(Stdio::null()).spec(little_memory).create().await?;
+    let id = container.id.clone();
+    let is = |file: &str, value: &str| {
+        let now = cgroup_file(case, &id, file)?;
+        ensure!(now == value, "{file} is {now}, not {value}");
+        Ok(())
+    };
+    let devices = cgroup_file(case, &id, "devices.list")?;
+    update(case, &id, json!({"pids": {"limit": 33}})).await?;
+    is("pids.max", "33")?;
+    container.start().await?;
+    // Both above what holds now, and then both below: whichever order would be wrong once.
+    for megabytes in [32_u64, 16] {
+        let bytes = megabytes << 20;
+        let cpu = json!({"shares": 512, "quota": 30_000, "period": 60_000, "burst": 10_000, "cpus": "0"});
+        update(case, &id, json!({"memory": {"limit": bytes, "swap": bytes, "reservation": 4096}, "cpu": cpu})).await?;
+        is("memory.limit_in_bytes", &bytes.to_string())?;
+        is("memory.memsw.limit_in_bytes", &bytes.to_string())?;
+    }
+    is("memory.soft_limit_in_bytes", "4096")?;
+    is("cpu.shares", "512")?;
+    is("cpu.cfs_quota_us", "30000")?;
+    is("cpu.cfs_period_us", "60000")?;
+    is("cpu.cfs_burst_us", "10000")?;
+    is("cpuset.cpus", "0")?;
+    pause(case, &id).await?;
+    update(case, &id, json!({"pids": {"limit": -1}})).await?;
+    is("pids.max", "max")?;
+    ensure!(cgroup_file(case, &id, "devices.list")? == devices, "an update without device rules changed them");
+    resume(case, &id).await?;
+    container.kill(9, false).await?;
+    container.wait().await?;
+    let (_, text) = refusal(update(case, &id, json!({"pids": {"limit": 1}})).await)?;
+    ensure!(text.contains("cannot update a stopped container"), "{text}");
+    container.delete().await?;
+    Ok(())
+}
+
+async fn a_refused_update_changes_nothing(case: &Case) -> Result<()> {
+    let container = case.container(&["sleep", "1000"]).stdio(Stdio::null()).spec(little_memory).create().await?;
+    let id = container.id.clone();
+    container.start().await?;
+    let files = [
+        "memory.limit_in_bytes",
+        "memory.memsw.limit_in_bytes",
+        "memory.swappiness",
+        "cpu.shares",
+        "cpu.cfs_quota_us",
+        "cpuset.cpus",
+        "pids.max",
+        "devices.list",
+        "blkio.throttle.write_bps_device",
+    ];
+    let values = || files.iter().map(|file| cgroup_file(case, &id, file)).collect::<Result<Vec<_>>>();
+    let before = values()?;
+    let memory = json!({"limit": 64 << 20, "swap": 64 << 20, "swappiness": 3});
+    let device = throttle(case.daemon.dir())?;
+    // Of all that is asked for, one CPU does not exist; then one disk does not.
+    let (code, text) = refusal(
+        update(
+            case,
+            &id,
+            json!({"memory": memory, "pids": {"limit": 9}, "cpu": {"shares": 99, "quota": 5000, "cpus": "4000"}}),
+        )
+        .await,
+    )?;
+    ensure!(code == Code::Unknown && text.contains("write 4000 to cpuset.cpus: E"), "{code:?} {text}");
+    ensure!(values()? == before, "{:?}, and before {before:?}", values()?);
+    let throttles = json!([device, {"major": 4000, "minor": 1, "rate": 1}]);
+    let (_, text) =
+        refusal(update(case, &id, json!({"memory": memory, "blockIO": {"throttleWriteBpsDevice": throttles}})).await)?;
+    ensure!(text.contains("write 4000:1 1 to blkio.throttle.write_bps_device: ENODEV"), "{text}");
+    ensure!(values()? == before, "{:?}, and before {before:?}", values()?);
+    let (code, text) = refusal(update(case, &id, json!({"memory": {"limit": -5}})).await)?;
+    ensure!(code == Code::InvalidArgument && text.contains("/memory/limit"), "{code:?} {text}");
+    container.end().await
+}
+
+async fn a_limit_below_use_is_refused_where_asked(case: &Case) -> Result<()> {
+    let script = "dd if=/dev/zero of=/run/file bs=1M count=8 2>/dev/null; echo ready; exec sleep 1000";
+    let mut container = case.container(&["sh", "-c", script]).create().await?;
+    let mut output = container.output();
+    container.start().await?;
+    output.until("ready\n").await?;
+    let memory = json!({"limit": 4 << 20, "checkBeforeUpdate": true});
+    let (code, text) = refusal(update(case, &container.id, json!({"memory": memory})).await)?;
+    ensure!(code == Code::FailedPrecondition && text.contains("4194304 is below the"), "{code:?} {text}");
+    update(case, &container.id, json!({"memory": {"limit": 64 << 20, "checkBeforeUpdate": true}})).await?;
+    container.end().await
 }

@@ -53,14 +53,23 @@ impl Write {
 /// Some values bound each other (memory and memory with swap; quota, period and burst), and which must go first depends on
 /// what the cgroup has now. What the kernel finds invalid is tried once more after all others: then it fits or is wrong.
 pub(super) fn apply<'a>(writes: &[Write], directory: impl Fn(&str) -> Option<&'a Path>) -> Result<()> {
+    apply_by(writes, directory, &mut put)
+}
+
+/// As [`apply`], by `set` in place of [`put`].
+pub(super) fn apply_by<'a>(
+    writes: &[Write],
+    directory: impl Fn(&str) -> Option<&'a Path>,
+    set: &mut dyn FnMut(&Path, &str) -> nix::Result<()>,
+) -> Result<()> {
     let mut later = Vec::new();
     for write in writes {
-        match carry_out(write, &directory)? {
+        match carry_out(write, &directory, set)? {
             Err(Errno::EINVAL) => later.push(write),
             done => done.map_err(|errno| refused(write, errno))?,
         }
     }
-    later.into_iter().try_for_each(|write| carry_out(write, &directory)?.map_err(|errno| refused(write, errno)))
+    later.into_iter().try_for_each(|write| carry_out(write, &directory, set)?.map_err(|errno| refused(write, errno)))
 }
 
 fn refused(write: &Write, errno: Errno) -> Error {
@@ -68,14 +77,18 @@ fn refused(write: &Write, errno: Errno) -> Error {
 }
 
 /// The outer error is final, the inner one is the kernel's answer to the value.
-fn carry_out<'a>(write: &Write, directory: &impl Fn(&str) -> Option<&'a Path>) -> Result<nix::Result<()>> {
+fn carry_out<'a>(
+    write: &Write,
+    directory: &impl Fn(&str) -> Option<&'a Path>,
+    set: &mut dyn FnMut(&Path, &str) -> nix::Result<()>,
+) -> Result<nix::Result<()>> {
     let answer = match directory(write.controller()) {
-        Some(directory) => put(&directory.join(&write.file), &write.value),
+        Some(directory) => set(&directory.join(&write.file), &write.value),
         None => Err(Errno::ENOENT),
     };
     match (answer, &write.missing) {
         (Err(Errno::ENOENT), Missing::Skip) => Ok(Ok(())),
-        (Err(Errno::ENOENT), Missing::Instead(other)) => carry_out(other, directory),
+        (Err(Errno::ENOENT), Missing::Instead(other)) => carry_out(other, directory, set),
         (Err(Errno::ENOENT), Missing::Refuse) => {
             let text = format!("write {} to {}: not to be had on this host", write.value, write.file);
             Err(Error::new(Kind::Unimplemented, text))

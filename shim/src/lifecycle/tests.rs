@@ -30,8 +30,8 @@ enum Step {
 }
 
 /// What the kernel and the actor hold, beside the machine under test.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Default)]
-#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own, true or not yet")]
 struct World {
     reserved: BTreeSet<String>,
     alive: BTreeSet<String>,

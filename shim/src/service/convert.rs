@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
+use config::resources::Resources;
 use config::{Bundle, ContainerId, Options, Process};
 use containerd_shim_protos::api::{
     CreateTaskRequest, Empty, ExecProcessRequest, PidsResponse, ProcessInfo, ResizePtyRequest, StateRequest,
-    StateResponse, Status as ApiStatus,
+    StateResponse, Status as ApiStatus, UpdateTaskRequest,
 };
 use containerd_shim_protos::events::task::{TaskCreate, TaskIO};
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
@@ -72,6 +73,14 @@ pub(super) fn exec(request: ExecProcessRequest) -> Result<(String, Process, Stre
     let streams =
         Streams { stdin: request.stdin, stdout: request.stdout, stderr: request.stderr, terminal: request.terminal };
     Ok((request.exec_id, process, streams))
+}
+
+/// An Update request: `LinuxResources` as JSON. Annotations mean nothing to containerd's own shims either.
+pub(super) fn resources(request: &UpdateTaskRequest) -> Result<Resources> {
+    let Some(resources) = request.resources.as_ref() else {
+        return Err(Error::new(Kind::Invalid, "an update needs resources"));
+    };
+    Bundle::resources(&resources.value).map_err(|e| Error::from(e).context("resources of the update"))
 }
 
 /// A signal's number; 0 probes.

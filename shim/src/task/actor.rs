@@ -169,6 +169,9 @@ impl Actor {
             Command::Kill { id, signal, all, reply } => _ = reply.send(self.kill(&id, signal, all)),
             Command::Pids { reply } => _ = reply.send(self.pids()),
             Command::Stats { reply } => _ = reply.send(self.container.stats()),
+            Command::Update { resources, reply } => {
+                _ = reply.send(self.lifecycle.update().and_then(|()| self.container.update(&resources)));
+            }
             Command::Pause { reply } => match self.lifecycle.pause() {
                 Ok(effects) => {
                     self.pause = Some(reply);

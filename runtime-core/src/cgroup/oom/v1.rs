@@ -33,7 +33,8 @@ pub(super) struct Watch {
     births: AsyncFd<OwnedFd>,
     /// `oom_kill` of each cgroup, as it was last counted.
     seen: RefCell<BTreeMap<PathBuf, u64>>,
-    /// How often the count is still to be looked at without another wake.
+    /// How often the count is still to be looked at without another wake; a count that finds something, which may come at any
+    /// time, ends it.
     looks: Cell<u32>,
 }
 
@@ -67,7 +68,7 @@ impl Watch {
             let nth = LOOKS - self.looks.get();
             tokio::select! {
                 ready = self.wakes.readable() => self.woken(&mut ready.map_err(|error| failed(&error))?),
-                () = sleep(FIRST_PAUSE * 2_u32.pow(nth)) => self.looks.set(self.looks.get() - 1),
+                () = sleep(FIRST_PAUSE * 2_u32.pow(nth)) => self.looks.set(self.looks.get().saturating_sub(1)),
             }
             return Ok(());
         }
