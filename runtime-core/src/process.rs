@@ -53,6 +53,16 @@ pub struct Process {
     owned: RefCell<Option<Owned>>,
 }
 
+impl Drop for Process {
+    /// One that was never reaped is not forgotten. Where it waits for its go, the end of the channel ends it.
+    fn drop(&mut self) {
+        self.channel.take();
+        if let Some(owned) = self.owned.take() {
+            reaper::abandon(owned);
+        }
+    }
+}
+
 impl Process {
     /// A forked process that waits for its go. `execute` names its last step.
     pub(crate) fn new(

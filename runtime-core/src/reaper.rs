@@ -7,12 +7,16 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
-use nix::unistd::Pid;
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+
+use crate::peek::ended_child;
+use crate::process::WALL;
 
 thread_local! {
     /// Pids of the children that somebody owns. There is one thread (D4), and children belong to the whole process.
     static OWNED: RefCell<HashSet<i32>> = RefCell::default();
+    /// Pids of children that were given up before they were reaped.
+    static ABANDONED: RefCell<Vec<i32>> = RefCell::default();
     /// Whether the last sweep stopped at an owned child that had ended, behind which there may be strangers.
     static STOPPED: Cell<bool> = const { Cell::new(false) };
 }
@@ -39,23 +43,27 @@ pub fn own(pid: i32) -> Owned {
     Owned { pid }
 }
 
-/// Reaps every stranger that has ended. To be called on SIGCHLD.
+/// Gives up a child that nobody will wait for any more, and that is about to end: sweeps reap it from now on. One that has not
+/// come to execve sends no SIGCHLD; the next sweep for another's sake finds it.
+pub(crate) fn abandon(child: Owned) {
+    ABANDONED.with_borrow_mut(|abandoned| abandoned.push(child.pid));
+}
+
+/// Reaps every stranger that has ended, and every abandoned child. To be called on SIGCHLD.
 pub fn sweep() {
+    ABANDONED.with_borrow_mut(|abandoned| abandoned.retain(|pid| !reap(*pid)));
     while let Some(pid) = ended_child() {
-        if OWNED.with_borrow(|owned| owned.contains(&pid.as_raw())) {
+        if OWNED.with_borrow(|owned| owned.contains(&pid)) {
             STOPPED.set(true);
             return;
         }
-        let _ = waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG);
+        reap(pid);
         log::debug!("reaped stranger {pid}");
     }
 }
 
-/// Some child that has ended, left as it is.
-fn ended_child() -> Option<Pid> {
-    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
-    match waitid(Id::All, flags) {
-        Ok(WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, _, _)) => Some(pid),
-        _ => None,
-    }
+/// Whether child `pid` has ended and is reaped now.
+fn reap(pid: i32) -> bool {
+    let Some(pid) = Pid::from_raw(pid) else { return true };
+    !matches!(waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WALL), Ok(None))
 }
