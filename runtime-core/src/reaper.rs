@@ -47,6 +47,7 @@ pub fn own(pid: i32) -> Owned {
 /// come to execve sends no SIGCHLD; the next sweep for another's sake finds it.
 pub(crate) fn abandon(child: Owned) {
     ABANDONED.with_borrow_mut(|abandoned| abandoned.push(child.pid));
+    drop(child);
 }
 
 /// Reaps every stranger that has ended, and every abandoned child. To be called on SIGCHLD.
