@@ -148,7 +148,11 @@ fn namespaces() {
     check([
         (all, json!([]), "/linux/namespaces: no mount namespace: a container needs one, new or joined"),
         (all, Value::Null, "/linux/namespaces: no mount namespace: a container needs one, new or joined"),
-        (all, json!([{"type": "mount", "path": "/proc/self/ns/mnt"}]), ""),
+        (
+            all,
+            json!([{"type": "mount", "path": "/proc/self/ns/mnt"}]),
+            "/linux/namespaces/0/path: the host's own mount namespace: /proc/self/ns/mnt",
+        ),
         (one, json!({"type": "uts"}), "/linux/namespaces/5: a second uts namespace"),
         (one, json!({"type": "user"}), "/linux/namespaces/5/type: user namespaces are not supported yet"),
         (one, json!({"type": "time"}), "/linux/namespaces/5/type: time namespaces are not supported yet"),
