@@ -52,7 +52,7 @@ lint: ## Format, clippy and documentation, every warning an error.
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items
 
-deny: ## Licences, bans, sources and advisories of the dependencies (installs cargo-deny when it is missing: some minutes).
+deny: ## Licences, bans and sources of the dependencies (installs cargo-deny when it is missing: some minutes).
 	@command -v cargo-deny >/dev/null || cargo install cargo-deny --locked
 	cargo deny --all-features check licenses bans sources
 	@if [ -n "$(ADVISORIES)" ]; then cargo deny --all-features check advisories; \
