@@ -119,11 +119,6 @@ impl Container {
         spawned.map_err(|error| if self.init.signal(0).is_err() { gone() } else { error })
     }
 
-    /// The directories of its cgroup, one per hierarchy.
-    pub fn cgroup_directories(&self) -> &[PathBuf] {
-        self.cgroup.directories()
-    }
-
     /// Whether init is pid 1 of a pid namespace of its own, so that the kernel ends the rest when it ends.
     pub fn owns_pid_namespace(&self) -> bool {
         self.namespaces.iter().any(|namespace| namespace.kind == NamespaceKind::Pid && namespace.path.is_none())

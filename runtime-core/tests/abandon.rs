@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use config::{Bundle, ContainerId};
+use runtime_core::cgroup::Cgroup;
 use runtime_core::{Container, Stdio, reaper};
 
 const CONFIG: &str = r#"{"ociVersion": "1.0.2", "root": {"path": "rootfs"},
@@ -33,7 +34,7 @@ fn a_process_that_is_dropped_before_its_start_ends_and_is_reaped() {
         let create = Container::create(&spec, &options, Stdio::Files([null(), null(), null()]));
         let container = create.await.expect("it is created");
         assert_ne!(children(), "", "init waits for its start");
-        let cgroup = container.cgroup_directories().to_vec();
+        let cgroup = Cgroup::locate(&spec.cgroup).expect("its place");
         drop(container);
         let deadline = Instant::now() + Duration::from_secs(5);
         while !children().is_empty() {
@@ -41,7 +42,7 @@ fn a_process_that_is_dropped_before_its_start_ends_and_is_reaped() {
             reaper::sweep();
             tokio::task::yield_now().await;
         }
-        for directory in cgroup {
+        for directory in cgroup.directories() {
             std::fs::remove_dir(directory).expect("its cgroup is empty");
         }
     });

@@ -1,8 +1,8 @@
 //! A process that only is there. systemd makes no scope without a process and keeps none without one (systemd.scope(5)), so one
 //! of these stays in it until a container's init has been born there.
 
-use crate::run::Launched;
-use crate::sys::{self, Fork, Kinship};
+use crate::run::{Launched, fork_child};
+use crate::sys;
 use rustix::io::Errno;
 
 const PR_SET_PDEATHSIG: u32 = 1;
@@ -12,21 +12,7 @@ const SIGKILL: u64 = 9;
 /// `__WALL`, for its exit signal is 0.
 pub fn keep() -> Result<Launched, Errno> {
     let parent = sys::own_pid();
-    let mask = sys::block_signals();
-    #[allow(unsafe_code)]
-    // SAFETY: the child runs `stay`, which is of this crate and never returns.
-    let forked = unsafe { sys::fork(&Kinship::Child(None)) };
-    match forked {
-        Ok(Fork::Child) => stay(parent),
-        Ok(Fork::Parent(pid, pidfd)) => {
-            sys::restore_signals(mask);
-            Ok(Launched { pid, pidfd: pidfd.ok_or(Errno::BADF)? })
-        }
-        Err(errno) => {
-            sys::restore_signals(mask);
-            Err(errno)
-        }
-    }
+    fork_child(None, || stay(parent))
 }
 
 /// All signals stay blocked: only SIGKILL is meant for it.

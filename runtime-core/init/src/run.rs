@@ -25,15 +25,23 @@ pub struct Launched {
 
 /// Forks stage one of `program`, into the cgroup v2 directory `cgroup` where one is given. What follows is told over the
 /// channel (see [`sync`]).
+pub fn launch(program: &Program<'_>, cgroup: Option<BorrowedFd<'_>>) -> Result<Launched, Errno> {
+    fork_child(cgroup, || stage_one(program))
+}
+
+/// Forks a child that does `work` and exits.
 ///
 /// Signals are blocked around the fork, so that no handler of the parent's runs in the child before it has reset them.
-pub fn launch(program: &Program<'_>, cgroup: Option<BorrowedFd<'_>>) -> Result<Launched, Errno> {
+pub(crate) fn fork_child(cgroup: Option<BorrowedFd<'_>>, work: impl FnOnce()) -> Result<Launched, Errno> {
     let mask = sys::block_signals();
     #[allow(unsafe_code)]
-    // SAFETY: the child runs `stage_one`, which is of this crate and never returns.
+    // SAFETY: the child does `work`, which both callers take from this crate, and exits.
     let forked = unsafe { sys::fork(&Kinship::Child(cgroup)) };
     match forked {
-        Ok(Fork::Child) => stage_one(program),
+        Ok(Fork::Child) => {
+            work();
+            sys::exit(FAILED)
+        }
         Ok(Fork::Parent(pid, pidfd)) => {
             sys::restore_signals(mask);
             Ok(Launched { pid, pidfd: pidfd.ok_or(Errno::BADF)? })
