@@ -85,7 +85,8 @@ impl Container {
         let hierarchies = cgroup.hierarchies();
         let home = home::directory(&spec.root.path, spec.process.user.uid);
         let plan = Plan::init(spec, &facts(&hierarchies, &placement.directories, filter, &home))?;
-        let init = spawn::spawn(&plan, &Handover { stdio, placement: &placement, init: None }).await?;
+        let handover = Handover { stdio, placement: &placement, init: None };
+        let init = spawn::spawn(&plan, &handover, async |_, _| Ok(())).await?;
         record.pid = init.pid();
         record.start_time = state::start_time(init.pid()).unwrap_or_default();
         if let Err(error) = record.write(&spec.bundle).and_then(|()| cgroup.settle(&spec.resources)) {
@@ -114,7 +115,7 @@ impl Container {
         let facts = facts(&[], &placement.directories, self.filter.as_ref(), &home);
         let plan = Plan::exec(&process, &self.namespaces, &facts)?;
         let handover = Handover { stdio: &stdio, placement: &placement, init: Some(self.init.pidfd()) };
-        let spawned = spawn::spawn(&plan, &handover).await;
+        let spawned = spawn::spawn(&plan, &handover, async |_, _| Ok(())).await;
         // Init that ended in between takes its namespaces along: say that, not which step noticed it.
         spawned.map_err(|error| if self.init.signal(0).is_err() { gone() } else { error })
     }

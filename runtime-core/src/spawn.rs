@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
-use init::sync::{DETAIL_BYTES, REPORT_BYTES, Report};
+use init::sync::{DETAIL_BYTES, Point, REPORT_BYTES, Report};
 use nix::errno::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketFlags, SocketType, recvmsg,
@@ -40,9 +40,14 @@ pub(crate) struct Handover<'a> {
     pub(crate) init: Option<BorrowedFd<'a>>,
 }
 
-/// Forks the plan's process and waits until it is ready for its go. On error, or when the future is dropped, nothing of it is
-/// left.
-pub(crate) async fn spawn(plan: &Plan, handover: &Handover<'_>) -> Result<Process> {
+/// Forks the plan's process and waits until it is ready for its go. `at` is the parent's part at each point on the way
+/// there; it is given the pid of the child that waits, which is ours and not reaped. On error, or when the future is
+/// dropped, nothing of it is left.
+pub(crate) async fn spawn(
+    plan: &Plan,
+    handover: &Handover<'_>,
+    at: impl AsyncFn(Point, i32) -> Result<()>,
+) -> Result<Process> {
     let (ours, theirs) = channel()?;
     let channel =
         watch(ours, Interest::READABLE).map_err(|error| Error::io("watch the channel to the new process", &error))?;
@@ -51,9 +56,11 @@ pub(crate) async fn spawn(plan: &Plan, handover: &Handover<'_>) -> Result<Proces
     let stage_two = Shared::new().map_err(|errno| failed("mmap a page", errno))?;
     let launched =
         plan.with_program(&opened.numbers, theirs.as_raw_fd(), &stage_two, |program| init::launch(program, cgroup));
-    let family = Family { stage_one: launched.map_err(|errno| failed("fork", errno))?.pidfd, stage_two };
+    let launched = launched.map_err(|errno| failed("fork", errno))?;
+    let family = Family { stage_one: launched.pidfd, stage_two };
     drop(theirs);
-    let console = follow(plan, &channel, &family).await?;
+    let part = async |point| at(point, family.pid().map_or(launched.pid, |pid| pid.as_raw_nonzero().get())).await;
+    let console = follow(plan, &channel, &family, part).await?;
     let pid = family.pid().ok_or_else(|| Error::new(Kind::System, "no process was forked"))?;
     let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|errno| failed("pidfd_open", errno))?;
     let process = Process::new(pid.as_raw_nonzero().get(), pidfd, channel, console, plan.last())?;
@@ -160,7 +167,12 @@ fn reap(child: WaitId<'_>) {
 }
 
 /// Follows the reports until stage two is ready. Answers the terminal's master where there is one.
-async fn follow(plan: &Plan, channel: &AsyncFd<OwnedFd>, family: &Family) -> Result<Option<OwnedFd>> {
+async fn follow(
+    plan: &Plan,
+    channel: &AsyncFd<OwnedFd>,
+    family: &Family,
+    part: impl AsyncFn(Point) -> Result<()>,
+) -> Result<Option<OwnedFd>> {
     let mut console = None;
     loop {
         let (report, file) = receive(channel).await?;
@@ -169,7 +181,11 @@ async fn follow(plan: &Plan, channel: &AsyncFd<OwnedFd>, family: &Family) -> Res
                 let lost = || Error::new(Kind::System, "the terminal was lost on its way: too many open files");
                 console = Some(file.ok_or_else(lost)?);
             }
-            Some(Report::Ready) => return Ok(console),
+            Some(Report::Reached(Point::Ready)) => return Ok(console),
+            Some(Report::Reached(point)) => {
+                part(point).await?;
+                release(channel.as_fd())?;
+            }
             Some(Report::Failed { step, errno, detail }) => return Err(failure(plan, step, errno, &detail)),
             None => return Err(family.obituary()),
         }
@@ -222,7 +238,7 @@ pub(crate) fn failure(plan: &Plan, step: u32, errno: i32, detail: &[u8; DETAIL_B
     Error::new(Kind::System, text)
 }
 
-/// Lets stage two go.
+/// Lets a child go that waits at a point.
 pub(crate) fn release(channel: BorrowedFd<'_>) -> Result<()> {
     match rustix::net::send(channel, &[1], SendFlags::NOSIGNAL) {
         // It was killed while it waited: its exit tells.

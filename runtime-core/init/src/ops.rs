@@ -9,11 +9,11 @@ mod paths;
 use core::ffi::CStr;
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::Mode;
 use rustix::io::Errno;
 
 use crate::step::{Attributes, Descriptor, Program, Step, Text};
-use crate::sync::{self, DETAIL_BYTES, Report};
+use crate::sync::{self, DETAIL_BYTES, Point, Report};
 use crate::sys;
 
 /// Why a step failed.
@@ -53,7 +53,7 @@ impl<'a> Work<'a> {
     pub(crate) fn perform(&mut self, step: &Step) -> Result<(), Failure> {
         match *step {
             Step::JoinCgroup { tasks, .. } => self.write_all(tasks, b"0")?,
-            Step::OomScoreAdj { value } => self.oom_score_adj(value)?,
+            Step::WriteProc { procfs, path, value } => self.write_proc(procfs, path, value)?,
             Step::JoinNamespaces { target, kinds } => sys::setns(self.fd(target)?, kinds)?,
             Step::NewNamespaces { kinds } => sys::unshare(kinds)?,
             Step::LoopbackUp => sys::loopback_up()?,
@@ -80,7 +80,6 @@ impl<'a> Work<'a> {
             Step::MakeLink { target, path } => self.make_link(target, path)?,
             Step::MaskPath { path } => self.mask_path(path)?,
             Step::ReadonlyPath { path } => self.readonly_path(path)?,
-            Step::Sysctl { path, value } => self.sysctl(path, value)?,
             Step::PivotRoot => self.pivot_root()?,
             Step::Hostname { name } => rustix::system::sethostname(self.str(name)?.to_bytes())?,
             Step::Domainname { name } => rustix::system::setdomainname(self.str(name)?.to_bytes())?,
@@ -101,7 +100,7 @@ impl<'a> Work<'a> {
             Step::Seccomp { flags } => sys::load_filter(self.program.filter, flags)?,
             Step::FindExecutable { candidates } => self.find_executable(candidates)?,
             Step::CloseOnExec => sys::close_range(3, u32::MAX, sys::CLOSE_RANGE_CLOEXEC)?,
-            Step::AwaitGo => self.await_go()?,
+            Step::Sync { point } => self.sync(point)?,
             Step::Execute => return Err(self.execute()),
         }
         Ok(())
@@ -119,15 +118,9 @@ impl<'a> Work<'a> {
         rustix::io::write(self.fd(file)?, bytes).map(|_| ())
     }
 
-    /// Done in stage one, while /proc is still the host's.
-    fn oom_score_adj(&self, value: Text) -> Result<(), Errno> {
-        let file = rustix::fs::open(c"/proc/self/oom_score_adj", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
-        rustix::io::write(&file, self.str(value)?.to_bytes()).map(|_| ())
-    }
-
-    fn await_go(&self) -> Result<(), Errno> {
+    fn sync(&self, point: Point) -> Result<(), Errno> {
         let channel = sys::borrow(self.program.channel)?;
-        sync::send(channel, Report::Ready, None)?;
+        sync::send(channel, Report::Reached(point), None)?;
         if sync::await_go(channel) { Ok(()) } else { sys::exit(1) }
     }
 

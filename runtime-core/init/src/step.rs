@@ -8,6 +8,8 @@ use core::sync::atomic::AtomicI32;
 
 use rustix::io::Errno;
 
+use crate::sync::Point;
+
 /// A NUL-terminated string of the pool, by its offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Text(pub u32);
@@ -65,6 +67,16 @@ impl Instruction {
     }
 }
 
+/// The procfs that a value is written through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Procfs {
+    /// The host's at /proc, while that is what is seen there: before the mount namespace is left.
+    Host,
+    /// One of our own that is attached nowhere: nothing of the image's can stand in its way (CVE-2025-52881). It shows the
+    /// process's own pid namespace.
+    Own,
+}
+
 /// `MOUNT_ATTR_*` bits to set and to clear: mount_setattr(2).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Attributes {
@@ -92,9 +104,13 @@ pub enum Step {
         /// The cgroup's directory, for people.
         directory: Text,
     },
-    /// Sets the OOM killer's preference for this process and its descendants through the host's procfs.
-    OomScoreAdj {
-        /// -1000 to 1000, in decimal.
+    /// Writes a value to a file of a procfs.
+    WriteProc {
+        /// Which.
+        procfs: Procfs,
+        /// Relative to its root: `self/oom_score_adj`, `sys/net/ipv4/ip_forward`.
+        path: Text,
+        /// What is written, by one write(2).
         value: Text,
     },
     /// setns(2) into one namespace by its file, or into several of a process by its pidfd.
@@ -206,13 +222,6 @@ pub enum Step {
         /// In the container.
         path: Text,
     },
-    /// Writes below /proc/sys through a procfs that we mount for ourselves alone: nothing of the image can stand in its way.
-    Sysctl {
-        /// Relative to /proc: `sys/net/ipv4/ip_forward`.
-        path: Text,
-        /// What is written.
-        value: Text,
-    },
     /// pivot_root(2) to the opened root; the host's tree is detached.
     PivotRoot,
     /// sethostname(2)
@@ -304,8 +313,11 @@ pub enum Step {
     },
     /// Marks every descriptor from 3 on close-on-exec, whoever opened it.
     CloseOnExec,
-    /// Tells the parent that all is prepared and waits for its go; exits when the parent is gone.
-    AwaitGo,
+    /// Tells the parent that it has come to a point and waits for its go; exits when the parent is gone.
+    Sync {
+        /// Where it is.
+        point: Point,
+    },
     /// execve(2) of what was found.
     Execute,
 }

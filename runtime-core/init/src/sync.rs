@@ -1,10 +1,12 @@
 //! What the children tell the parent, over one SOCK_SEQPACKET socket that both stages hold.
 //!
 //! ```text
+//! stage one ── Reached(Namespaces) ─▶ parent  where the parent has to write id maps; waits for "go"
 //! stage one    forks, exits                   the kernel writes stage two's pid into a page that the parent shares
-//! stage two ── Console + fd ─▶ parent        where there is a terminal
-//! stage two ── Ready ────────▶ parent
-//! parent ───── one byte ─────▶ stage two     "go"
+//! stage two ── Reached(Root) ─▶ parent        where hooks run or network devices move; waits for "go"
+//! stage two ── Console + fd ──▶ parent        where there is a terminal
+//! stage two ── Reached(Ready) ▶ parent        waits for "go", which is the start
+//! parent ───── one byte ──────▶ either        "go"
 //! stage two    execve: the socket closes      started
 //! either ───── Failed{step, errno} ─▶ parent at any time, and exits
 //! ```
@@ -32,13 +34,41 @@ pub const CLOSE: u32 = u32::MAX;
 /// The place of what comes between the stages: stage two is forked.
 pub const FORK: u32 = u32::MAX - 1;
 
+/// Where a child waits for its parent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Point {
+    /// Stage one has its user namespace, which has no ids yet.
+    Namespaces,
+    /// Stage two has mounted all of the root; the host's tree is still there.
+    Root,
+    /// Stage two has nothing left to do but execve.
+    Ready,
+}
+
+impl Point {
+    const ALL: [Self; 3] = [Self::Namespaces, Self::Root, Self::Ready];
+
+    /// Its number on the wire.
+    const fn number(self) -> i32 {
+        match self {
+            Self::Namespaces => 1,
+            Self::Root => 2,
+            Self::Ready => 3,
+        }
+    }
+
+    fn from_number(number: i32) -> Option<Self> {
+        Self::ALL.into_iter().find(|point| point.number() == number)
+    }
+}
+
 /// What a child has to say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Report {
     /// The terminal's master comes with this message.
     Console,
-    /// Stage two waits for its go.
-    Ready,
+    /// The sender waits there for its go.
+    Reached(Point),
     /// A step failed; the sender exits.
     Failed {
         /// Its place, counted from 0 over both stages; or [`CLOSE`] or [`FORK`].
@@ -55,7 +85,7 @@ impl Report {
     pub fn encode(&self) -> [u8; REPORT_BYTES] {
         let (kind, a, b, detail) = match *self {
             Self::Console => (1_i32, 0, 0, [0; DETAIL_BYTES]),
-            Self::Ready => (2, 0, 0, [0; DETAIL_BYTES]),
+            Self::Reached(point) => (2, point.number(), 0, [0; DETAIL_BYTES]),
             Self::Failed { step, errno, detail } => (3, step.cast_signed(), errno, detail),
         };
         let mut bytes = [0; REPORT_BYTES];
@@ -76,7 +106,7 @@ impl Report {
         let detail: [u8; DETAIL_BYTES] = bytes.get(12..REPORT_BYTES)?.try_into().ok()?;
         match number(0)? {
             1 => Some(Self::Console),
-            2 => Some(Self::Ready),
+            2 => Some(Self::Reached(Point::from_number(number(4)?)?)),
             3 => Some(Self::Failed { step: number(4)?.cast_unsigned(), errno: number(8)?, detail }),
             _ => None,
         }
@@ -108,12 +138,13 @@ pub(crate) fn await_go(channel: BorrowedFd<'_>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{DETAIL_BYTES, Report};
+    use super::{DETAIL_BYTES, Point, Report};
 
     #[test]
     fn reports_survive_the_wire() {
         let failed = Report::Failed { step: 17, errno: 13, detail: [b'x'; DETAIL_BYTES] };
-        for report in [Report::Console, Report::Ready, failed] {
+        let reached = Point::ALL.map(Report::Reached);
+        for report in reached.into_iter().chain([Report::Console, failed]) {
             assert_eq!(Report::decode(&report.encode()), Some(report));
         }
         assert_eq!(Report::decode(&[]), None);

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use init::Step;
 use init::step::Attributes;
+use init::sync::Point;
 
 use crate::plan::{Plan, Source};
 
@@ -60,7 +61,6 @@ impl Plan {
     pub(super) fn describe(&self, step: &Step) -> String {
         match *step {
             Step::JoinCgroup { directory, .. } => format!("join cgroup {}", self.show(directory)),
-            Step::OomScoreAdj { value } => format!("set oom_score_adj to {}", self.show(value)),
             Step::JoinNamespaces { target, kinds } => {
                 format!("join {} of {}", namespaces(kinds), self.source_name(target))
             }
@@ -69,7 +69,9 @@ impl Plan {
             Step::NewSession => "start a session".to_owned(),
             Step::OpenRoot { path } => format!("open root {}", self.show(path)),
             Step::PivotRoot => "pivot to the root".to_owned(),
-            Step::Sysctl { path, value } => format!("write {} to /proc/{}", quoted(&self.show(value)), self.show(path)),
+            Step::WriteProc { path, value, .. } => {
+                format!("write {} to /proc/{}", quoted(&self.show(value)), self.show(path))
+            }
             Step::Hostname { name } => format!("set hostname {}", self.show(name)),
             Step::Domainname { name } => format!("set domainname {}", self.show(name)),
             Step::MountFilesystem { fs_type, source: _, options, attributes, destination } => {
@@ -141,7 +143,9 @@ impl Plan {
                 }
             }
             Step::CloseOnExec => "mark all other files close-on-exec".to_owned(),
-            Step::AwaitGo => "wait for start".to_owned(),
+            Step::Sync { point: Point::Namespaces } => "wait for the ids of the user namespace".to_owned(),
+            Step::Sync { point: Point::Root } => "wait for hooks and network devices".to_owned(),
+            Step::Sync { point: Point::Ready } => "wait for start".to_owned(),
             Step::Execute => {
                 let args: Vec<_> = self.args.iter().map(|arg| quoted(&self.show(*arg))).collect();
                 format!("execute {}", args.join(" "))

@@ -7,6 +7,7 @@
 
 use config::container::{Namespace, NamespaceKind, Process};
 use init::Step;
+use init::step::Procfs;
 
 use crate::plan::{Facts, Plan, Source};
 
@@ -61,7 +62,7 @@ fn join_cgroup(plan: &mut Plan, process: &Process, facts: &Facts<'_>) {
         plan.first(Step::JoinCgroup { tasks, directory });
     }
     if let Some(value) = process.oom_score_adj {
-        let value = plan.text(value.to_string());
-        plan.first(Step::OomScoreAdj { value });
+        let (path, value) = (plan.text("self/oom_score_adj"), plan.text(value.to_string()));
+        plan.first(Step::WriteProc { procfs: Procfs::Host, path, value });
     }
 }

@@ -2,6 +2,7 @@
 
 use config::container::{Capabilities, Process};
 use init::Step;
+use init::sync::Point;
 
 use crate::plan::{Facts, Plan, Source};
 
@@ -69,7 +70,7 @@ pub(super) fn execute(plan: &mut Plan, process: &Process, facts: &Facts<'_>) {
             plan.second(own);
         }
     }
-    plan.second(Step::AwaitGo);
+    plan.second(Step::Sync { point: Point::Ready });
     plan.second(Step::Execute);
 }
 

@@ -3,7 +3,7 @@
 
 use config::container::{MountKind, Propagation, PropagationKind};
 use init::Step;
-use init::step::Attributes;
+use init::step::{Attributes, Procfs};
 
 use crate::plan::{Facts, Plan, devices, mounts};
 
@@ -39,7 +39,7 @@ pub(super) fn build(plan: &mut Plan, container: &config::Container, facts: &Fact
     for (path, value) in &container.sysctl {
         let path = plan.text(format!("sys/{path}"));
         let value = plan.text(value);
-        plan.second(Step::Sysctl { path, value });
+        plan.second(Step::WriteProc { procfs: Procfs::Own, path, value });
     }
 }
 

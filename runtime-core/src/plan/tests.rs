@@ -8,6 +8,7 @@ use config::container::{
     Capabilities, CgroupPath, Container, Device, DeviceKind, Mount, MountAttributes, MountKind, Namespace,
     NamespaceKind, Process, Propagation, PropagationKind, Rlimit, Root, User,
 };
+use init::sync::Point;
 use init::{Instruction, Step};
 use proptest::prelude::*;
 
@@ -238,7 +239,7 @@ proptest! {
         let pivot = place(|s| matches!(s, Step::PivotRoot)).unwrap();
         let identity = place(|s| matches!(s, Step::Identity { .. })).unwrap();
         let close = place(|s| matches!(s, Step::CloseOnExec)).unwrap();
-        let go = place(|s| matches!(s, Step::AwaitGo)).unwrap();
+        let go = place(|s| matches!(s, Step::Sync { point: Point::Ready })).unwrap();
         let execute = place(|s| matches!(s, Step::Execute)).unwrap();
         let mounted = place(|s| matches!(s, Step::MountFilesystem { .. } | Step::MountBind { .. } | Step::MakeNode { .. }));
         let masked = place(|s| matches!(s, Step::MaskPath { .. } | Step::ReadonlyPath { .. }));

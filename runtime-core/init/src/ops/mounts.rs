@@ -12,7 +12,7 @@ use rustix::mount::{
 };
 
 use crate::ops::{Failure, Work, paths};
-use crate::step::{Attributes, Pair, Span, Text, entries};
+use crate::step::{Attributes, Pair, Procfs, Span, Text, entries};
 use crate::sync::DETAIL_BYTES;
 use crate::sys;
 
@@ -102,16 +102,25 @@ impl Work<'_> {
         attach(cover.as_fd(), place.as_fd())
     }
 
-    /// Writes through a procfs that is attached nowhere: no mount of the image's can be in the way (CVE-2025-52881), and no
-    /// link is followed.
-    pub(super) fn sysctl(&mut self, path: Text, value: Text) -> Result<(), Failure> {
-        if self.procfs.is_none() {
-            self.procfs = Some(self.new_filesystem(c"proc", c"proc", &[], INERT)?);
-        }
-        let procfs = self.procfs.as_ref().ok_or(Errno::BADF)?;
+    /// No link but procfs's own `self` is followed, and what is opened is of the procfs that was meant.
+    pub(super) fn write_proc(&mut self, procfs: Procfs, path: Text, value: Text) -> Result<(), Failure> {
+        let host;
+        let root = match procfs {
+            Procfs::Host => {
+                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                host = rustix::fs::open(c"/proc", flags, Mode::empty())?;
+                host.as_fd()
+            }
+            Procfs::Own => {
+                if self.procfs.is_none() {
+                    self.procfs = Some(self.new_filesystem(c"proc", c"proc", &[], INERT)?);
+                }
+                self.procfs.as_ref().ok_or(Errno::BADF)?.as_fd()
+            }
+        };
         let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
-        let file = rustix::fs::openat2(procfs, self.str(path)?, flags, Mode::empty(), resolve)?;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
+        let file = rustix::fs::openat2(root, self.str(path)?, flags, Mode::empty(), resolve)?;
         rustix::io::write(&file, self.str(value)?.to_bytes())?;
         Ok(())
     }
