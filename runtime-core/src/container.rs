@@ -18,6 +18,7 @@ use crate::plan::{Facts, Plan};
 use crate::process::{Process, Stdio};
 use crate::spawn::{self, Handover};
 use crate::state::{self, State};
+use crate::timing::Timing;
 use crate::{home, kernel, rootfs};
 
 /// Where the node's compiled seccomp profiles are kept.
@@ -39,18 +40,28 @@ impl Container {
     /// Makes the cgroup, forks twice, builds the root and leaves init waiting just before execve. The rootfs has been
     /// mounted by the caller (see [`crate::rootfs`]).
     ///
-    /// On error nothing is left: no process, no cgroup, no record. When the future is dropped, they go soon after, by a task
+    /// What each part took is added to `timing`. On error nothing is left: no process, no cgroup, no record. When the future is dropped, they go soon after, by a task
     /// of the caller's `LocalSet`.
-    pub async fn create(spec: &config::Container, options: &config::Options, stdio: Stdio) -> Result<Self> {
+    pub async fn create(
+        spec: &config::Container,
+        options: &config::Options,
+        stdio: Stdio,
+        timing: &mut Timing,
+    ) -> Result<Self> {
         if options.no_pivot_root {
             return Err(Error::new(Kind::Unimplemented, "no_pivot_root is not supported yet"));
         }
         let filter = compile(spec)?;
+        timing.lap("compile the seccomp profile");
         let driver = Driver::choose(options.systemd_cgroup, &spec.cgroup, &spec.annotations);
         let cgroup = Cgroup::create(&spec.cgroup, &spec.resources, driver).await?;
+        timing.lap("make the cgroup");
         let unfinished = Unfinished::new(cgroup, &spec.bundle);
         let created = match unfinished.cgroup.oom_watch() {
-            Ok(oom) => Self::fork(spec, &unfinished.cgroup, filter.as_ref(), &stdio).await.map(|init| (init, oom)),
+            Ok(oom) => {
+                timing.lap("watch for want of memory");
+                Self::fork(spec, &unfinished.cgroup, filter.as_ref(), &stdio, timing).await.map(|init| (init, oom))
+            }
             Err(error) => Err(error),
         };
         let cgroup = unfinished.finish();
@@ -77,6 +88,7 @@ impl Container {
         cgroup: &Cgroup,
         filter: Option<&Filter>,
         stdio: &Stdio,
+        timing: &mut Timing,
     ) -> Result<Process> {
         let unit = cgroup.unit().map(str::to_owned);
         let mut record = State { cgroup: cgroup.directories().to_vec(), unit, ..State::default() };
@@ -86,13 +98,16 @@ impl Container {
         let home = home::directory(&spec.root.path, spec.process.user.uid);
         let plan = Plan::init(spec, &facts(&hierarchies, &placement.directories, filter, &home))?;
         let handover = Handover { stdio, placement: &placement, init: None };
-        let init = spawn::spawn(&plan, &handover, async |_, _| Ok(())).await?;
+        timing.lap("plan");
+        let (init, steps) = spawn::spawn(&plan, &handover, async |_, _| Ok(())).await?;
+        timing.steps(plan, steps);
         record.pid = init.pid();
         record.start_time = state::start_time(init.pid()).unwrap_or_default();
         if let Err(error) = record.write(&spec.bundle).and_then(|()| cgroup.settle(&spec.resources)) {
             end(&init).await;
             return Err(error);
         }
+        timing.lap("record, and settle the cgroup");
         Ok(init)
     }
 
@@ -117,7 +132,7 @@ impl Container {
         let handover = Handover { stdio: &stdio, placement: &placement, init: Some(self.init.pidfd()) };
         let spawned = spawn::spawn(&plan, &handover, async |_, _| Ok(())).await;
         // Init that ended in between takes its namespaces along: say that, not which step noticed it.
-        spawned.map_err(|error| if self.init.signal(0).is_err() { gone() } else { error })
+        spawned.map(|(process, _)| process).map_err(|error| if self.init.signal(0).is_err() { gone() } else { error })
     }
 
     /// Whether init is pid 1 of a pid namespace of its own, so that the kernel ends the rest when it ends.

@@ -22,9 +22,11 @@ mod pidfd;
 mod shared;
 mod spawn;
 mod state;
+pub mod timing;
 #[allow(unsafe_code)] // keeps by type what tokio asks as a promise
 pub mod watch;
 
 pub use container::Container;
 pub use error::{Error, Kind, Result};
 pub use process::{Exit, Process, Stdio};
+pub use timing::Timing;

@@ -17,10 +17,9 @@ pub mod seccomp;
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicI32;
 
 use config::container::{Namespace, Process};
-use init::sync;
+use init::sync::{self, Board};
 use init::{Descriptor, Instruction, Pair, Program, Span, Step, Text};
 
 use crate::cgroup::Hierarchy;
@@ -106,12 +105,12 @@ impl Plan {
     }
 
     /// Gives `f` the form that the children read. `descriptors` are the [`Plan::sources`], opened; `channel` is the
-    /// children's end of the socket; `pid` is where the pid of stage two will be found, in memory shared with them.
+    /// children's end of the socket; `board` is memory shared with them.
     pub fn with_program<T>(
         &self,
         descriptors: &[i32],
         channel: i32,
-        pid: &AtomicI32,
+        board: &Board,
         f: impl FnOnce(&Program<'_>) -> T,
     ) -> T {
         let vector = |texts: &[Text]| -> Vec<*const u8> {
@@ -133,7 +132,7 @@ impl Plan {
             argv: &argv,
             envp: &envp,
             channel,
-            pid,
+            board,
             keep: &keep,
         })
     }

@@ -1,19 +1,20 @@
-//! A number in memory that is shared with forked children, where the kernel writes a pid at the moment of a fork.
+//! The [`Board`] in memory that is shared with forked children, on which they and the kernel write what the parent reads.
 
 use std::ops::Deref;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::AtomicI32;
 
+use init::sync::Board;
 use rustix::io::{Errno, Result};
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 
-/// Mapped memory comes in pages.
+/// Mapped memory comes in pages; one is enough.
 const BYTES: usize = 4096;
+const _: () = assert!(size_of::<Board>() <= BYTES);
 
-/// 0 at first; the same for us and for all who are forked while it is there.
+/// All 0 at first; the same for us and for all who are forked while it is there.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    at: NonNull<AtomicI32>,
+    at: NonNull<Board>,
 }
 
 impl Shared {
@@ -26,10 +27,10 @@ impl Shared {
 }
 
 impl Deref for Shared {
-    type Target = AtomicI32;
+    type Target = Board;
 
-    fn deref(&self) -> &AtomicI32 {
-        // SAFETY: mapped, aligned and zeroed by the kernel, until drop; changed elsewhere only as one word at a time.
+    fn deref(&self) -> &Board {
+        // SAFETY: mapped, aligned and zeroed by the kernel, until drop; all of it is atomic, and zeros are valid.
         unsafe { self.at.as_ref() }
     }
 }

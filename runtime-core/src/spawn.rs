@@ -6,6 +6,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use init::sync::{DETAIL_BYTES, Point, REPORT_BYTES, Report};
 use nix::errno::Errno;
@@ -24,6 +25,7 @@ use crate::error::{Error, Kind, Result, errno_text};
 use crate::plan::{Plan, Source};
 use crate::process::{Process, Stdio, WALL};
 use crate::shared::Shared;
+use crate::timing;
 use crate::watch::watch;
 
 /// Signals whose senders are known: `SIGKILL` is the kernel's when a cgroup is out of memory, `SIGSYS` a filter's.
@@ -41,23 +43,23 @@ pub(crate) struct Handover<'a> {
 }
 
 /// Forks the plan's process and waits until it is ready for its go. `at` is the parent's part at each point on the way
-/// there; it is given the pid of the child that waits, which is ours and not reaped. On error, or when the future is
-/// dropped, nothing of it is left.
+/// there; it is given the pid of the child that waits, which is ours and not reaped. Gives what each step took, too. On
+/// error, or when the future is dropped, nothing of it is left.
 pub(crate) async fn spawn(
     plan: &Plan,
     handover: &Handover<'_>,
     at: impl AsyncFn(Point, i32) -> Result<()>,
-) -> Result<Process> {
+) -> Result<(Process, Vec<Duration>)> {
     let (ours, theirs) = channel()?;
     let channel =
         watch(ours, Interest::READABLE).map_err(|error| Error::io("watch the channel to the new process", &error))?;
     let opened = Opened::new(plan, handover)?;
     let cgroup = handover.placement.unified.as_ref().map(AsFd::as_fd);
-    let stage_two = Shared::new().map_err(|errno| failed("mmap a page", errno))?;
+    let board = Shared::new().map_err(|errno| failed("mmap a page", errno))?;
     let launched =
-        plan.with_program(&opened.numbers, theirs.as_raw_fd(), &stage_two, |program| init::launch(program, cgroup));
+        plan.with_program(&opened.numbers, theirs.as_raw_fd(), &board, |program| init::launch(program, cgroup));
     let launched = launched.map_err(|errno| failed("fork", errno))?;
-    let family = Family { stage_one: launched.pidfd, stage_two };
+    let family = Family { stage_one: launched.pidfd, board };
     drop(theirs);
     let part = async |point| at(point, family.pid().map_or(launched.pid, |pid| pid.as_raw_nonzero().get())).await;
     let console = follow(plan, &channel, &family, part).await?;
@@ -65,7 +67,7 @@ pub(crate) async fn spawn(
     let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|errno| failed("pidfd_open", errno))?;
     let process = Process::new(pid.as_raw_nonzero().get(), pidfd, channel, console, plan.last())?;
     family.part_from_stage_two();
-    Ok(process)
+    Ok((process, timing::steps(&family.board)))
 }
 
 fn failed(what: &str, errno: rustix::io::Errno) -> Error {
@@ -120,17 +122,17 @@ fn open_namespace(path: &Path) -> Result<OwnedFd> {
 /// own: both are our children, and nobody else waits for them.
 struct Family {
     stage_one: OwnedFd,
-    stage_two: Shared,
+    board: Shared,
 }
 
 impl Family {
     /// Stage two, once it was forked.
     fn pid(&self) -> Option<Pid> {
-        Pid::from_raw(self.stage_two.load(Ordering::Relaxed))
+        Pid::from_raw(self.board.pid.load(Ordering::Relaxed))
     }
 
     fn part_from_stage_two(&self) {
-        self.stage_two.store(0, Ordering::Relaxed);
+        self.board.pid.store(0, Ordering::Relaxed);
     }
 
     /// Why nothing more is heard of processes that reported no failure: both have ended, for both hold the channel.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use config::{Bundle, ContainerId};
 use runtime_core::cgroup::Cgroup;
-use runtime_core::{Container, Stdio, reaper};
+use runtime_core::{Container, Stdio, Timing, reaper};
 
 const CONFIG: &str = r#"{"ociVersion": "1.0.2", "root": {"path": "rootfs"},
     "process": {"cwd": "/", "args": ["/program"], "user": {"uid": 0, "gid": 0}},
@@ -31,7 +31,8 @@ fn a_process_that_is_dropped_before_its_start_ends_and_is_reaped() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("an event loop");
     tokio::task::LocalSet::new().block_on(&runtime, async {
         let options = config::Options::default();
-        let create = Container::create(&spec, &options, Stdio::Files([null(), null(), null()]));
+        let mut timing = Timing::default();
+        let create = Container::create(&spec, &options, Stdio::Files([null(), null(), null()]), &mut timing);
         let container = create.await.expect("it is created");
         assert_ne!(children(), "", "init waits for its start");
         let cgroup = Cgroup::locate(&spec.cgroup).expect("its place");

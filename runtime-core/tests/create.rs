@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use config::{Bundle, ContainerId};
-use runtime_core::{Container, Stdio};
+use runtime_core::{Container, Stdio, Timing};
 
 const CONFIG: &str = r#"{"ociVersion": "1.0.2", "root": {"path": "rootfs"},
     "process": {"cwd": "/", "args": ["/none"], "user": {"uid": 0, "gid": 0}},
@@ -33,7 +33,8 @@ fn a_create_that_is_dropped_leaves_nothing() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("an event loop");
     tokio::task::LocalSet::new().block_on(&runtime, async {
         let options = config::Options::default();
-        let create = Container::create(&spec, &options, Stdio::Files([null(), null(), null()]));
+        let mut timing = Timing::default();
+        let create = Container::create(&spec, &options, Stdio::Files([null(), null(), null()]), &mut timing);
         // One look at it: the processes are forked, and nothing of them has been heard yet.
         assert!(tokio::time::timeout(Duration::ZERO, create).await.is_err(), "it was not to end at once");
         assert_eq!(children(), "", "a process is left");

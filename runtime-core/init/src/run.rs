@@ -26,6 +26,7 @@ pub struct Launched {
 /// Forks stage one of `program`, into the cgroup v2 directory `cgroup` where one is given. What follows is told over the
 /// channel (see [`sync`]).
 pub fn launch(program: &Program<'_>, cgroup: Option<BorrowedFd<'_>>) -> Result<Launched, Errno> {
+    program.board.begun.store(sys::now(), Ordering::Relaxed);
     fork_child(cgroup, || stage_one(program))
 }
 
@@ -67,12 +68,12 @@ fn stage_one(program: &Program<'_>) -> ! {
         fail(program, sync::CLOSE, errno.into());
     }
     // The page is mapped in here before a limit can get in the way of that.
-    program.pid.store(0, Ordering::Relaxed);
+    program.board.pid.store(0, Ordering::Relaxed);
     let mut work = Work::new(program);
     let place = perform(&mut work, program, program.stage_one, 0);
     #[allow(unsafe_code)]
     // SAFETY: the child runs `stage_two`, which is of this crate and never returns.
-    match unsafe { sys::fork(&Kinship::Sibling(program.pid)) } {
+    match unsafe { sys::fork(&Kinship::Sibling(&program.board.pid)) } {
         Ok(Fork::Child) => stage_two(program, place),
         Ok(Fork::Parent(..)) => sys::exit(0),
         Err(errno) => fail(program, sync::FORK, errno.into()),
@@ -107,6 +108,9 @@ fn perform(work: &mut Work<'_>, program: &Program<'_>, steps: &[Step], first: u3
     for step in steps {
         if let Err(failure) = work.perform(step) {
             fail(program, place, failure);
+        }
+        if let Some(stamp) = usize::try_from(place).ok().and_then(|place| program.board.done.get(place)) {
+            stamp.store(sys::now(), Ordering::Relaxed);
         }
         place = place.wrapping_add(1);
     }

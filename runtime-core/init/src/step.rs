@@ -4,11 +4,10 @@
 //! parent fills just before the fork. So a plan can be made, printed and compared without a process or a file.
 
 use core::ffi::CStr;
-use core::sync::atomic::AtomicI32;
 
 use rustix::io::Errno;
 
-use crate::sync::Point;
+use crate::sync::{Board, Point};
 
 /// A NUL-terminated string of the pool, by its offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -347,8 +346,8 @@ pub struct Program<'a> {
     pub envp: &'a [*const u8],
     /// The children's end of the channel to the parent.
     pub channel: i32,
-    /// Where the kernel writes the pid of stage two as it is forked; in memory that the parent shares.
-    pub pid: &'a AtomicI32,
+    /// Memory that the parent shares: the pid of stage two, and when which step was done.
+    pub board: &'a Board,
     /// What the children keep open beside 0, 1 and 2: the descriptors and the channel, in ascending order.
     pub keep: &'a [i32],
 }

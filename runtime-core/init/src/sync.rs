@@ -17,6 +17,7 @@
 //! The parent's death closes the socket, and a stage two that waits for its go then exits.
 
 use core::mem::MaybeUninit;
+use core::sync::atomic::{AtomicI32, AtomicU64};
 
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::io::{Errno, IoSlice};
@@ -33,6 +34,21 @@ pub const CLOSE: u32 = u32::MAX;
 
 /// The place of what comes between the stages: stage two is forked.
 pub const FORK: u32 = u32::MAX - 1;
+
+/// How many steps have room for their time on a [`Board`]. Later ones, of which a usual plan has none, go untimed.
+pub const STAMPS: usize = 510;
+
+/// Memory that the parent shares with the children: what they tell without a message. One page.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Board {
+    /// The pid of stage two, written by the kernel as it is forked; 0 before.
+    pub pid: AtomicI32,
+    /// When stage one was forked. Times are those of `CLOCK_MONOTONIC`, in nanoseconds.
+    pub begun: AtomicU64,
+    /// When each step, by its place over both stages, was done; 0 before.
+    pub done: [AtomicU64; STAMPS],
+}
 
 /// Where a child waits for its parent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

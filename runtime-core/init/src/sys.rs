@@ -121,6 +121,13 @@ pub(crate) fn exit(code: i32) -> ! {
     }
 }
 
+/// `CLOCK_MONOTONIC` in nanoseconds, read without entering the kernel: clock_gettime(2), vdso(7).
+pub(crate) fn now() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
+    seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(time.tv_nsec).unwrap_or_default())
+}
+
 /// The caller's own pid.
 pub(crate) fn own_pid() -> usize {
     // SAFETY: takes nothing, cannot fail.

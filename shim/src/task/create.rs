@@ -2,9 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::pin::pin;
+use std::time::Duration;
 
 use config::Bundle;
 use runtime_core::rootfs::RootfsMount;
+use runtime_core::timing::{Timing, milliseconds};
 use runtime_core::{Container, Error, Kind, Process, Result, rootfs};
 use rustix::process::Signal;
 use tokio::sync::mpsc;
@@ -12,6 +14,10 @@ use tokio::sync::mpsc;
 use super::{Command, Create, Deleted, Reply, not_created};
 use crate::io::{Io, Owner, Streams};
 use crate::lifecycle::INIT;
+
+/// A Create that takes as long is worth a warning, with so many of its parts.
+const SLOW: Duration = Duration::from_secs(1);
+const SLOWEST: usize = 3;
 
 /// A container that was created.
 #[derive(Debug)]
@@ -48,20 +54,38 @@ pub(super) async fn create_unless_deleted(
 /// Creates a container. What can be refused is refused before anything is touched. On error, and when this future is
 /// dropped, what was made so far is undone in reverse: each step's value undoes it.
 async fn create(order: &Create, namespace: &str) -> Result<Created> {
+    let mut timing = Timing::default();
     let mut spec = Bundle::read(&order.bundle, &order.id)?;
     // The request knows whether a client is there to hold the other end.
     spec.process.terminal = order.streams.terminal;
     let owner = Owner { id: order.id.as_str().to_owned(), namespace: namespace.to_owned() };
+    timing.lap("read config.json");
     let (mut io, stdio) = Io::open(&order.streams, &owner).await?;
+    timing.lap("open stdio");
     let mounted = Mounted::new(&order.rootfs, order.bundle.join("rootfs"))?;
-    let container = Container::create(&spec, &order.options, stdio).await?;
+    timing.lap("mount the rootfs");
+    let container = Container::create(&spec, &order.options, stdio, &mut timing).await?;
     if let Err(error) = attach(container.init(), &mut io).await {
         if let Err(left) = container.delete().await {
             log::warn!("undo create of {}: {left}", owner.id);
         }
         return Err(error);
     }
+    tell(order.id.as_str(), &timing);
     Ok(Created { container, io, rootfs: mounted.map(Mounted::keep) })
+}
+
+/// Logs where the time went: all of it for who debugs, and the slowest parts where it was too much.
+fn tell(id: &str, timing: &Timing) {
+    if log::log_enabled!(log::Level::Debug) {
+        for (what, took) in timing.parts() {
+            log::debug!("create {id}: {what}: {}", milliseconds(took));
+        }
+    }
+    let total = timing.total();
+    if total >= SLOW {
+        log::warn!("create {id} took {}; slowest: {}", milliseconds(total), timing.slowest(SLOWEST));
+    }
 }
 
 /// Forks a further process into a container; it waits to be started.

@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use config::{Bundle, ContainerId, Options};
 use nix::sys::signal::Signal;
-use runtime_core::{Container, Error, Exit, Kind, Process, Result, Stdio};
+use runtime_core::{Container, Error, Exit, Kind, Process, Result, Stdio, Timing};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Notify, watch};
@@ -121,7 +121,7 @@ impl Keeper {
             ..Options::default()
         };
         let stdio = stdio(spec.process.terminal, create.console_socket.as_deref(), fds)?;
-        let container = Container::create(&spec, &options, stdio).await?;
+        let container = Container::create(&spec, &options, stdio, &mut Timing::default()).await?;
         let pid = container.init().pid();
         let state = State {
             oci_version: OCI_VERSION.to_owned(),
