@@ -10,6 +10,7 @@
 
 pub mod bundle;
 pub mod container;
+pub mod features;
 pub mod id;
 mod json;
 pub mod options;

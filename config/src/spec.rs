@@ -9,7 +9,7 @@ mod annotations;
 mod capabilities;
 mod cgroup;
 mod devices;
-mod mount_options;
+pub(crate) mod mount_options;
 mod mounts;
 mod names;
 mod namespaces;

@@ -41,7 +41,7 @@ mod path;
 mod processes;
 mod remove;
 pub mod stats;
-mod systemd;
+pub(crate) mod systemd;
 mod update;
 mod v1;
 mod v2;

@@ -7,6 +7,7 @@
 pub mod cgroup;
 pub mod container;
 pub mod error;
+pub mod features;
 pub mod plan;
 pub mod process;
 pub mod reaper;

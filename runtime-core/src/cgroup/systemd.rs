@@ -40,7 +40,7 @@ use crate::process::WALL;
 use bus::{Bus, Failure};
 use properties::Property;
 
-mod annotations;
+pub(crate) mod annotations;
 mod bus;
 mod properties;
 

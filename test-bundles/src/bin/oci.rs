@@ -54,6 +54,7 @@ fn run(global: &arguments::Global, verb: Verb) -> runtime_core::Result<ExitCode>
         Verb::Exec { id, exec } => return client::exec(global, &id, &exec),
         Verb::Ps(id) => println!("{}", client::ps(global, &id)?),
         Verb::List => print!("{}", client::list(global)),
+        Verb::Features => println!("{}", runtime_core::features::document()),
         Verb::Keep(id) => keeper::keep(global, &id)?,
     }
     Ok(ExitCode::SUCCESS)

@@ -24,7 +24,8 @@ usage: oci [--root DIR] [--log FILE] [--log-format text|json] [--systemd-cgroup]
   exec   [-p PROCESS.json] [--cwd DIR] [-e NAME=VALUE] [-u UID[:GID]] [-t] [-d] [--console-socket SOCKET]
          [--pid-file FILE] ID [COMMAND ARGUMENT…]
   ps     ID
-  list";
+  list
+  features";
 
 /// What is said before the verb.
 #[derive(Debug)]
@@ -63,6 +64,7 @@ pub(crate) enum Verb {
     },
     Ps(ContainerId),
     List,
+    Features,
     Help,
     /// Not for users: what `create` leaves behind.
     Keep(ContainerId),
@@ -110,6 +112,7 @@ pub(crate) fn parse(mut parser: Parser) -> Result<(Global, Verb)> {
         }
         Some("ps") => Verb::Ps(plain(&mut parser, &[])?.id()?),
         Some("list") => Verb::List,
+        Some("features") => Verb::Features,
         Some("help") => Verb::Help,
         Some("keep") => Verb::Keep(plain(&mut parser, &[])?.id()?),
         _ => return Err(invalid(format!("no such verb: {}; try oci help", verb.display()))),
