@@ -193,6 +193,8 @@ pub enum MountKind {
         source: PathBuf,
         /// `rbind`
         recursive: bool,
+        /// What is made of symbolic links.
+        links: Links,
     },
     /// The container's cgroup tree, whichever version the host has (`type` of cgroup or cgroup2).
     Cgroup,
@@ -204,9 +206,22 @@ pub enum MountKind {
         source: String,
         /// Options that are the file system's own, as fsconfig(2) takes them: (`size`, `65536k`), (`newinstance`, none).
         options: Vec<(String, Option<String>)>,
+        /// `tmpcopyup`: begins with a copy of what the image has at the destination. Of a tmpfs only.
+        copy_up: bool,
     },
     /// `remount`: changes the attributes of what is already mounted at the destination.
     Remount,
+}
+
+/// What a bind makes of symbolic links in the last place of its two paths. They are followed where nothing is said.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Links {
+    /// `src-nofollow`: a source that is a link is bound as such.
+    pub source_nofollow: bool,
+    /// `dest-nofollow`: a destination that is a link is mounted on, and not where it leads.
+    pub destination_nofollow: bool,
+    /// `copy-symlink`: a source that is a link is made anew at the destination, and nothing is mounted.
+    pub copy: bool,
 }
 
 /// Bits of `mount_setattr(2)`: `MOUNT_ATTR_*`. A later option wins over an earlier one.

@@ -265,11 +265,23 @@ fn mounts() {
         (bind(&["bind", "remount", "ro"]), ""),
         (bind(&["bind", "idmap"]), "/options/1: id-mapped mounts are not supported yet"),
         (bind(&["ridmap"]), "/options/0: id-mapped mounts are not supported yet"),
-        (bind(&["tmpcopyup"]), "/options/0: tmpcopyup is not supported yet"),
-        (bind(&["iversion"]), "/options/0: iversion is not supported yet"),
+        (bind(&["bind", "tmpcopyup"]), "/options/1: tmpcopyup: only a tmpfs can begin as a copy"),
+        (bind(&["bind", "iversion"]), "/options/1: iversion: the kernel has no way to turn it on here"),
+        (
+            json!({"destination": "/d", "type": "tmpfs", "options": ["iversion"]}),
+            "/options/0: iversion: the kernel has no way to turn it on here",
+        ),
+        (
+            json!({"destination": "/d", "type": "tmpfs", "options": ["ro", "src-nofollow"]}),
+            "/options/1: an option about links: only a bind mount has any to follow",
+        ),
+        (
+            json!({"destination": "/d", "type": "ramfs", "options": ["tmpcopyup"]}),
+            "/options/0: tmpcopyup: only a tmpfs can begin as a copy",
+        ),
         (
             json!({"destination": "/d", "type": "cgroup", "options": ["nsdelegate"]}),
-            "/options/0: nsdelegate: options of the cgroup file system are not supported yet",
+            "/options/0: nsdelegate: is of the host's whole hierarchy, of which the container is shown a part",
         ),
         (
             json!({"destination": "/d", "type": "tmpfs", "uidMappings": [{"containerID": 0, "hostID": 1, "size": 1}]}),
@@ -314,6 +326,8 @@ fn linux() {
             "/linux/cgroupsPath: the part after the last colon is missing: it names the unit",
         ),
         ("/linux/maskedPaths/-", json!("proc/x"), "/linux/maskedPaths/10: path proc/x is not absolute"),
+        ("/linux/maskedPaths/-", json!("/x/.."), "/linux/maskedPaths/10: names the root directory: see root.readonly"),
+        ("/linux/readonlyPaths/-", json!("/"), "/linux/readonlyPaths/5: names the root directory: see root.readonly"),
         ("/linux/readonlyPaths/-", json!(""), "/linux/readonlyPaths/5: missing"),
         ("/linux/rootfsPropagation", json!("loose"), "/linux/rootfsPropagation: unknown propagation loose"),
         ("/linux/rootfsPropagation", json!("rslave"), ""),

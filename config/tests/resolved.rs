@@ -1,6 +1,6 @@
 //! Defaults and conversions that the samples of real clients do not show.
 
-use config::container::{DeviceKind, MountKind, PropagationKind};
+use config::container::{DeviceKind, Links, MountKind, PropagationKind};
 use serde_json::{Value, json};
 
 use crate::common::{resolve, sample, set};
@@ -33,7 +33,7 @@ fn a_bind_by_any_spelling() {
         fields["destination"] = json!("../d/./e/");
         fields["source"] = json!("/s/../t");
         let shown = fields.to_string();
-        let bind = MountKind::Bind { source: "/s/../t".into(), recursive };
+        let bind = MountKind::Bind { source: "/s/../t".into(), recursive, links: Links::default() };
         assert_eq!(mount(fields), ("/d/e".to_owned(), bind), "{shown}");
     }
 }
@@ -56,11 +56,29 @@ fn a_superblock_is_read_only_where_there_is_something_behind_it() {
         ("tmpfs", &["ro", "size=1m"], &[("size", Some("1m"))]),
         ("sysfs", &["ro"], &[]),
         ("xfs", &["sync", "lazytime"], &[("sync", None), ("lazytime", None)]),
+        ("xfs", &["iversion"], &[]),
+        ("ext4", &["iversion"], &[("i_version", None)]),
+        ("ext4", &["iversion", "noiversion"], &[]),
     ] {
         let (_, kind) = mount(json!({"destination": "/d", "type": fs_type, "source": "/dev/x", "options": options}));
         let MountKind::Filesystem { options: resolved, source, .. } = kind else { panic!("{kind:?}") };
         let resolved: Vec<_> = resolved.iter().map(|(key, value)| (key.as_str(), value.as_deref())).collect();
         assert_eq!((resolved.as_slice(), source.as_str()), (expected, "/dev/x"), "{fs_type} {options:?}");
+    }
+}
+
+#[test]
+fn options_about_links_and_copies() {
+    let (_, kind) =
+        mount(json!({"destination": "/d", "source": "/s", "options": ["bind", "src-nofollow,dest-nofollow"]}));
+    let links = Links { source_nofollow: true, destination_nofollow: true, copy: false };
+    assert_eq!(kind, MountKind::Bind { source: "/s".into(), recursive: false, links });
+    let (_, kind) = mount(json!({"destination": "/d", "source": "/s", "options": ["rbind", "copy-symlink"]}));
+    let links = Links { copy: true, ..Links::default() };
+    assert_eq!(kind, MountKind::Bind { source: "/s".into(), recursive: true, links });
+    for (option, expected) in [("tmpcopyup", true), ("nosuid", false)] {
+        let (_, kind) = mount(json!({"destination": "/d", "type": "tmpfs", "options": [option]}));
+        assert!(matches!(kind, MountKind::Filesystem { copy_up, .. } if copy_up == expected), "{option}: {kind:?}");
     }
 }
 

@@ -42,15 +42,14 @@ impl Container {
     /// On error nothing is left: no process, no cgroup, no record. When the future is dropped, they go soon after, by a task
     /// of the caller's `LocalSet`.
     pub async fn create(spec: &config::Container, options: &config::Options, stdio: Stdio) -> Result<Self> {
-        if options.no_pivot_root {
-            return Err(Error::new(Kind::Unimplemented, "no_pivot_root is not supported yet"));
-        }
         let filter = compile(spec)?;
         let driver = Driver::choose(options.systemd_cgroup, &spec.cgroup, &spec.annotations);
         let cgroup = Cgroup::create(&spec.cgroup, &spec.resources, driver).await?;
         let unfinished = Unfinished::new(cgroup, &spec.bundle);
         let created = match unfinished.cgroup.oom_watch() {
-            Ok(oom) => Self::fork(spec, &unfinished.cgroup, filter.as_ref(), &stdio).await.map(|init| (init, oom)),
+            Ok(oom) => {
+                Self::fork(spec, options, &unfinished.cgroup, filter.as_ref(), &stdio).await.map(|init| (init, oom))
+            }
             Err(error) => Err(error),
         };
         let cgroup = unfinished.finish();
@@ -74,6 +73,7 @@ impl Container {
     /// Forks init. Its record is written before, so that a shim that dies in between leaves a cgroup that can be found.
     async fn fork(
         spec: &config::Container,
+        options: &config::Options,
         cgroup: &Cgroup,
         filter: Option<&Filter>,
         stdio: &Stdio,
@@ -84,7 +84,8 @@ impl Container {
         let placement = cgroup.placement()?;
         let hierarchies = cgroup.hierarchies();
         let home = home::directory(&spec.root.path, spec.process.user.uid);
-        let plan = Plan::init(spec, &facts(&hierarchies, &placement.directories, filter, &home))?;
+        let facts = facts(&hierarchies, &placement.directories, filter, &home);
+        let plan = Plan::init(spec, &Facts { no_pivot_root: options.no_pivot_root, ..facts })?;
         let handover = Handover { stdio, placement: &placement, init: None };
         let init = spawn::spawn(&plan, &handover, async |_, _| Ok(())).await?;
         record.pid = init.pid();
@@ -227,7 +228,7 @@ fn facts<'a>(
     filter: Option<&'a Filter>,
     home: &'a str,
 ) -> Facts<'a> {
-    Facts { hierarchies, joins, filter, last_capability: kernel::last_capability(), home }
+    Facts { hierarchies, joins, filter, last_capability: kernel::last_capability(), no_pivot_root: false, home }
 }
 
 async fn remove_cgroup(cgroup: &Cgroup) -> Result<()> {

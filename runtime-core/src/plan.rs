@@ -38,6 +38,8 @@ pub struct Facts<'a> {
     pub filter: Option<&'a Filter>,
     /// The highest capability that the kernel knows (/proc/sys/kernel/cap_last_cap).
     pub last_capability: u32,
+    /// `no_pivot_root`: `/` is a ramdisk, which pivot_root(2) cannot leave.
+    pub no_pivot_root: bool,
     /// The user's home directory, for a `HOME` where the environment has none.
     pub home: &'a str,
 }
@@ -80,7 +82,7 @@ impl Plan {
         let mut plan = Self::default();
         namespaces::enter(&mut plan, container, facts);
         plan.second(Step::NewSession);
-        rootfs::build(&mut plan, container, facts);
+        rootfs::build(&mut plan, container, facts)?;
         process::attach(&mut plan, &container.process, true);
         rootfs::protect(&mut plan, container);
         process::settle(&mut plan, &container.process, true);

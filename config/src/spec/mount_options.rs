@@ -9,7 +9,7 @@ use nix::libc::{
     MOUNT_ATTR_NOSUID, MOUNT_ATTR_NOSYMFOLLOW, MOUNT_ATTR_RDONLY, MOUNT_ATTR_RELATIME, MOUNT_ATTR_STRICTATIME,
 };
 
-use crate::container::{MountAttributes, Propagation, PropagationKind};
+use crate::container::{Links, MountAttributes, Propagation, PropagationKind};
 use crate::refuse::{At, Refusal};
 
 /// The options of one mount.
@@ -21,6 +21,13 @@ pub(super) struct MountOptions {
     pub(super) recursive: bool,
     /// `remount`.
     pub(super) remount: bool,
+    /// `tmpcopyup`, and which of the strings it was in.
+    pub(super) copy_up: Option<usize>,
+    /// `iversion`, likewise.
+    pub(super) count_versions: Option<usize>,
+    pub(super) links: Links,
+    /// Where the first of the options about links was.
+    pub(super) links_index: Option<usize>,
     pub(super) attributes: MountAttributes,
     pub(super) recursive_attributes: MountAttributes,
     pub(super) propagation: Vec<Propagation>,
@@ -59,9 +66,6 @@ impl MountOptions {
     fn add(&mut self, index: usize, option: &str) -> Result<(), Refusal> {
         match option {
             "idmap" | "ridmap" => return Err(Refusal::unsupported("", "id-mapped mounts are")),
-            "tmpcopyup" => return Err(Refusal::unsupported("", "tmpcopyup is")),
-            // A flag of mount(2) that fsconfig(2) has no name for.
-            "iversion" => return Err(Refusal::unsupported("", "iversion is")),
             _ => {}
         }
         match meaning(option) {
@@ -70,6 +74,13 @@ impl MountOptions {
             Some(Meaning::Remount) => self.remount = true,
             Some(Meaning::Attribute(change)) => change.apply(&mut self.attributes),
             Some(Meaning::Propagation(propagation)) => self.propagation.push(propagation),
+            Some(Meaning::Links(set)) => {
+                set(&mut self.links);
+                self.links_index.get_or_insert(index);
+            }
+            Some(Meaning::CopyUp) => self.copy_up = Some(index),
+            Some(Meaning::CountVersions) => self.count_versions = Some(index),
+            Some(Meaning::NoVersions) => self.count_versions = None,
             Some(Meaning::Superblock) => self.data.push(Data { index, key: option.to_owned(), value: None }),
             None => self.add_other(index, option),
         }
@@ -136,18 +147,23 @@ enum Meaning {
     /// Of the one mount; with an `r` in front of its name, of the whole tree below.
     Attribute(Change),
     Propagation(Propagation),
+    /// Changes what a bind makes of symbolic links.
+    Links(fn(&mut Links)),
+    CopyUp,
+    CountVersions,
+    NoVersions,
     /// A flag that fsconfig(2) knows by this name for every file system.
     Superblock,
 }
 
 /// Every option that is not the file system's own. The table is what is accepted and what the features document claims.
-const OPTIONS: [(&str, Meaning); 41] = [
-    // The defaults are what is there without an option, the next two are about the kernel's log, and the kernel has long
-    // counted versions of inodes wherever it can.
+const OPTIONS: [(&str, Meaning); 46] = [
+    // The defaults are what is there without an option, the next two are about the kernel's log.
     ("defaults", Meaning::Nothing),
     ("silent", Meaning::Nothing),
     ("loud", Meaning::Nothing),
-    ("noiversion", Meaning::Nothing),
+    ("iversion", Meaning::CountVersions),
+    ("noiversion", Meaning::NoVersions),
     ("bind", Meaning::Bind { recursive: false }),
     ("rbind", Meaning::Bind { recursive: true }),
     ("remount", Meaning::Remount),
@@ -177,6 +193,10 @@ const OPTIONS: [(&str, Meaning); 41] = [
     ("rprivate", propagates(PropagationKind::Private, true)),
     ("unbindable", propagates(PropagationKind::Unbindable, false)),
     ("runbindable", propagates(PropagationKind::Unbindable, true)),
+    ("src-nofollow", Meaning::Links(|links| links.source_nofollow = true)),
+    ("dest-nofollow", Meaning::Links(|links| links.destination_nofollow = true)),
+    ("copy-symlink", Meaning::Links(|links| links.copy = true)),
+    ("tmpcopyup", Meaning::CopyUp),
     ("sync", Meaning::Superblock),
     ("async", Meaning::Superblock),
     ("dirsync", Meaning::Superblock),

@@ -1,8 +1,10 @@
 //! How each step is done. `Work` is the little state that steps of one stage share.
 
 mod console;
+mod copy;
 mod identity;
 mod mounts;
+mod move_root;
 mod nodes;
 mod paths;
 
@@ -62,11 +64,11 @@ impl<'a> Work<'a> {
                 sys::mount_setattr_at(self.str(path)?, kind, recursive)?;
             }
             Step::OpenRoot { path } => self.open_root(path)?,
-            Step::MountFilesystem { fs_type, source, options, attributes, destination } => {
-                self.mount_filesystem(fs_type, source, options, attributes, destination)?;
+            Step::MountFilesystem { fs_type, source, options, attributes, take_over, destination } => {
+                self.mount_filesystem((fs_type, source), options, attributes, take_over, destination)?;
             }
-            Step::MountBind { source, recursive, attributes, recursive_attributes, destination } => {
-                self.mount_bind(source, recursive, [attributes, recursive_attributes], destination)?;
+            Step::MountBind { source, recursive, links, attributes, recursive_attributes, destination } => {
+                self.mount_bind((source, recursive), links, [attributes, recursive_attributes], destination)?;
             }
             Step::SetAttributes { path, attributes, recursive } => {
                 sys::mount_setattr(self.open(path)?.as_fd(), attributes, 0, recursive)?;
@@ -81,6 +83,7 @@ impl<'a> Work<'a> {
             Step::MaskPath { path } => self.mask_path(path)?,
             Step::ReadonlyPath { path } => self.readonly_path(path)?,
             Step::PivotRoot => self.pivot_root()?,
+            Step::MoveRoot => self.move_root()?,
             Step::Hostname { name } => rustix::system::sethostname(self.str(name)?.to_bytes())?,
             Step::Domainname { name } => rustix::system::setdomainname(self.str(name)?.to_bytes())?,
             Step::OpenConsole { size, uid, mount } => self.open_console(size, uid, mount)?,

@@ -93,6 +93,26 @@ impl Attributes {
     }
 }
 
+/// What a new file system takes over from the directory that it is mounted on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TakeOver {
+    /// The permission bits, where the directory was there before.
+    pub mode: bool,
+    /// All that is in it.
+    pub content: bool,
+}
+
+/// What a bind makes of symbolic links in the last place of its paths; where nothing is set they are followed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Links {
+    /// The source is bound as the link that it is.
+    pub source_nofollow: bool,
+    /// The link at the destination is mounted on.
+    pub destination_nofollow: bool,
+    /// The link is made anew at the destination, in place of a mount.
+    pub copy: bool,
+}
+
 /// One thing to do. Paths in the container are resolved below its root, symbolic links included, at the moment of use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
@@ -156,6 +176,8 @@ pub enum Step {
         options: Span,
         /// `MOUNT_ATTR_*`.
         attributes: u64,
+        /// From what is at the destination.
+        take_over: TakeOver,
         /// Where in the container; made where missing.
         destination: Text,
     },
@@ -165,6 +187,8 @@ pub enum Step {
         source: Text,
         /// With the mounts below it.
         recursive: bool,
+        /// Symbolic ones.
+        links: Links,
         /// For the mount itself.
         attributes: Attributes,
         /// For the mount and all below it.
@@ -224,6 +248,8 @@ pub enum Step {
     },
     /// pivot_root(2) to the opened root; the host's tree is detached.
     PivotRoot,
+    /// The same where `/` is a ramdisk, which pivot_root(2) cannot leave: the root is moved over it.
+    MoveRoot,
     /// sethostname(2)
     Hostname {
         /// At most 64 bytes.

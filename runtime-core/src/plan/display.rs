@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use init::Step;
-use init::step::Attributes;
+use init::step::{Attributes, Links};
 use init::sync::Point;
 
 use crate::plan::{Plan, Source};
@@ -69,21 +69,24 @@ impl Plan {
             Step::NewSession => "start a session".to_owned(),
             Step::OpenRoot { path } => format!("open root {}", self.show(path)),
             Step::PivotRoot => "pivot to the root".to_owned(),
+            Step::MoveRoot => "move the root over /".to_owned(),
             Step::WriteProc { path, value, .. } => {
                 format!("write {} to /proc/{}", quoted(&self.show(value)), self.show(path))
             }
             Step::Hostname { name } => format!("set hostname {}", self.show(name)),
             Step::Domainname { name } => format!("set domainname {}", self.show(name)),
-            Step::MountFilesystem { fs_type, source: _, options, attributes, destination } => {
+            Step::MountFilesystem { fs_type, source: _, options, attributes, take_over, destination } => {
                 let set = Attributes { set: attributes, clear: 0 };
                 let own = (options.start..options.start + options.len).filter_map(|at| self.option(at));
-                let words: Vec<_> = attribute_words(set).map(str::to_owned).chain(own).collect();
+                let copy = take_over.content.then(|| "tmpcopyup".to_owned());
+                let words: Vec<_> = attribute_words(set).map(str::to_owned).chain(own).chain(copy).collect();
                 format!("mount {} at {}{}", self.show(fs_type), self.show(destination), bracketed(&words))
             }
-            Step::MountBind { source, recursive, attributes, recursive_attributes, destination } => {
+            Step::MountBind { source, recursive, links, attributes, recursive_attributes, destination } => {
                 let first = if recursive { "rbind" } else { "bind" };
                 let all = attribute_words(recursive_attributes).map(|word| format!("r{word}"));
-                let words = std::iter::once(first).chain(attribute_words(attributes)).map(str::to_owned);
+                let words = std::iter::once(first).chain(link_words(links)).chain(attribute_words(attributes));
+                let words = words.map(str::to_owned);
                 let words: Vec<_> = words.chain(all).collect();
                 format!("mount {} at {}{}", self.show(source), self.show(destination), bracketed(&words))
             }
@@ -202,6 +205,12 @@ fn attribute_words(attributes: Attributes) -> impl Iterator<Item = &'static str>
         if attributes.set & bit != 0 { Some(*set) } else { clear }
     });
     plain.chain(atime)
+}
+
+fn link_words(links: Links) -> impl Iterator<Item = &'static str> {
+    let Links { source_nofollow, destination_nofollow, copy } = links;
+    let words = [(source_nofollow, "src-nofollow"), (destination_nofollow, "dest-nofollow"), (copy, "copy-symlink")];
+    words.into_iter().filter_map(|(set, word)| set.then_some(word))
 }
 
 fn bracketed(words: &[String]) -> String {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use config::container::{Mount, MountAttributes, MountKind, NamespaceKind, PropagationKind};
-use init::step::Attributes;
+use init::step::{Attributes, Links, TakeOver};
 use init::{Pair, Span, Step, Text};
 
 use crate::plan::{Facts, Plan};
@@ -40,14 +40,24 @@ pub(super) fn mount(plan: &mut Plan, mount: &Mount, container: &config::Containe
     let attributes = attributes(mount.attributes);
     let recursive_attributes = self::attributes(mount.recursive_attributes);
     match &mount.kind {
-        MountKind::Bind { source, recursive } => {
+        MountKind::Bind { source, recursive, links } => {
             let source = plan.path(source);
             let recursive = *recursive;
-            plan.second(Step::MountBind { source, recursive, attributes, recursive_attributes, destination });
+            let config::container::Links { source_nofollow, destination_nofollow, copy } = *links;
+            let links = Links { source_nofollow, destination_nofollow, copy };
+            plan.second(Step::MountBind { source, recursive, links, attributes, recursive_attributes, destination });
         }
-        MountKind::Filesystem { fs_type, source, options } => {
+        MountKind::Filesystem { fs_type, .. } if fs_type == "sysfs" && lacks_the_network(container) => {
+            let source = plan.text("/sys");
+            let (recursive, links) = (true, Links::default());
+            plan.second(Step::MountBind { source, recursive, links, attributes, recursive_attributes, destination });
+        }
+        MountKind::Filesystem { fs_type, source, options, copy_up } => {
             let late = if becomes_readonly_late(mount) { RDONLY } else { 0 };
-            filesystem(plan, fs_type, source, options, attributes.set & !late, destination);
+            // A tmpfs looks like the directory that it covers, where there is one and nothing else is said.
+            let mode = fs_type == "tmpfs" && !options.iter().any(|(key, _)| key == "mode");
+            let take_over = TakeOver { mode, content: *copy_up };
+            filesystem(plan, (fs_type, source), options, attributes.set & !late, take_over, destination);
             all_below(plan, recursive_attributes, destination);
         }
         MountKind::Cgroup => {
@@ -65,6 +75,13 @@ pub(super) fn mount(plan: &mut Plan, mount: &Mount, container: &config::Containe
     }
 }
 
+/// A new sysfs shows a network namespace, and belongs to who owns that: in a user namespace that has none of its own the
+/// host's is bound, with what is mounted in it, for nothing of that may be uncovered there.
+fn lacks_the_network(container: &config::Container) -> bool {
+    let has = |kind| container.namespaces.iter().any(|namespace| namespace.kind == kind);
+    has(NamespaceKind::User) && !has(NamespaceKind::Network)
+}
+
 /// Where v2's hierarchy is mounted on the host.
 const UNIFIED: &str = "/sys/fs/cgroup";
 
@@ -76,7 +93,8 @@ fn cgroup(plan: &mut Plan, mount: &Mount, container: &config::Container, facts: 
     let bind = |plan: &mut Plan, host: &Path, destination: Text| {
         let source = plan.path(host);
         let (attributes, recursive_attributes) = (attributes(mount.attributes), Attributes::default());
-        plan.second(Step::MountBind { source, recursive: false, attributes, recursive_attributes, destination });
+        let links = Links::default();
+        plan.second(Step::MountBind { source, recursive: false, links, attributes, recursive_attributes, destination });
     };
     if let [only] = facts.hierarchies
         && only.name.is_empty()
@@ -86,7 +104,8 @@ fn cgroup(plan: &mut Plan, mount: &Mount, container: &config::Container, facts: 
         return;
     }
     let options = [("mode".to_owned(), Some("755".to_owned()))];
-    filesystem(plan, "tmpfs", "tmpfs", &options, NOSUID | NODEV | NOEXEC, destination);
+    let attributes = NOSUID | NODEV | NOEXEC;
+    filesystem(plan, ("tmpfs", "tmpfs"), &options, attributes, TakeOver::default(), destination);
     for hierarchy in facts.hierarchies {
         let place = plan.path(&mount.destination.join(&hierarchy.name));
         bind(plan, &hierarchy.host, place);
@@ -100,10 +119,10 @@ fn cgroup(plan: &mut Plan, mount: &Mount, container: &config::Container, facts: 
 
 fn filesystem(
     plan: &mut Plan,
-    fs_type: &str,
-    source: &str,
+    (fs_type, source): (&str, &str),
     options: &[(String, Option<String>)],
     attributes: u64,
+    take_over: TakeOver,
     destination: Text,
 ) {
     let start = plan.pairs.len();
@@ -113,7 +132,7 @@ fn filesystem(
     }
     let options: Span = Plan::span(start, plan.pairs.len());
     let (fs_type, source) = (plan.text(fs_type), plan.text(source));
-    plan.second(Step::MountFilesystem { fs_type, source, options, attributes, destination });
+    plan.second(Step::MountFilesystem { fs_type, source, options, attributes, take_over, destination });
 }
 
 fn all_below(plan: &mut Plan, attributes: Attributes, path: Text) {

@@ -5,16 +5,25 @@ use config::container::{MountKind, Propagation, PropagationKind};
 use init::Step;
 use init::step::{Attributes, Procfs};
 
+use crate::error::{Error, Kind, Result};
 use crate::plan::{Facts, Plan, devices, mounts};
 
 /// `MOUNT_ATTR_RDONLY`
 const READONLY: Attributes = Attributes { set: 1, clear: 0 };
 
 /// From the host's tree to the container's: mounts, devices, pivot.
-pub(super) fn build(plan: &mut Plan, container: &config::Container, facts: &Facts<'_>) {
+///
+/// Without a pivot the host's mounts stay in the namespace and are detached one by one, so then they are slaves always, or
+/// they would go on the host too.
+pub(super) fn build(plan: &mut Plan, container: &config::Container, facts: &Facts<'_>) -> Result<()> {
     // What the host mounts later may show in the container (slave); nothing of the container's shows on the host.
     let default = Propagation { kind: PropagationKind::Slave, recursive: true };
-    let Propagation { kind, recursive } = container.rootfs_propagation.unwrap_or(default);
+    let asked = container.rootfs_propagation.unwrap_or(default);
+    if facts.no_pivot_root && asked.kind == PropagationKind::Shared {
+        let reason = "/linux/rootfsPropagation: shared with the host, which no_pivot_root would unmount";
+        return Err(Error::new(Kind::Invalid, reason));
+    }
+    let Propagation { kind, recursive } = if facts.no_pivot_root { default } else { asked };
     // Unbindable would forbid the bind that follows; it is set on the finished root.
     let kind = if kind == PropagationKind::Unbindable { PropagationKind::Private } else { kind };
     let slash = plan.text("/");
@@ -27,7 +36,7 @@ pub(super) fn build(plan: &mut Plan, container: &config::Container, facts: &Fact
     if !brings_its_own_dev(container) {
         devices::populate(plan, container);
     }
-    plan.second(Step::PivotRoot);
+    plan.second(if facts.no_pivot_root { Step::MoveRoot } else { Step::PivotRoot });
     if let Some(name) = &container.hostname {
         let name = plan.text(name);
         plan.second(Step::Hostname { name });
@@ -41,6 +50,7 @@ pub(super) fn build(plan: &mut Plan, container: &config::Container, facts: &Fact
         let value = plan.text(value);
         plan.second(Step::WriteProc { procfs: Procfs::Own, path, value });
     }
+    Ok(())
 }
 
 /// What a process must not see or change.

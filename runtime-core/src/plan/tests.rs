@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicI32;
 
 use config::ContainerId;
 use config::container::{
-    Capabilities, CgroupPath, Container, Device, DeviceKind, Mount, MountAttributes, MountKind, Namespace,
+    Capabilities, CgroupPath, Container, Device, DeviceKind, Links, Mount, MountAttributes, MountKind, Namespace,
     NamespaceKind, Process, Propagation, PropagationKind, Rlimit, Root, User,
 };
 use init::sync::Point;
@@ -40,6 +40,7 @@ fn filesystem(fs_type: &str, destination: &str, set: u64, options: &[(&str, Opti
             fs_type: fs_type.to_owned(),
             source: fs_type.to_owned(),
             options: options.iter().map(own).collect(),
+            copy_up: false,
         },
         attributes: MountAttributes { set, clear: 0 },
         recursive_attributes: MountAttributes::default(),
@@ -50,7 +51,7 @@ fn filesystem(fs_type: &str, destination: &str, set: u64, options: &[(&str, Opti
 fn mounts() -> Vec<Mount> {
     let bind = Mount {
         destination: "/etc/hosts".into(),
-        kind: MountKind::Bind { source: "/var/lib/x/hosts".into(), recursive: true },
+        kind: MountKind::Bind { source: "/var/lib/x/hosts".into(), recursive: true, links: Links::default() },
         attributes: MountAttributes { set: 1, clear: 2 },
         recursive_attributes: MountAttributes { set: 8, clear: 0 },
         propagation: vec![Propagation { kind: PropagationKind::Private, recursive: true }],
@@ -122,7 +123,7 @@ fn filter() -> Filter {
 }
 
 fn facts<'a>(hierarchies: &'a [Hierarchy], filter: Option<&'a Filter>) -> Facts<'a> {
-    Facts { hierarchies, joins: &[], filter, last_capability: 40, home: "/var/www" }
+    Facts { hierarchies, joins: &[], filter, last_capability: 40, no_pivot_root: false, home: "/var/www" }
 }
 
 fn text(plan: &Plan) -> String {
@@ -199,7 +200,7 @@ fn a_device_of_the_users_takes_the_place_of_a_default_one() {
 fn a_bind_over_dev_keeps_its_own_devices() {
     let mut container = container();
     container.mounts.push(Mount {
-        kind: MountKind::Bind { source: "/dev".into(), recursive: true },
+        kind: MountKind::Bind { source: "/dev".into(), recursive: true, links: Links::default() },
         ..filesystem("", "/dev", 0, &[])
     });
     let plan = Plan::init(&container, &facts(&[], None)).unwrap();
@@ -269,6 +270,32 @@ proptest! {
         });
         prop_assert!(valid);
     }
+}
+
+#[test]
+fn a_sysfs_needs_a_network_namespace_of_its_owner() {
+    let mut container = container();
+    container.mounts = vec![filesystem("sysfs", "/sys", 0xf, &[])];
+    let of = |container: &Container| text(&Plan::init(container, &facts(&[], None)).unwrap());
+    assert!(of(&container).contains("mount sysfs at /sys (ro,nosuid,nodev,noexec)"));
+    container.namespaces.push(Namespace { kind: NamespaceKind::User, path: None });
+    assert!(of(&container).contains("mount sysfs at /sys (ro,nosuid,nodev,noexec)"));
+    container.namespaces.retain(|namespace| namespace.kind != NamespaceKind::Network);
+    assert!(of(&container).contains("mount /sys at /sys (rbind,ro,nosuid,nodev,noexec)"));
+}
+
+#[test]
+fn without_a_pivot_the_hosts_tree_is_always_a_slave() {
+    let facts = Facts { no_pivot_root: true, ..facts(&[], None) };
+    let mut container = container();
+    for propagation in [None, Some(PropagationKind::Private), Some(PropagationKind::Unbindable)] {
+        container.rootfs_propagation = propagation.map(|kind| Propagation { kind, recursive: false });
+        let plan = text(&Plan::init(&container, &facts).unwrap());
+        assert!(plan.contains("make / rslave") && plan.contains("move the root over /"), "{plan}");
+        assert!(!plan.contains("pivot"), "{plan}");
+    }
+    container.rootfs_propagation = Some(Propagation { kind: PropagationKind::Shared, recursive: true });
+    assert!(Plan::init(&container, &facts).unwrap_err().to_string().starts_with("/linux/rootfsPropagation: shared"));
 }
 
 #[test]

@@ -11,6 +11,8 @@
 
 #[path = "probe/act.rs"]
 mod act;
+#[path = "probe/attack.rs"]
+mod attack;
 #[path = "probe/procfs.rs"]
 mod procfs;
 #[path = "probe/seen.rs"]
@@ -20,7 +22,7 @@ use std::ffi::{c_char, c_int};
 use std::io::Write;
 
 const USAGE: &str = "usage: probe [exit N | signal N | sleep | fork-orphan | fork N | allocate MIB | nest | env NAME | tty-size | \
-    read PATH… | write PATH… | list PATH… | stat PATH… | syscall NAME…]";
+    read PATH… | write PATH… | list PATH… | stat PATH… | syscall NAME… | escape PATH… | beneath PATH… | spy | kill-all]";
 
 /// What libc's start-up calls.
 // SAFETY: this is the program's only `main`, and has the signature that libc calls.

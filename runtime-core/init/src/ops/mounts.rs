@@ -11,8 +11,8 @@ use rustix::mount::{
     fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree, unmount,
 };
 
-use crate::ops::{Failure, Work, paths};
-use crate::step::{Attributes, Pair, Procfs, Span, Text, entries};
+use crate::ops::{Failure, Work, copy, paths};
+use crate::step::{Attributes, Links, Pair, Procfs, Span, TakeOver, Text, entries};
 use crate::sync::DETAIL_BYTES;
 use crate::sys;
 
@@ -46,16 +46,23 @@ impl Work<'_> {
 
     pub(super) fn mount_filesystem(
         &mut self,
-        fs_type: Text,
-        source: Text,
+        (fs_type, source): (Text, Text),
         options: Span,
         attributes: u64,
+        take_over: TakeOver,
         destination: Text,
     ) -> Result<(), Failure> {
         let options = entries(self.program.pairs, options)?;
         let fs_type = self.str(fs_type)?;
         let mount = self.new_filesystem(fs_type, self.str(source)?, options, attributes)?;
+        let there = if take_over.mode { self.open_if_there(destination)? } else { None };
         let place = self.directory(destination)?;
+        if let Some(there) = there {
+            copy::permissions(there.as_fd(), mount.as_fd())?;
+        }
+        if take_over.content {
+            copy::directory(place.as_fd(), mount.as_fd())?;
+        }
         if fs_type == c"proc" || fs_type == c"sysfs" || self.is_relied_on(destination)? {
             self.refuse_links(destination)?;
         }
@@ -65,20 +72,31 @@ impl Work<'_> {
 
     pub(super) fn mount_bind(
         &mut self,
-        source: Text,
-        recursive: bool,
+        (source, recursive): (Text, bool),
+        links: Links,
         [own, all]: [Attributes; 2],
         destination: Text,
     ) -> Result<(), Errno> {
-        let mount = clone_mount(CWD, self.str(source)?, recursive)?;
+        if links.copy && self.copy_link(source, destination)? {
+            return Ok(());
+        }
+        let source = self.str(source)?;
+        let mount = match links.source_nofollow {
+            true => clone_mount(open_as_it_is(CWD, source)?.as_fd(), c"", recursive)?,
+            false => clone_mount(CWD, source, recursive)?,
+        };
         if !own.is_empty() {
             sys::mount_setattr(mount.as_fd(), own, 0, false)?;
         }
         if !all.is_empty() {
             sys::mount_setattr(mount.as_fd(), all, 0, true)?;
         }
-        let place =
-            if is_directory(mount.as_fd())? { self.directory(destination)? } else { self.file_place(destination)? };
+        let link = if links.destination_nofollow { self.link_at(destination)? } else { None };
+        let place = match link {
+            Some(link) => link,
+            None if is_directory(mount.as_fd())? => self.directory(destination)?,
+            None => self.file_place(destination)?,
+        };
         if self.is_relied_on(destination)? {
             self.refuse_links(destination)?;
         }
@@ -104,6 +122,7 @@ impl Work<'_> {
 
     /// No link but procfs's own `self` is followed, and what is opened is of the procfs that was meant.
     pub(super) fn write_proc(&mut self, procfs: Procfs, path: Text, value: Text) -> Result<(), Failure> {
+        let (path, value) = (self.str(path)?, self.str(value)?);
         let host;
         let root = match procfs {
             Procfs::Host => {
@@ -111,18 +130,21 @@ impl Work<'_> {
                 host = rustix::fs::open(c"/proc", flags, Mode::empty())?;
                 host.as_fd()
             }
-            Procfs::Own => {
-                if self.procfs.is_none() {
-                    self.procfs = Some(self.new_filesystem(c"proc", c"proc", &[], INERT)?);
-                }
-                self.procfs.as_ref().ok_or(Errno::BADF)?.as_fd()
-            }
+            Procfs::Own => self.own_procfs()?,
         };
         let flags = OFlags::WRONLY | OFlags::CLOEXEC;
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
-        let file = rustix::fs::openat2(root, self.str(path)?, flags, Mode::empty(), resolve)?;
-        rustix::io::write(&file, self.str(value)?.to_bytes())?;
+        let file = rustix::fs::openat2(root, path, flags, Mode::empty(), resolve)?;
+        rustix::io::write(&file, value.to_bytes())?;
         Ok(())
+    }
+
+    /// A procfs that is attached nowhere, made when it is first needed.
+    pub(super) fn own_procfs(&mut self) -> Result<BorrowedFd<'_>, Failure> {
+        if self.procfs.is_none() {
+            self.procfs = Some(self.new_filesystem(c"proc", c"proc", &[], INERT)?);
+        }
+        Ok(self.procfs.as_ref().ok_or(Errno::BADF)?.as_fd())
     }
 
     /// The new root comes to lie below the old one at `/`; the old one, made a slave so that nothing shows on the host, is
@@ -153,7 +175,7 @@ impl Work<'_> {
 
     /// EPERM for a destination that leads into /proc by a link: `config` let only harmless names below /proc through
     /// (CVE-2019-16884).
-    fn refuse_proc(&self, place: BorrowedFd<'_>, destination: Text) -> Result<(), Errno> {
+    pub(super) fn refuse_proc(&self, place: BorrowedFd<'_>, destination: Text) -> Result<(), Errno> {
         let rest = self.str(destination)?.to_bytes().strip_prefix(b"/proc");
         let by_name = rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"));
         let on_proc = u64::try_from(rustix::fs::fstatfs(place)?.f_type) == Ok(PROC_MAGIC);
@@ -234,6 +256,11 @@ pub(super) fn clone_mount(dir: BorrowedFd<'_>, path: &CStr, recursive: bool) -> 
 pub(super) fn attach(mount: BorrowedFd<'_>, place: BorrowedFd<'_>) -> Result<(), Errno> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     move_mount(mount, c"", place, c"", flags)
+}
+
+/// What is at a host path, be it a symbolic link.
+fn open_as_it_is(dir: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd, Errno> {
+    rustix::fs::openat(dir, path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
 }
 
 fn is_directory(file: BorrowedFd<'_>) -> Result<bool, Errno> {

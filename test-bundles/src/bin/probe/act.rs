@@ -13,7 +13,7 @@ use nix::sys::stat::Mode;
 use rustix::net::{AddressFamily, SocketType};
 use serde_json::{Map, Value, json};
 
-use crate::seen;
+use crate::{attack, seen};
 
 /// Does what `arguments` say. None where they make no sense; several actions do not come back.
 pub(crate) fn act(arguments: &[String]) -> Option<Value> {
@@ -32,17 +32,21 @@ pub(crate) fn act(arguments: &[String]) -> Option<Value> {
         ("write", paths) => Some(each(paths, |path| write(path.as_ref()))),
         ("list", paths) => Some(each(paths, |path| list(path.as_ref()))),
         ("stat", paths) => Some(each(paths, |path| seen::file(path.as_ref()))),
+        ("escape", paths) => Some(attack::escape(paths)),
+        ("beneath", paths) => Some(attack::beneath(paths)),
+        ("spy", []) => Some(attack::spy()),
+        ("kill-all", []) => Some(json!(attack::kill_all())),
         ("syscall", names) => Some(each(names, |name| attempt(name).map(|()| json!("ok")))),
         _ => None,
     }
 }
 
-fn each(arguments: &[String], action: impl Fn(&str) -> io::Result<Value>) -> Value {
+pub(crate) fn each(arguments: &[String], action: impl Fn(&str) -> io::Result<Value>) -> Value {
     let entry = |argument: &String| (argument.clone(), action(argument).unwrap_or_else(|error| json!(errno(&error))));
     Value::Object(arguments.iter().map(entry).collect::<Map<_, _>>())
 }
 
-fn errno(error: &io::Error) -> String {
+pub(crate) fn errno(error: &io::Error) -> String {
     format!("{:?}", Errno::from_raw(error.raw_os_error().unwrap_or(0)))
 }
 
@@ -111,7 +115,7 @@ fn write(path: &Path) -> io::Result<Value> {
     Ok(json!("ok"))
 }
 
-fn list(path: &Path) -> io::Result<Value> {
+pub(crate) fn list(path: &Path) -> io::Result<Value> {
     let mut names: Vec<String> = fs::read_dir(path)?
         .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
         .collect::<io::Result<_>>()?;
