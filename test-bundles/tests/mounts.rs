@@ -214,7 +214,10 @@ fn a_tmpfs_begins_as_a_copy() {
     fs::set_permissions(state.join("deep"), fs::Permissions::from_mode(0o1710)).unwrap();
     std::os::unix::fs::chown(state.join("deep/er"), Some(7), Some(8)).unwrap();
     symlink("/not/there", state.join("link")).unwrap();
-    nix::unistd::mkfifo(&state.join("fifo"), nix::sys::stat::Mode::S_IRUSR).unwrap();
+    // runc 1.1 cannot copy one.
+    if ours() {
+        nix::unistd::mkfifo(&state.join("fifo"), nix::sys::stat::Mode::S_IRUSR).unwrap();
+    }
     let large = "x".repeat(200_000);
     fs::write(state.join("large"), &large).unwrap();
     bundle.probe(&["read", "/var/state/deep/er/file", "/var/state/large"]);
@@ -230,7 +233,7 @@ fn a_tmpfs_begins_as_a_copy() {
     assert_eq!(brief(&paths[1]), json!(["d", 0o755, 7, 8, null]));
     assert_eq!(brief(&paths[2]), json!(["f", 0o4751, 0, 0, null]));
     assert_eq!(brief(&paths[3]), json!(["l", 0o777, 0, 0, "/not/there"]));
-    assert_eq!(brief(&paths[4]), json!(["p", 0o400, 0, 0, null]));
+    assert!(!ours() || brief(&paths[4]) == json!(["p", 0o400, 0, 0, null]), "{seen}");
     // A copy: what is written to it is not in the image.
     bundle.probe(&["write", "/var/state/new", "/var/state/large"]);
     assert_eq!(bundle.seen(), json!({ "/var/state/new": "ok", "/var/state/large": "ok" }));
@@ -239,6 +242,9 @@ fn a_tmpfs_begins_as_a_copy() {
 
 #[test]
 fn a_copy_that_does_not_fit_or_is_too_deep_is_said_to() {
+    if !ours() {
+        return;
+    }
     for (name, errno) in [("large", "ENOSPC"), ("deep", "ELOOP")] {
         let bundle = with(
             &json!({ "destination": "/d", "type": "tmpfs", "source": "tmpfs", "options": ["tmpcopyup", "size=64k"] }),
@@ -277,6 +283,10 @@ fn a_tmpfs_looks_like_the_directory_that_was_there() {
         (None, json!([]), 0o1777),
         (None, json!(["mode=711"]), 0o711),
     ] {
+        // runc 1.1 knows better than a mode that is asked for.
+        if !ours() && there.is_some() && options != json!([]) {
+            continue;
+        }
         let mut bundle = with(&json!({ "destination": "/d", "type": "tmpfs", "source": "tmpfs", "options": options }));
         if let Some(mode) = there {
             fs::create_dir(bundle.rootfs().join("d")).unwrap();

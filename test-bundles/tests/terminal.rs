@@ -116,7 +116,8 @@ fn a_console_that_the_image_leads_astray() {
     let mut text = String::new();
     read_to_hangup(&start(&bundle), &mut text);
     assert!(text.starts_with("written\r\n"), "{text:?}");
-    assert_eq!(std::fs::read_to_string(&inside).unwrap(), "untouched");
+    // runc 1.1 truncates it.
+    assert!(!ours() || std::fs::read_to_string(&inside).unwrap() == "untouched");
     // A link into procfs, where a mount would stand in for what is masked there.
     let bundle =
         with_image(&|dev| std::os::unix::fs::symlink("/proc/sys/kernel/domainname", dev.join("console")).unwrap());

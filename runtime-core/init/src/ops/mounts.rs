@@ -57,16 +57,16 @@ impl Work<'_> {
         let mount = self.new_filesystem(fs_type, self.str(source)?, options, attributes)?;
         let there = if take_over.mode { self.open_if_there(destination)? } else { None };
         let place = self.directory(destination)?;
+        if fs_type == c"proc" || fs_type == c"sysfs" || self.is_relied_on(destination)? {
+            self.refuse_links(destination)?;
+        }
+        self.refuse_proc(place.as_fd(), destination)?;
         if let Some(there) = there {
             copy::permissions(there.as_fd(), mount.as_fd())?;
         }
         if take_over.content {
             copy::directory(place.as_fd(), mount.as_fd())?;
         }
-        if fs_type == c"proc" || fs_type == c"sysfs" || self.is_relied_on(destination)? {
-            self.refuse_links(destination)?;
-        }
-        self.refuse_proc(place.as_fd(), destination)?;
         Ok(attach(mount.as_fd(), place.as_fd())?)
     }
 
