@@ -34,7 +34,9 @@ fuzz_target!(|input: &[u8]| {
     }
     if let MountKind::Filesystem { options, copy_up, .. } = &mount.kind {
         assert!(!copy_up || fs_type == "tmpfs");
-        assert!(options.iter().all(|(key, value)| !key.contains('\0') && value.as_ref().is_none_or(|v| !v.contains('\0'))));
+        assert!(
+            options.iter().all(|(key, value)| !key.contains('\0') && value.as_ref().is_none_or(|v| !v.contains('\0')))
+        );
     }
     fuzz::plan(&container);
 });

@@ -40,7 +40,8 @@ pub fn plan(container: &Container) {
             // Only what the options of the runtime forbid, which config.json cannot know.
             Err(error) => assert!(no_pivot_root, "{error}"),
         }
-        let exec = Plan::exec(&container.process, &container.namespaces, &facts).expect("an exec can always be planned");
+        let exec =
+            Plan::exec(&container.process, &container.namespaces, &facts).expect("an exec can always be planned");
         check(&exec, false, filter.is_some());
     }
 }
@@ -93,8 +94,14 @@ fn root(all: &dyn Fn(fn(&Step) -> bool) -> Vec<usize>, cwd: usize, capabilities:
     let [pivot] = all(|s| matches!(s, Step::PivotRoot | Step::MoveRoot))[..] else { panic!("one way to the root") };
     let [open] = all(|s| matches!(s, Step::OpenRoot { .. }))[..] else { panic!("one root") };
     let made = all(|s| matches!(s, Step::MountFilesystem { .. } | Step::MountBind { .. } | Step::MakeNode { .. }));
-    assert!(made.iter().all(|place| open < *place && *place < pivot), "mounts are made while the host's paths are there");
+    assert!(
+        made.iter().all(|place| open < *place && *place < pivot),
+        "mounts are made while the host's paths are there"
+    );
     let covered = all(|s| matches!(s, Step::MaskPath { .. } | Step::ReadonlyPath { .. }));
-    assert!(covered.iter().all(|place| pivot < *place && *place < cwd), "nothing is covered on the host, or after the cwd");
+    assert!(
+        covered.iter().all(|place| pivot < *place && *place < cwd),
+        "nothing is covered on the host, or after the cwd"
+    );
     assert!(pivot < cwd && pivot < capabilities, "rights are dropped in the container's root");
 }
