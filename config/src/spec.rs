@@ -9,6 +9,7 @@ mod annotations;
 mod capabilities;
 mod cgroup;
 mod devices;
+mod hooks;
 mod mount_options;
 mod mounts;
 mod names;
@@ -40,11 +41,13 @@ pub(crate) fn container(spec: &oci::Spec, bundle: &Path, id: &ContainerId) -> Re
     let namespaces = namespaces::resolve(linux.namespaces().as_deref().unwrap_or_default()).at("/linux/namespaces")?;
     let no_resources = oci::LinuxResources::default();
     let resources = linux.resources().as_ref().unwrap_or(&no_resources);
+    let process = process::resolve(process).at("/process")?;
     Ok(Container {
         id: id.clone(),
         bundle: bundle.to_owned(),
         root: root(spec.root().as_ref(), bundle).at("/root")?,
-        process: process::resolve(process).at("/process")?,
+        hooks: hooks::resolve(spec.hooks().as_ref(), &process.env).at("/hooks")?,
+        process,
         hostname: names::resolve(spec.hostname().as_deref(), &namespaces).at("/hostname")?,
         domainname: names::resolve(spec.domainname().as_deref(), &namespaces).at("/domainname")?,
         mounts: mounts::resolve(spec.mounts().as_deref().unwrap_or_default(), bundle).at("/mounts")?,

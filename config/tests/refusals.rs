@@ -43,10 +43,26 @@ fn root_of_the_document() {
         ("/annotations", json!({"": "x"}), "/annotations/: an annotation's key must not be empty"),
         ("/vm", json!({"kernel": {"path": "/k"}}), "/vm: virtual machines are not supported yet"),
         ("/hooks", json!({"poststop": [], "prestart": []}), ""),
-        ("/hooks", json!({"poststop": [{"path": "/h"}]}), "/hooks/poststop/0: hooks are not supported yet"),
-        ("/hooks", json!({"prestart": [{"path": "/h"}]}), "/hooks/prestart/0: hooks are not supported yet"),
         ("/somethingNew", json!({"of": "a later version"}), ""),
         ("/windows", json!({"layerFolders": ["C:\\"]}), ""),
+    ]);
+}
+
+#[test]
+fn hooks() {
+    let with = |kind: &str, field: &str, value: Value| {
+        let mut hook = json!({"path": "/h"});
+        hook[field] = value;
+        json!({ kind: [{"path": "/good"}, hook] })
+    };
+    check([
+        ("/hooks", with("prestart", "path", json!("h")), "/hooks/prestart/1/path: path h is not absolute"),
+        ("/hooks", with("createRuntime", "path", json!("")), "/hooks/createRuntime/1/path: missing"),
+        ("/hooks", with("createContainer", "env", json!(["A"])), "/hooks/createContainer/1/env/0: \"A\" is not NAME=value"),
+        ("/hooks", with("startContainer", "timeout", json!(0)), "/hooks/startContainer/1/timeout: 0 is not above zero"),
+        ("/hooks", with("poststart", "timeout", json!(-1)), "/hooks/poststart/1/timeout: -1 is not above zero"),
+        ("/hooks", with("poststop", "path", json!("./h")), "/hooks/poststop/1/path: path ./h is not absolute"),
+        ("/hooks", with("poststop", "timeout", json!(1)), ""),
     ]);
 }
 

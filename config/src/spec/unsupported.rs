@@ -8,9 +8,6 @@ use crate::refuse::Refusal;
 
 /// Fields of config.json itself and of `linux`.
 pub(super) fn in_spec(spec: &oci::Spec) -> Result<(), Refusal> {
-    if let Some(hooks) = spec.hooks() {
-        in_hooks(hooks)?;
-    }
     refuse_if(spec.vm().is_some(), "/vm", "virtual machines are")?;
     match spec.linux() {
         Some(linux) => in_linux(linux),
@@ -27,22 +24,6 @@ pub(super) fn in_process(process: &oci::Process) -> Result<(), Refusal> {
     refuse_if(process.scheduler().is_some(), "/scheduler", "scheduling policies are")?;
     refuse_if(process.io_priority().is_some(), "/ioPriority", "an I/O priority is")?;
     refuse_if(affine, "/execCPUAffinity", "a CPU affinity of exec is")
-}
-
-fn in_hooks(hooks: &oci::Hooks) -> Result<(), Refusal> {
-    #[allow(deprecated, reason = "a client may still send it, and then it must be refused")]
-    let prestart = hooks.prestart();
-    for (name, hooks) in [
-        ("prestart", prestart),
-        ("createRuntime", hooks.create_runtime()),
-        ("createContainer", hooks.create_container()),
-        ("startContainer", hooks.start_container()),
-        ("poststart", hooks.poststart()),
-        ("poststop", hooks.poststop()),
-    ] {
-        refuse_if(some(hooks.as_ref()), &format!("/hooks/{name}/0"), "hooks are")?;
-    }
-    Ok(())
 }
 
 fn in_linux(linux: &oci::Linux) -> Result<(), Refusal> {
