@@ -13,6 +13,7 @@ pub mod reaper;
 pub mod rootfs;
 
 mod home;
+mod hooks;
 mod kernel;
 #[allow(unsafe_code)] // one wait that fills in one structure
 mod peek;

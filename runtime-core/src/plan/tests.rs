@@ -79,6 +79,7 @@ fn container() -> Container {
         bundle: "/b".into(),
         root: Root { path: "/b/rootfs".into(), readonly: true },
         process: process(),
+        hooks: config::container::Hooks::default(),
         hostname: Some("box".to_owned()),
         domainname: None,
         mounts: mounts(),

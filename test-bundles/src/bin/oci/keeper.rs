@@ -146,9 +146,10 @@ impl Keeper {
         if kept.status() == Status::Stopped {
             return Err(Error::new(Kind::Precondition, format!("container {} has stopped", self.id)));
         }
-        kept.container.init().start().await?;
+        kept.container.start().await?;
         kept.started.set(true);
-        control::write_state(&self.directory, &kept.state())
+        control::write_state(&self.directory, &kept.state())?;
+        kept.container.after_start().await
     }
 
     /// Waits for init's end.
