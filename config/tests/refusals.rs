@@ -58,7 +58,11 @@ fn hooks() {
     check([
         ("/hooks", with("prestart", "path", json!("h")), "/hooks/prestart/1/path: path h is not absolute"),
         ("/hooks", with("createRuntime", "path", json!("")), "/hooks/createRuntime/1/path: missing"),
-        ("/hooks", with("createContainer", "env", json!(["A"])), "/hooks/createContainer/1/env/0: \"A\" is not NAME=value"),
+        (
+            "/hooks",
+            with("createContainer", "env", json!(["A"])),
+            "/hooks/createContainer/1/env/0: \"A\" is not NAME=value",
+        ),
         ("/hooks", with("startContainer", "timeout", json!(0)), "/hooks/startContainer/1/timeout: 0 is not above zero"),
         ("/hooks", with("poststart", "timeout", json!(-1)), "/hooks/poststart/1/timeout: -1 is not above zero"),
         ("/hooks", with("poststop", "path", json!("./h")), "/hooks/poststop/1/path: path ./h is not absolute"),

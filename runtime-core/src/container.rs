@@ -167,8 +167,7 @@ impl Container {
     async fn before_start(&self, hooks: &[Hook], subject: &Subject, process: &config::Process) -> Result<()> {
         let placement = self.cgroup.placement_beside(self.init.pid())?;
         let facts = facts(&[], &placement.directories, self.filter.as_ref(), "");
-        let inside =
-            Inside { pid: self.init.pid(), init: self.init.pidfd(), placement: &placement, facts: &facts };
+        let inside = Inside { pid: self.init.pid(), init: self.init.pidfd(), placement: &placement, facts: &facts };
         hooks::before_start(hooks, subject, process, &self.namespaces, &inside).await
     }
 
@@ -310,7 +309,9 @@ async fn undo(cgroup: Rc<Cgroup>, bundle: PathBuf, hooks: Option<Box<Hooks>>) {
 /// Removes the record and runs the poststop hooks. They are run by whoever has removed the record: so never twice, even where
 /// the one who began to is killed in the middle of it.
 async fn conclude(bundle: &Path, last: Option<(&[Hook], &Subject)>) -> Result<()> {
-    if State::remove(bundle)? && let Some((hooks, subject)) = last {
+    if State::remove(bundle)?
+        && let Some((hooks, subject)) = last
+    {
         hooks::after_delete(hooks, subject).await;
     }
     Ok(())
