@@ -39,6 +39,7 @@ pub struct Container {
     namespaces: Vec<Namespace>,
     filter: Option<Filter>,
     oom_score_adj: Option<i32>,
+    keyring: Option<String>,
     started: Cell<bool>,
     hooks: Option<Box<Hooks>>,
 }
@@ -76,11 +77,15 @@ impl Container {
             return Err(Error::new(Kind::Unimplemented, "no_pivot_root is not supported yet"));
         }
         let filter = compile(spec)?;
+        let keyring = if options.no_new_keyring { None } else { keyring(spec) };
         let driver = Driver::choose(options.systemd_cgroup, &spec.cgroup, &spec.annotations);
         let cgroup = Cgroup::create(&spec.cgroup, &spec.resources, driver).await?;
         let unfinished = Unfinished::new(cgroup, spec);
         let created = match unfinished.cgroup.oom_watch() {
-            Ok(oom) => Self::fork(spec, &unfinished.cgroup, filter.as_ref(), &stdio).await.map(|init| (init, oom)),
+            Ok(oom) => {
+                let forked = Self::fork(spec, &unfinished.cgroup, filter.as_ref(), keyring.as_deref(), &stdio);
+                forked.await.map(|init| (init, oom))
+            }
             Err(error) => Err(error),
         };
         let cgroup = unfinished.finish();
@@ -93,6 +98,7 @@ impl Container {
                 namespaces: spec.namespaces.clone(),
                 filter,
                 oom_score_adj: spec.process.oom_score_adj,
+                keyring,
                 started: Cell::new(false),
                 hooks: Hooks::of(spec),
             }),
@@ -108,6 +114,7 @@ impl Container {
         spec: &config::Container,
         cgroup: &Cgroup,
         filter: Option<&Filter>,
+        keyring: Option<&str>,
         stdio: &Stdio,
     ) -> Result<Process> {
         let unit = cgroup.unit().map(str::to_owned);
@@ -122,7 +129,7 @@ impl Container {
         let placement = cgroup.placement()?;
         let hierarchies = cgroup.hierarchies();
         let home = home::directory(&spec.root.path, spec.process.user.uid);
-        let facts = facts(&hierarchies, &placement.directories, filter, &home);
+        let facts = Facts { keyring, ..facts(&hierarchies, &placement.directories, filter, &home) };
         let plan = Plan::init(spec, &facts)?;
         let handover = Handover { stdio, placement: &placement, init: None };
         let at = async |point, pid| match point {
@@ -166,7 +173,8 @@ impl Container {
 
     async fn before_start(&self, hooks: &[Hook], subject: &Subject, process: &config::Process) -> Result<()> {
         let placement = self.cgroup.placement_beside(self.init.pid())?;
-        let facts = facts(&[], &placement.directories, self.filter.as_ref(), "");
+        let keyring = self.keyring.as_deref();
+        let facts = Facts { keyring, ..facts(&[], &placement.directories, self.filter.as_ref(), "") };
         let inside = Inside { pid: self.init.pid(), init: self.init.pidfd(), placement: &placement, facts: &facts };
         hooks::before_start(hooks, subject, process, &self.namespaces, &inside).await
     }
@@ -200,7 +208,8 @@ impl Container {
         let placement = self.cgroup.placement_beside(self.init.pid())?;
         let root = PathBuf::from(format!("/proc/{}/root", self.init.pid()));
         let home = home::directory(&root, process.user.uid);
-        let facts = facts(&[], &placement.directories, self.filter.as_ref(), &home);
+        let keyring = self.keyring.as_deref();
+        let facts = Facts { keyring, ..facts(&[], &placement.directories, self.filter.as_ref(), &home) };
         let plan = Plan::exec(&process, &self.namespaces, &facts)?;
         let handover = Handover { stdio: &stdio, placement: &placement, init: Some(self.init.pidfd()) };
         let spawned = spawn::spawn(&plan, &handover, async |_, _| Ok(())).await;
@@ -328,6 +337,11 @@ async fn while_it_lives(init: BorrowedFd<'_>, work: impl Future<Output = Result<
     }
 }
 
+/// The name of its session keyring, where the kernel has such. It is the one that runc gives it, and tools look for.
+fn keyring(spec: &config::Container) -> Option<String> {
+    kernel::has_keyrings().then(|| format!("_ses.{}", spec.id.as_str()))
+}
+
 fn compile(spec: &config::Container) -> Result<Option<Filter>> {
     spec.seccomp.as_ref().map(|profile| seccomp::compile_cached(profile, Path::new(SECCOMP_CACHE))).transpose()
 }
@@ -338,7 +352,7 @@ fn facts<'a>(
     filter: Option<&'a Filter>,
     home: &'a str,
 ) -> Facts<'a> {
-    Facts { hierarchies, joins, filter, last_capability: kernel::last_capability(), home }
+    Facts { hierarchies, joins, filter, last_capability: kernel::last_capability(), home, keyring: None }
 }
 
 async fn remove_cgroup(cgroup: &Cgroup) -> Result<()> {
@@ -386,5 +400,7 @@ pub fn explain(spec: &config::Container) -> Result<Vec<String>> {
     let home = home::directory(&spec.root.path, spec.process.user.uid);
     let cgroup = Cgroup::locate(&spec.cgroup)?;
     let (hierarchies, joins) = (cgroup.hierarchies(), cgroup.joined()?);
-    Ok(Plan::init(spec, &facts(&hierarchies, &joins, filter.as_ref(), &home))?.lines().collect())
+    let keyring = keyring(spec);
+    let facts = Facts { keyring: keyring.as_deref(), ..facts(&hierarchies, &joins, filter.as_ref(), &home) };
+    Ok(Plan::init(spec, &facts)?.lines().collect())
 }

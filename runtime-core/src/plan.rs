@@ -42,6 +42,8 @@ pub struct Facts<'a> {
     pub last_capability: u32,
     /// The user's home directory, for a `HOME` where the environment has none.
     pub home: &'a str,
+    /// The session keyring's name, where the container gets one.
+    pub keyring: Option<&'a str>,
 }
 
 /// An open file that the children need, by what it is.
@@ -82,6 +84,7 @@ impl Plan {
         let mut plan = Self::default();
         namespaces::enter(&mut plan, container, facts);
         plan.second(Step::NewSession);
+        process::keyring(&mut plan, facts, Some(&container.namespaces));
         rootfs::build(&mut plan, container, facts);
         process::attach(&mut plan, &container.process, true);
         rootfs::protect(&mut plan, container);
@@ -96,6 +99,7 @@ impl Plan {
         let mut plan = Self::default();
         namespaces::join_container(&mut plan, process, namespaces, facts);
         plan.second(Step::NewSession);
+        process::keyring(&mut plan, facts, None);
         process::attach(&mut plan, process, false);
         process::settle(&mut plan, &process.cwd, false);
         process::execute(&mut plan, process, &Executed::of(process, facts.home), facts);

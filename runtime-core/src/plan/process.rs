@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use config::container::{Capabilities, Process};
+use config::container::{Capabilities, Namespace, NamespaceKind, Process};
 use init::Step;
 use init::sync::Point;
 
@@ -13,6 +13,25 @@ const DEFAULT_PATH: &str = "/bin:/usr/bin";
 
 /// CAP_SYS_ADMIN, without which seccomp(2) wants no_new_privs.
 const SYS_ADMIN: u64 = 1 << 21;
+
+/// What a session keyring's owner and its possessor may do: `KEY_POS_ALL`, and `KEY_USR_VIEW`, `READ`, `SEARCH` and `LINK`. The
+/// kernel leaves out SEARCH, without which an exec would not find it by its name. linux/key.h.
+const KEYRING_OF_USER: u32 = 0x3f1b_0000;
+
+/// The same with `KEY_OTH_SEARCH` in its place: in a user namespace an exec may come as another user.
+const KEYRING_OF_NAMESPACE: u32 = 0x3f13_0008;
+
+/// A session keyring of the container's own, so that the runtime's keys are out of reach: keyrings(7). Made by init, where
+/// `namespaces` are told, and joined by others.
+pub(super) fn keyring(plan: &mut Plan, facts: &Facts<'_>, namespaces: Option<&[Namespace]>) {
+    let Some(name) = facts.keyring else { return };
+    let name = plan.text(name);
+    let permissions = namespaces.map(|namespaces| {
+        let user = namespaces.iter().any(|namespace| namespace.kind == NamespaceKind::User);
+        if user { KEYRING_OF_NAMESPACE } else { KEYRING_OF_USER }
+    });
+    plan.second(Step::SessionKeyring { name, permissions });
+}
 
 /// Where a program may be.
 pub(super) type Candidates = Vec<String>;

@@ -123,7 +123,7 @@ fn filter() -> Filter {
 }
 
 fn facts<'a>(hierarchies: &'a [Hierarchy], filter: Option<&'a Filter>) -> Facts<'a> {
-    Facts { hierarchies, joins: &[], filter, last_capability: 40, home: "/var/www" }
+    Facts { hierarchies, joins: &[], filter, last_capability: 40, home: "/var/www", keyring: Some("_ses.c1") }
 }
 
 fn text(plan: &Plan) -> String {

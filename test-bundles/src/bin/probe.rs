@@ -11,6 +11,9 @@
 
 #[path = "probe/act.rs"]
 mod act;
+#[path = "probe/keyring.rs"]
+#[allow(unsafe_code)] // two system calls of keyctl(2)
+mod keyring;
 #[path = "probe/procfs.rs"]
 mod procfs;
 #[path = "probe/seen.rs"]
