@@ -39,6 +39,8 @@ pub struct Container {
     pub resources: Resources,
     /// `linux.devices`, beside the default ones.
     pub devices: Vec<Device>,
+    /// `linux.netDevices`; present only with a network namespace of its own.
+    pub net_devices: Vec<NetDevice>,
     /// `linux.sysctl` as (path below /proc/sys, value): `net/ipv4/ip_forward`, `1`.
     pub sysctl: Vec<(String, String)>,
     /// `linux.maskedPaths`, absolute in the container.
@@ -303,6 +305,15 @@ pub enum DeviceKind {
     Block,
     /// `p`
     Fifo,
+}
+
+/// `linux.netDevices{}`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetDevice {
+    /// Its name on the host.
+    pub host: String,
+    /// Its name in the container; a `%d` in it stands for the first number that is free.
+    pub name: String,
 }
 
 /// `linux.seccomp`, by the kernel's and libseccomp's own names and numbers.

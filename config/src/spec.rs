@@ -14,6 +14,7 @@ mod mount_options;
 mod mounts;
 mod names;
 mod namespaces;
+mod net_devices;
 // SAFETY: holds one ioctl(2) that takes no argument, on a descriptor that outlives the call.
 #[allow(unsafe_code)]
 mod nsfs;
@@ -54,6 +55,7 @@ pub(crate) fn container(spec: &oci::Spec, bundle: &Path, id: &ContainerId) -> Re
         cgroup: cgroup::resolve(linux.cgroups_path().as_deref(), id).at("/linux/cgroupsPath")?,
         resources: Resources::resolve(resources, "/linux/resources")?,
         devices: devices::resolve(linux.devices().as_deref().unwrap_or_default()).at("/linux/devices")?,
+        net_devices: net_devices::resolve(linux.net_devices().as_ref(), &namespaces).at("/linux/netDevices")?,
         sysctl: sysctl::resolve(linux.sysctl().as_ref(), &namespaces).at("/linux/sysctl")?,
         masked_paths: paths::list(linux.masked_paths().as_deref()).at("/linux/maskedPaths")?,
         readonly_paths: paths::list(linux.readonly_paths().as_deref()).at("/linux/readonlyPaths")?,

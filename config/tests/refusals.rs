@@ -71,6 +71,48 @@ fn hooks() {
 }
 
 #[test]
+fn net_devices() {
+    let named = |host: &str, name: &str| json!({ host: { "name": name } });
+    check([
+        ("/linux/netDevices", named("a/b", ""), "/linux/netDevices/a~1b: \"a/b\" is not the name of a network device"),
+        ("/linux/netDevices", named("..", ""), "/linux/netDevices/..: \"..\" is not the name of a network device"),
+        (
+            "/linux/netDevices",
+            named("e", "a:b"),
+            "/linux/netDevices/e/name: \"a:b\" is not the name of a network device",
+        ),
+        (
+            "/linux/netDevices",
+            named("e", "a b"),
+            "/linux/netDevices/e/name: \"a b\" is not the name of a network device",
+        ),
+        (
+            "/linux/netDevices",
+            named("e", "sixteen-letters-"),
+            "/linux/netDevices/e/name: \"sixteen-letters-\" is not the name of a network device",
+        ),
+        (
+            "/linux/netDevices",
+            named("e", "a%d%d"),
+            "/linux/netDevices/e/name: \"a%d%d\": a template has one %d and no other %",
+        ),
+        (
+            "/linux/netDevices",
+            named("e", "a%s"),
+            "/linux/netDevices/e/name: \"a%s\": a template has one %d and no other %",
+        ),
+        ("/linux/netDevices", named("e", "a%d"), ""),
+        ("/linux/netDevices", json!({ "fifteen-letters": {} }), ""),
+    ]);
+    let mut spec = sample("ctr-run");
+    set(&mut spec, "/linux/netDevices", json!({ "e": {} }));
+    let namespaces = spec["linux"]["namespaces"].as_array_mut().unwrap();
+    namespaces.retain(|namespace| namespace["type"] != "network");
+    let refusal = resolve(&spec).unwrap_err().to_string();
+    assert_eq!(refusal, "/linux/netDevices: needs a network namespace other than the runtime's");
+}
+
+#[test]
 fn process() {
     check([
         ("/process/cwd", json!("tmp"), "/process/cwd: path tmp is not absolute"),
@@ -353,11 +395,6 @@ fn linux() {
             "/linux/timeOffsets",
             json!({"monotonic": {"secs": 1}}),
             "/linux/timeOffsets: time namespaces are not supported yet",
-        ),
-        (
-            "/linux/netDevices",
-            json!({"eth0": {"name": "c0"}}),
-            "/linux/netDevices: moving network devices is not supported yet",
         ),
         ("/linux/mountLabel", json!("l"), "/linux/mountLabel: SELinux labels are not supported yet"),
         ("/linux/intelRdt", json!({"closID": "x"}), "/linux/intelRdt: Intel RDT is not supported yet"),

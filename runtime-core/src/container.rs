@@ -24,7 +24,7 @@ use crate::process::{Process, Stdio};
 use crate::spawn::{self, Handover};
 use crate::state::{self, State};
 use crate::watch::watch;
-use crate::{home, kernel, pidfd, rootfs};
+use crate::{home, kernel, net_device, pidfd, rootfs};
 
 /// Where the node's compiled seccomp profiles are kept.
 const SECCOMP_CACHE: &str = "/run/containerd-shim-myshim/seccomp";
@@ -135,6 +135,8 @@ impl Container {
         let at = async |point, pid| match point {
             Point::Root => {
                 let init = pidfd::open(pid)?;
+                // Hooks find the devices there.
+                net_device::relocate(&spec.net_devices, pid)?;
                 let inside = Inside { pid, init: init.as_fd(), placement: &placement, facts: &facts };
                 while_it_lives(init.as_fd(), hooks::before_pivot(spec, &inside)).await
             }

@@ -15,6 +15,7 @@ pub mod rootfs;
 mod home;
 mod hooks;
 mod kernel;
+mod net_device;
 #[allow(unsafe_code)] // one wait that fills in one structure
 mod peek;
 #[allow(unsafe_code)] // one system call that takes numbers

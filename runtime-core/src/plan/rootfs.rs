@@ -50,7 +50,8 @@ pub(super) fn build(plan: &mut Plan, container: &config::Container, facts: &Fact
 /// Whether the parent has something to do while the root is mounted and the host's tree is still there.
 fn waits_at_root(container: &config::Container) -> bool {
     let Hooks { prestart, create_runtime, create_container, .. } = &container.hooks;
-    [prestart, create_runtime, create_container].iter().any(|hooks| !hooks.is_empty())
+    let hooks = [prestart, create_runtime, create_container].iter().any(|hooks| !hooks.is_empty());
+    hooks || !container.net_devices.is_empty()
 }
 
 /// What a process must not see or change.

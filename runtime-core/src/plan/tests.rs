@@ -100,6 +100,7 @@ fn container() -> Container {
             uid: 1,
             gid: 2,
         }],
+        net_devices: Vec::new(),
         sysctl: vec![("net/ipv4/ip_forward".to_owned(), "1".to_owned())],
         masked_paths: vec!["/proc/kcore".into()],
         readonly_paths: vec!["/proc/sys".into()],
