@@ -34,8 +34,11 @@ fn the_addresses_are_there_and_the_device_is_up() {
     let inet6 = text(files[0]);
     let global: Vec<_> =
         inet6.lines().filter(|line| line.ends_with("inside") && line.starts_with("20010db8")).collect();
-    assert_eq!(global.len(), 1, "{inet6}");
-    assert!(global[0].contains(" 40 00 80 ") || global[0].contains(" 40 00 82 "), "{inet6}");
+    if ours() {
+        // runc 1.5 reads the addresses when the device is down, and these are gone.
+        assert_eq!(global.len(), 1, "{inet6}");
+        assert!(global[0].contains(" 40 00 80 ") || global[0].contains(" 40 00 82 "), "{inet6}");
+    }
     assert!(text(files[1]).contains("192.0.2.1\n"), "{}", text(files[1]));
     assert!(!text(files[1]).contains("192.0.2.99"), "that one has an end");
     assert_eq!(i64::from_str_radix(text(files[2]).trim().trim_start_matches("0x"), 16).unwrap() & 1, 1);
@@ -43,6 +46,10 @@ fn the_addresses_are_there_and_the_device_is_up() {
 
 #[test]
 fn a_template_becomes_the_first_name_that_is_free() {
+    if !ours() {
+        // runc 1.5 looks for a device of the template's own name.
+        return;
+    }
     let Some(ran) = run(json!({ "first": { "name": "eth%d" }, "second": { "name": "eth%d" } }), "") else { return };
     let seen: Value = serde_json::from_slice(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {}", said(&ran)));
     assert_eq!(seen["/sys/class/net"], json!(["eth0", "eth1", "lo"]));
