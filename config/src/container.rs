@@ -5,6 +5,9 @@
 //! the runtime spec (config.md, config-linux.md, version 1.3).
 
 use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 use crate::id::ContainerId;
 use crate::resources::Resources;
@@ -20,6 +23,8 @@ pub struct Container {
     pub root: Root,
     /// `process`: what init executes.
     pub process: Process,
+    /// `hooks`.
+    pub hooks: Hooks,
     /// `hostname`; present only with a UTS namespace of its own.
     pub hostname: Option<String>,
     /// `domainname`; present only with a UTS namespace of its own.
@@ -34,6 +39,8 @@ pub struct Container {
     pub resources: Resources,
     /// `linux.devices`, beside the default ones.
     pub devices: Vec<Device>,
+    /// `linux.netDevices`; present only with a network namespace of its own.
+    pub net_devices: Vec<NetDevice>,
     /// `linux.sysctl` as (path below /proc/sys, value): `net/ipv4/ip_forward`, `1`.
     pub sysctl: Vec<(String, String)>,
     /// `linux.maskedPaths`, absolute in the container.
@@ -80,6 +87,36 @@ pub struct Process {
     pub no_new_privileges: bool,
     /// `oomScoreAdj`: none leaves the one inherited.
     pub oom_score_adj: Option<i32>,
+}
+
+/// `hooks`: what runs beside the container, in order, at six points of its life.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Hooks {
+    /// `prestart`
+    pub prestart: Vec<Hook>,
+    /// `createRuntime`
+    pub create_runtime: Vec<Hook>,
+    /// `createContainer`
+    pub create_container: Vec<Hook>,
+    /// `startContainer`
+    pub start_container: Vec<Hook>,
+    /// `poststart`
+    pub poststart: Vec<Hook>,
+    /// `poststop`
+    pub poststop: Vec<Hook>,
+}
+
+/// One of `hooks`. It can be written down, for who must run it after the runtime has died.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hook {
+    /// `path`: absolute, on the host or in the container, as its kind has it.
+    pub path: PathBuf,
+    /// `args`: the program's own name is the first; never empty.
+    pub args: Vec<String>,
+    /// `env`: all that it gets.
+    pub env: Vec<String>,
+    /// `timeout`: how long it may take.
+    pub timeout: Option<Duration>,
 }
 
 /// `process.user`.
@@ -283,6 +320,15 @@ pub enum DeviceKind {
     Block,
     /// `p`
     Fifo,
+}
+
+/// `linux.netDevices{}`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetDevice {
+    /// Its name on the host.
+    pub host: String,
+    /// Its name in the container; a `%d` in it stands for the first number that is free.
+    pub name: String,
 }
 
 /// `linux.seccomp`, by the kernel's and libseccomp's own names and numbers.

@@ -9,10 +9,12 @@ mod annotations;
 mod capabilities;
 mod cgroup;
 mod devices;
+mod hooks;
 pub(crate) mod mount_options;
 mod mounts;
 mod names;
 mod namespaces;
+mod net_devices;
 // SAFETY: holds one ioctl(2) that takes no argument, on a descriptor that outlives the call.
 #[allow(unsafe_code)]
 mod nsfs;
@@ -40,17 +42,20 @@ pub(crate) fn container(spec: &oci::Spec, bundle: &Path, id: &ContainerId) -> Re
     let namespaces = namespaces::resolve(linux.namespaces().as_deref().unwrap_or_default()).at("/linux/namespaces")?;
     let no_resources = oci::LinuxResources::default();
     let resources = linux.resources().as_ref().unwrap_or(&no_resources);
+    let process = process::resolve(process).at("/process")?;
     Ok(Container {
         id: id.clone(),
         bundle: bundle.to_owned(),
         root: root(spec.root().as_ref(), bundle).at("/root")?,
-        process: process::resolve(process).at("/process")?,
+        hooks: hooks::resolve(spec.hooks().as_ref(), &process.env).at("/hooks")?,
+        process,
         hostname: names::resolve(spec.hostname().as_deref(), &namespaces).at("/hostname")?,
         domainname: names::resolve(spec.domainname().as_deref(), &namespaces).at("/domainname")?,
         mounts: mounts::resolve(spec.mounts().as_deref().unwrap_or_default(), bundle).at("/mounts")?,
         cgroup: cgroup::resolve(linux.cgroups_path().as_deref(), id).at("/linux/cgroupsPath")?,
         resources: Resources::resolve(resources, "/linux/resources")?,
         devices: devices::resolve(linux.devices().as_deref().unwrap_or_default()).at("/linux/devices")?,
+        net_devices: net_devices::resolve(linux.net_devices().as_ref(), &namespaces).at("/linux/netDevices")?,
         sysctl: sysctl::resolve(linux.sysctl().as_ref(), &namespaces).at("/linux/sysctl")?,
         masked_paths: paths::list(linux.masked_paths().as_deref()).at("/linux/maskedPaths")?,
         readonly_paths: paths::list(linux.readonly_paths().as_deref()).at("/linux/readonlyPaths")?,

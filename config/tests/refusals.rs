@@ -43,11 +43,73 @@ fn root_of_the_document() {
         ("/annotations", json!({"": "x"}), "/annotations/: an annotation's key must not be empty"),
         ("/vm", json!({"kernel": {"path": "/k"}}), "/vm: virtual machines are not supported yet"),
         ("/hooks", json!({"poststop": [], "prestart": []}), ""),
-        ("/hooks", json!({"poststop": [{"path": "/h"}]}), "/hooks/poststop/0: hooks are not supported yet"),
-        ("/hooks", json!({"prestart": [{"path": "/h"}]}), "/hooks/prestart/0: hooks are not supported yet"),
         ("/somethingNew", json!({"of": "a later version"}), ""),
         ("/windows", json!({"layerFolders": ["C:\\"]}), ""),
     ]);
+}
+
+#[test]
+fn hooks() {
+    let with = |kind: &str, field: &str, value: Value| {
+        let mut hook = json!({"path": "/h"});
+        hook[field] = value;
+        json!({ kind: [{"path": "/good"}, hook] })
+    };
+    check([
+        ("/hooks", with("prestart", "path", json!("h")), "/hooks/prestart/1/path: path h is not absolute"),
+        ("/hooks", with("createRuntime", "path", json!("")), "/hooks/createRuntime/1/path: missing"),
+        (
+            "/hooks",
+            with("createContainer", "env", json!(["A"])),
+            "/hooks/createContainer/1/env/0: \"A\" is not NAME=value",
+        ),
+        ("/hooks", with("startContainer", "timeout", json!(0)), "/hooks/startContainer/1/timeout: 0 is not above zero"),
+        ("/hooks", with("poststart", "timeout", json!(-1)), "/hooks/poststart/1/timeout: -1 is not above zero"),
+        ("/hooks", with("poststop", "path", json!("./h")), "/hooks/poststop/1/path: path ./h is not absolute"),
+        ("/hooks", with("poststop", "timeout", json!(1)), ""),
+    ]);
+}
+
+#[test]
+fn net_devices() {
+    let named = |host: &str, name: &str| json!({ host: { "name": name } });
+    check([
+        ("/linux/netDevices", named("a/b", ""), "/linux/netDevices/a~1b: \"a/b\" is not the name of a network device"),
+        ("/linux/netDevices", named("..", ""), "/linux/netDevices/..: \"..\" is not the name of a network device"),
+        (
+            "/linux/netDevices",
+            named("e", "a:b"),
+            "/linux/netDevices/e/name: \"a:b\" is not the name of a network device",
+        ),
+        (
+            "/linux/netDevices",
+            named("e", "a b"),
+            "/linux/netDevices/e/name: \"a b\" is not the name of a network device",
+        ),
+        (
+            "/linux/netDevices",
+            named("e", "sixteen-letters-"),
+            "/linux/netDevices/e/name: \"sixteen-letters-\" is not the name of a network device",
+        ),
+        (
+            "/linux/netDevices",
+            named("e", "a%d%d"),
+            "/linux/netDevices/e/name: \"a%d%d\": a template has one %d and no other %",
+        ),
+        (
+            "/linux/netDevices",
+            named("e", "a%s"),
+            "/linux/netDevices/e/name: \"a%s\": a template has one %d and no other %",
+        ),
+        ("/linux/netDevices", named("e", "a%d"), ""),
+        ("/linux/netDevices", json!({ "fifteen-letters": {} }), ""),
+    ]);
+    let mut spec = sample("ctr-run");
+    set(&mut spec, "/linux/netDevices", json!({ "e": {} }));
+    let namespaces = spec["linux"]["namespaces"].as_array_mut().unwrap();
+    namespaces.retain(|namespace| namespace["type"] != "network");
+    let refusal = resolve(&spec).unwrap_err().to_string();
+    assert_eq!(refusal, "/linux/netDevices: needs a network namespace other than the runtime's");
 }
 
 #[test]
@@ -347,11 +409,6 @@ fn linux() {
             "/linux/timeOffsets",
             json!({"monotonic": {"secs": 1}}),
             "/linux/timeOffsets: time namespaces are not supported yet",
-        ),
-        (
-            "/linux/netDevices",
-            json!({"eth0": {"name": "c0"}}),
-            "/linux/netDevices: moving network devices is not supported yet",
         ),
         ("/linux/mountLabel", json!("l"), "/linux/mountLabel: SELinux labels are not supported yet"),
         ("/linux/intelRdt", json!({"closID": "x"}), "/linux/intelRdt: Intel RDT is not supported yet"),

@@ -3,22 +3,28 @@
 //! Called by the shim's task actor and by the `oci` command line. Nothing here is `Send`: everything runs on the caller's
 //! one thread (D4).
 
+use std::cell::Cell;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use config::container::{Namespace, NamespaceKind};
+use config::container::{Hook, Namespace, NamespaceKind};
 use config::resources::Resources;
+use init::sync::Point;
+use tokio::io::Interest;
 
 use crate::cgroup::oom::OomWatch;
 use crate::cgroup::stats::Stats;
 use crate::cgroup::{Cgroup, Driver, Hierarchy};
 use crate::error::{Error, Kind, Result};
+use crate::hooks::{self, Inside, Subject};
 use crate::plan::seccomp::{self, Filter};
 use crate::plan::{Facts, Plan};
 use crate::process::{Process, Stdio};
 use crate::spawn::{self, Handover};
 use crate::state::{self, State};
-use crate::{home, kernel, rootfs};
+use crate::watch::watch;
+use crate::{home, kernel, net_device, pidfd, rootfs};
 
 /// Where the node's compiled seccomp profiles are kept.
 const SECCOMP_CACHE: &str = "/run/containerd-shim-myshim/seccomp";
@@ -33,6 +39,31 @@ pub struct Container {
     namespaces: Vec<Namespace>,
     filter: Option<Filter>,
     oom_score_adj: Option<i32>,
+    keyring: Option<String>,
+    started: Cell<bool>,
+    hooks: Option<Box<Hooks>>,
+}
+
+/// What a container with hooks that are still to run remembers for them.
+#[derive(Debug)]
+struct Hooks {
+    subject: Subject,
+    lists: config::container::Hooks,
+    process: config::Process,
+}
+
+impl Hooks {
+    fn of(spec: &config::Container) -> Option<Box<Self>> {
+        let lists = &spec.hooks;
+        let later = [&lists.start_container, &lists.poststart, &lists.poststop].iter().any(|hooks| !hooks.is_empty());
+        let remember = || Self { subject: Subject::of(spec), lists: lists.clone(), process: spec.process.clone() };
+        later.then(|| Box::new(remember()))
+    }
+
+    /// The poststop hooks.
+    fn last(&self) -> (&[Hook], &Subject) {
+        (&self.lists.poststop, &self.subject)
+    }
 }
 
 impl Container {
@@ -43,12 +74,14 @@ impl Container {
     /// of the caller's `LocalSet`.
     pub async fn create(spec: &config::Container, options: &config::Options, stdio: Stdio) -> Result<Self> {
         let filter = compile(spec)?;
+        let keyring = if options.no_new_keyring { None } else { keyring(spec) };
         let driver = Driver::choose(options.systemd_cgroup, &spec.cgroup, &spec.annotations);
         let cgroup = Cgroup::create(&spec.cgroup, &spec.resources, driver).await?;
-        let unfinished = Unfinished::new(cgroup, &spec.bundle);
+        let unfinished = Unfinished::new(cgroup, spec);
         let created = match unfinished.cgroup.oom_watch() {
             Ok(oom) => {
-                Self::fork(spec, options, &unfinished.cgroup, filter.as_ref(), &stdio).await.map(|init| (init, oom))
+                let forked = Self::fork(spec, options, &unfinished.cgroup, filter.as_ref(), keyring.as_deref(), &stdio);
+                forked.await.map(|init| (init, oom))
             }
             Err(error) => Err(error),
         };
@@ -62,9 +95,12 @@ impl Container {
                 namespaces: spec.namespaces.clone(),
                 filter,
                 oom_score_adj: spec.process.oom_score_adj,
+                keyring,
+                started: Cell::new(false),
+                hooks: Hooks::of(spec),
             }),
             Err(error) => {
-                undo(cgroup, spec.bundle.clone()).await;
+                undo(cgroup, spec.bundle.clone(), Hooks::of(spec)).await;
                 Err(error)
             }
         }
@@ -76,18 +112,36 @@ impl Container {
         options: &config::Options,
         cgroup: &Cgroup,
         filter: Option<&Filter>,
+        keyring: Option<&str>,
         stdio: &Stdio,
     ) -> Result<Process> {
         let unit = cgroup.unit().map(str::to_owned);
-        let mut record = State { cgroup: cgroup.directories().to_vec(), unit, ..State::default() };
+        let mut record = State {
+            cgroup: cgroup.directories().to_vec(),
+            unit,
+            poststop: spec.hooks.poststop.clone(),
+            subject: Subject::of(spec),
+            ..State::default()
+        };
         record.write(&spec.bundle)?;
         let placement = cgroup.placement()?;
         let hierarchies = cgroup.hierarchies();
         let home = home::directory(&spec.root.path, spec.process.user.uid);
         let facts = facts(&hierarchies, &placement.directories, filter, &home);
-        let plan = Plan::init(spec, &Facts { no_pivot_root: options.no_pivot_root, ..facts })?;
+        let facts = Facts { keyring, no_pivot_root: options.no_pivot_root, ..facts };
+        let plan = Plan::init(spec, &facts)?;
         let handover = Handover { stdio, placement: &placement, init: None };
-        let init = spawn::spawn(&plan, &handover, async |_, _| Ok(())).await?;
+        let at = async |point, pid| match point {
+            Point::Root => {
+                let init = pidfd::open(pid)?;
+                // Hooks find the devices there.
+                net_device::relocate(&spec.net_devices, pid)?;
+                let inside = Inside { pid, init: init.as_fd(), placement: &placement, facts: &facts };
+                while_it_lives(init.as_fd(), hooks::before_pivot(spec, &inside)).await
+            }
+            Point::Namespaces | Point::Ready => Ok(()),
+        };
+        let init = spawn::spawn(&plan, &handover, at).await?;
         record.pid = init.pid();
         record.start_time = state::start_time(init.pid()).unwrap_or_default();
         if let Err(error) = record.write(&spec.bundle).and_then(|()| cgroup.settle(&spec.resources)) {
@@ -97,9 +151,51 @@ impl Container {
         Ok(init)
     }
 
-    /// The container's init. Start it with [`Process::start`].
+    /// The container's init. Start it with [`Container::start`].
     pub fn init(&self) -> &Rc<Process> {
         &self.init
+    }
+
+    /// Runs the startContainer hooks, lets init execute its program and waits until execve has succeeded or failed. Where a
+    /// hook fails init is killed, and the container waits to be deleted, like one whose program could not be executed: its
+    /// caller knows it and will come back for it. Kind `Precondition` when called twice, or when init has ended.
+    pub async fn start(&self) -> Result<()> {
+        if self.started.replace(true) {
+            return Err(Error::new(Kind::Precondition, "the process was started before"));
+        }
+        if let Some(Hooks { subject, lists, process }) = self.hooks.as_deref()
+            && !lists.start_container.is_empty()
+        {
+            let run = self.before_start(&lists.start_container, subject, process);
+            while_it_lives(self.init.pidfd(), run).await.inspect_err(|_| self.kill())?;
+        }
+        self.init.start().await
+    }
+
+    async fn before_start(&self, hooks: &[Hook], subject: &Subject, process: &config::Process) -> Result<()> {
+        let placement = self.cgroup.placement_beside(self.init.pid())?;
+        let keyring = self.keyring.as_deref();
+        let facts = Facts { keyring, ..facts(&[], &placement.directories, self.filter.as_ref(), "") };
+        let inside = Inside { pid: self.init.pid(), init: self.init.pidfd(), placement: &placement, facts: &facts };
+        hooks::before_start(hooks, subject, process, &self.namespaces, &inside).await
+    }
+
+    /// Whether there is something to do in [`Container::after_start`].
+    pub fn has_poststart_hooks(&self) -> bool {
+        self.hooks.as_deref().is_some_and(|hooks| !hooks.lists.poststart.is_empty())
+    }
+
+    /// Runs the poststart hooks, after [`Container::start`]. Where one fails the container is killed.
+    pub async fn after_start(&self) -> Result<()> {
+        let Some(Hooks { subject, lists, .. }) = self.hooks.as_deref() else { return Ok(()) };
+        let pid = self.init.signal(0).is_ok().then(|| self.init.pid());
+        hooks::after_start(&lists.poststart, subject, pid).await.inspect_err(|_| self.kill())
+    }
+
+    /// After a hook has failed. What init leaves is killed when the container is deleted.
+    fn kill(&self) {
+        // It may have ended by itself.
+        let _ = self.init.signal(nix::libc::SIGKILL);
     }
 
     /// Forks a further process into the container's namespaces and cgroup and leaves it waiting just before execve.
@@ -113,7 +209,8 @@ impl Container {
         let placement = self.cgroup.placement_beside(self.init.pid())?;
         let root = PathBuf::from(format!("/proc/{}/root", self.init.pid()));
         let home = home::directory(&root, process.user.uid);
-        let facts = facts(&[], &placement.directories, self.filter.as_ref(), &home);
+        let keyring = self.keyring.as_deref();
+        let facts = Facts { keyring, ..facts(&[], &placement.directories, self.filter.as_ref(), &home) };
         let plan = Plan::exec(&process, &self.namespaces, &facts)?;
         let handover = Handover { stdio: &stdio, placement: &placement, init: Some(self.init.pidfd()) };
         let spawned = spawn::spawn(&plan, &handover, async |_, _| Ok(())).await;
@@ -167,11 +264,11 @@ impl Container {
         self.cgroup.thaw()
     }
 
-    /// Kills what is left and removes the cgroup. Init has ended and was reaped. Goes on past errors and reports the first.
-    /// May be called again.
+    /// Kills what is left, removes the cgroup and runs the poststop hooks. Init has ended and was reaped. Goes on past errors
+    /// and reports the first. May be called again.
     pub async fn delete(&self) -> Result<()> {
         let removed = remove_cgroup(&self.cgroup).await;
-        removed.and(State::remove(&self.bundle))
+        removed.and(conclude(&self.bundle, self.hooks.as_deref().map(Hooks::last)).await)
     }
 }
 
@@ -179,11 +276,12 @@ impl Container {
 struct Unfinished {
     cgroup: Rc<Cgroup>,
     bundle: Option<PathBuf>,
+    hooks: Option<Box<Hooks>>,
 }
 
 impl Unfinished {
-    fn new(cgroup: Cgroup, bundle: &Path) -> Self {
-        Self { cgroup: Rc::new(cgroup), bundle: Some(bundle.to_owned()) }
+    fn new(cgroup: Cgroup, spec: &config::Container) -> Self {
+        Self { cgroup: Rc::new(cgroup), bundle: Some(spec.bundle.clone()), hooks: Hooks::of(spec) }
     }
 
     /// It is finished, one way or the other.
@@ -196,7 +294,7 @@ impl Unfinished {
 impl Drop for Unfinished {
     fn drop(&mut self) {
         if let Some(bundle) = self.bundle.take() {
-            tokio::task::spawn_local(undo(Rc::clone(&self.cgroup), bundle));
+            tokio::task::spawn_local(undo(Rc::clone(&self.cgroup), bundle, self.hooks.take()));
         }
     }
 }
@@ -211,11 +309,38 @@ async fn end(process: &Process) {
 }
 
 /// Takes back what a failed create has made. Its error is the one to tell; what goes wrong here is logged.
-async fn undo(cgroup: Rc<Cgroup>, bundle: PathBuf) {
+async fn undo(cgroup: Rc<Cgroup>, bundle: PathBuf, hooks: Option<Box<Hooks>>) {
     let removed = remove_cgroup(&cgroup).await;
-    if let Err(error) = removed.and(State::remove(&bundle)) {
+    if let Err(error) = removed.and(conclude(&bundle, hooks.as_deref().map(Hooks::last)).await) {
         log::warn!("undo a failed create: {error}");
     }
+}
+
+/// Removes the record and runs the poststop hooks. They are run by whoever has removed the record: so never twice, even where
+/// the one who began to is killed in the middle of it.
+async fn conclude(bundle: &Path, last: Option<(&[Hook], &Subject)>) -> Result<()> {
+    if State::remove(bundle)?
+        && let Some((hooks, subject)) = last
+    {
+        hooks::after_delete(hooks, subject).await;
+    }
+    Ok(())
+}
+
+/// Does `work` unless init ends before it is done: hooks for a container that is no more are ended, too.
+async fn while_it_lives(init: BorrowedFd<'_>, work: impl Future<Output = Result<()>>) -> Result<()> {
+    let watched = init.try_clone_to_owned().and_then(|init| watch(init, Interest::READABLE));
+    let watched = watched.map_err(|error| Error::io("watch init", &error))?;
+    tokio::select! {
+        biased;
+        done = work => done,
+        _ = watched.readable() => Err(Error::new(Kind::Precondition, "init has ended while hooks ran")),
+    }
+}
+
+/// The name of its session keyring, where the kernel has such. It is the one that runc gives it, and tools look for.
+fn keyring(spec: &config::Container) -> Option<String> {
+    kernel::has_keyrings().then(|| format!("_ses.{}", spec.id.as_str()))
 }
 
 fn compile(spec: &config::Container) -> Result<Option<Filter>> {
@@ -228,7 +353,8 @@ fn facts<'a>(
     filter: Option<&'a Filter>,
     home: &'a str,
 ) -> Facts<'a> {
-    Facts { hierarchies, joins, filter, last_capability: kernel::last_capability(), no_pivot_root: false, home }
+    let last_capability = kernel::last_capability();
+    Facts { hierarchies, joins, filter, last_capability, no_pivot_root: false, home, keyring: None }
 }
 
 async fn remove_cgroup(cgroup: &Cgroup) -> Result<()> {
@@ -244,7 +370,7 @@ pub struct Destroyed {
 }
 
 /// Ends a container from what is on disk alone, after its shim has died: kills every process of its cgroup, removes the
-/// cgroup and unmounts the bundle's rootfs. Works with a broken or missing config.json and is idempotent. Goes on past
+/// cgroup, unmounts the bundle's rootfs and runs the poststop hooks. Works with a broken or missing config.json and is idempotent. Goes on past
 /// errors and reports the first, beside what it found.
 pub async fn destroy(bundle: &Path) -> (Destroyed, Result<()>) {
     let read = State::read(bundle);
@@ -257,7 +383,8 @@ pub async fn destroy(bundle: &Path) -> (Destroyed, Result<()>) {
         outcome = outcome.and(remove_cgroup(&Cgroup::open(state.cgroup, state.unit)).await);
     }
     outcome = outcome.and(rootfs::unmount(&bundle.join("rootfs")));
-    outcome = outcome.and(State::remove(bundle));
+    // Last, for whoever waits for us may lose patience with them.
+    outcome = outcome.and(conclude(bundle, Some((&state.poststop, &state.subject))).await);
     (Destroyed { pid: state.pid }, outcome)
 }
 
@@ -275,5 +402,7 @@ pub fn explain(spec: &config::Container) -> Result<Vec<String>> {
     let home = home::directory(&spec.root.path, spec.process.user.uid);
     let cgroup = Cgroup::locate(&spec.cgroup)?;
     let (hierarchies, joins) = (cgroup.hierarchies(), cgroup.joined()?);
-    Ok(Plan::init(spec, &facts(&hierarchies, &joins, filter.as_ref(), &home))?.lines().collect())
+    let keyring = keyring(spec);
+    let facts = Facts { keyring: keyring.as_deref(), ..facts(&hierarchies, &joins, filter.as_ref(), &home) };
+    Ok(Plan::init(spec, &facts)?.lines().collect())
 }

@@ -2,6 +2,12 @@
 
 use std::sync::OnceLock;
 
+/// Whether there are keyrings: CONFIG_KEYS.
+pub(crate) fn has_keyrings() -> bool {
+    static HAS: OnceLock<bool> = OnceLock::new();
+    *HAS.get_or_init(|| std::path::Path::new("/proc/sys/kernel/keys").exists())
+}
+
 /// The highest capability that the kernel knows: /proc/sys/kernel/cap_last_cap (3.2). Without /proc, as many as a mask holds.
 pub(crate) fn last_capability() -> u32 {
     static LAST: OnceLock<u32> = OnceLock::new();

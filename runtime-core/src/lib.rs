@@ -14,7 +14,9 @@ pub mod reaper;
 pub mod rootfs;
 
 mod home;
+mod hooks;
 mod kernel;
+mod net_device;
 #[allow(unsafe_code)] // one wait that fills in one structure
 mod peek;
 #[allow(unsafe_code)] // one system call that takes numbers

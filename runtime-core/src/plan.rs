@@ -9,6 +9,7 @@
 
 mod devices;
 mod display;
+mod hook;
 mod mounts;
 mod namespaces;
 mod process;
@@ -25,6 +26,7 @@ use init::{Descriptor, Instruction, Pair, Program, Span, Step, Text};
 
 use crate::cgroup::Hierarchy;
 use crate::error::{Error, Kind, Result};
+use crate::plan::process::Executed;
 use crate::plan::seccomp::Filter;
 
 /// What a plan must know beside config.json.
@@ -42,6 +44,8 @@ pub struct Facts<'a> {
     pub no_pivot_root: bool,
     /// The user's home directory, for a `HOME` where the environment has none.
     pub home: &'a str,
+    /// The session keyring's name, where the container gets one.
+    pub keyring: Option<&'a str>,
 }
 
 /// An open file that the children need, by what it is.
@@ -82,12 +86,13 @@ impl Plan {
         let mut plan = Self::default();
         namespaces::enter(&mut plan, container, facts);
         plan.second(Step::NewSession);
+        process::keyring(&mut plan, facts, Some(&container.namespaces));
         rootfs::build(&mut plan, container, facts)?;
         process::attach(&mut plan, &container.process, true);
         rootfs::protect(&mut plan, container);
-        process::settle(&mut plan, &container.process, true);
+        process::settle(&mut plan, &container.process.cwd, true);
         rootfs::finish(&mut plan, container);
-        process::execute(&mut plan, &container.process, facts);
+        process::execute(&mut plan, &container.process, &Executed::of(&container.process, facts.home), facts);
         plan.checked()
     }
 
@@ -96,9 +101,10 @@ impl Plan {
         let mut plan = Self::default();
         namespaces::join_container(&mut plan, process, namespaces, facts);
         plan.second(Step::NewSession);
+        process::keyring(&mut plan, facts, None);
         process::attach(&mut plan, process, false);
-        process::settle(&mut plan, process, false);
-        process::execute(&mut plan, process, facts);
+        process::settle(&mut plan, &process.cwd, false);
+        process::execute(&mut plan, process, &Executed::of(process, facts.home), facts);
         plan.checked()
     }
 

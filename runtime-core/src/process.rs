@@ -120,6 +120,15 @@ impl Process {
         }
     }
 
+    /// Kills it with all of its process group, which it leads since its session began. Until it is reaped its pid, and so the
+    /// group's, is nobody else's.
+    pub(crate) fn kill_group(&self) {
+        if self.exit.borrow().is_none() {
+            // A group that has ended needs no kill.
+            let _ = nix::sys::signal::killpg(nix::unistd::Pid::from_raw(self.pid), nix::sys::signal::Signal::SIGKILL);
+        }
+    }
+
     /// Waits for its end, reaps it and says how it ended; the same again when asked again. For one waiter at a time;
     /// cancel-safe.
     pub async fn wait(&self) -> Result<Exit> {

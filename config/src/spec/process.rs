@@ -45,7 +45,7 @@ fn args(args: Option<&[String]>) -> Result<Vec<String>, Refusal> {
 }
 
 /// Kept as it is, in order; a variable that is given twice is the program's to judge.
-fn env(env: Option<&[String]>) -> Result<Vec<String>, Refusal> {
+pub(super) fn env(env: Option<&[String]>) -> Result<Vec<String>, Refusal> {
     let env = env.unwrap_or_default();
     match env.iter().position(|variable| variable.find('=').is_none_or(|equals| equals == 0)) {
         Some(index) => Err(Refusal::new(format!("/{index}"), format!("{:?} is not NAME=value", env[index]))),

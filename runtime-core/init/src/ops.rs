@@ -60,6 +60,7 @@ impl<'a> Work<'a> {
             Step::NewNamespaces { kinds } => sys::unshare(kinds)?,
             Step::LoopbackUp => sys::loopback_up()?,
             Step::NewSession => rustix::process::setsid().map(|_| ())?,
+            Step::SessionKeyring { name, permissions } => sys::join_session_keyring(self.str(name)?, permissions)?,
             Step::HostPropagation { path, kind, recursive } => {
                 sys::mount_setattr_at(self.str(path)?, kind, recursive)?;
             }

@@ -152,6 +152,13 @@ pub enum Step {
     // Stage two: the root file system.
     /// setsid(2): a session of its own, so that no terminal of ours is its own.
     NewSession,
+    /// Joins the session keyring of this name, made where there is none: keyctl_join_session_keyring(3).
+    SessionKeyring {
+        /// `_ses.ID`
+        name: Text,
+        /// Its permissions, `KEY_*` of keyctl_setperm(3); none leaves them.
+        permissions: Option<u32>,
+    },
     /// Changes how mounts at a path of the host's tree propagate, before the root is built.
     HostPropagation {
         /// `/`

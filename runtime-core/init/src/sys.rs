@@ -299,6 +299,17 @@ pub(crate) fn cwd_is_reachable() -> Result<bool, Errno> {
     Ok(buffer.first() == Some(&b'/'))
 }
 
+/// Joins the session keyring `name` and sets its permissions: keyctl(2).
+pub(crate) fn join_session_keyring(name: &CStr, permissions: Option<u32>) -> Result<(), Errno> {
+    const KEYCTL_JOIN_SESSION_KEYRING: u32 = 1;
+    const KEYCTL_SETPERM: u32 = 5;
+    // SAFETY: reads a string that ends.
+    let keyring = result(unsafe { syscall!(Sysno::keyctl, KEYCTL_JOIN_SESSION_KEYRING, name.as_ptr()) })?;
+    let Some(permissions) = permissions else { return Ok(()) };
+    // SAFETY: takes numbers.
+    result(unsafe { syscall!(Sysno::keyctl, KEYCTL_SETPERM, keyring, permissions) }).map(|_| ())
+}
+
 /// Sets IFF_UP on `lo`: netdevice(7).
 pub(crate) fn loopback_up() -> Result<(), Errno> {
     const SIOCSIFFLAGS: u32 = 0x8914;

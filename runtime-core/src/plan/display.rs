@@ -67,6 +67,10 @@ impl Plan {
             Step::NewNamespaces { kinds } => format!("make new {}", namespaces(kinds)),
             Step::LoopbackUp => "bring up the loopback interface".to_owned(),
             Step::NewSession => "start a session".to_owned(),
+            Step::SessionKeyring { name, permissions } => match permissions {
+                Some(permissions) => format!("join session keyring {} ({permissions:08x})", self.show(name)),
+                None => format!("join session keyring {}", self.show(name)),
+            },
             Step::OpenRoot { path } => format!("open root {}", self.show(path)),
             Step::PivotRoot => "pivot to the root".to_owned(),
             Step::MoveRoot => "move the root over /".to_owned(),

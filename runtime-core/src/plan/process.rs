@@ -1,6 +1,8 @@
 //! `process`: config.md "Process", the same for init and exec.
 
-use config::container::{Capabilities, Process};
+use std::path::Path;
+
+use config::container::{Capabilities, Namespace, NamespaceKind, Process};
 use init::Step;
 use init::sync::Point;
 
@@ -12,6 +14,46 @@ const DEFAULT_PATH: &str = "/bin:/usr/bin";
 /// CAP_SYS_ADMIN, without which seccomp(2) wants no_new_privs.
 const SYS_ADMIN: u64 = 1 << 21;
 
+/// What a session keyring's owner and its possessor may do: `KEY_POS_ALL`, and `KEY_USR_VIEW`, `READ`, `SEARCH` and `LINK`. The
+/// kernel leaves out SEARCH, without which an exec would not find it by its name. linux/key.h.
+const KEYRING_OF_USER: u32 = 0x3f1b_0000;
+
+/// The same with `KEY_OTH_SEARCH` in its place: in a user namespace an exec may come as another user.
+const KEYRING_OF_NAMESPACE: u32 = 0x3f13_0008;
+
+/// A session keyring of the container's own, so that the runtime's keys are out of reach: keyrings(7). Made by init, where
+/// `namespaces` are told, and joined by others.
+pub(super) fn keyring(plan: &mut Plan, facts: &Facts<'_>, namespaces: Option<&[Namespace]>) {
+    let Some(name) = facts.keyring else { return };
+    let name = plan.text(name);
+    let permissions = namespaces.map(|namespaces| {
+        let user = namespaces.iter().any(|namespace| namespace.kind == NamespaceKind::User);
+        if user { KEYRING_OF_NAMESPACE } else { KEYRING_OF_USER }
+    });
+    plan.second(Step::SessionKeyring { name, permissions });
+}
+
+/// Where a program may be.
+pub(super) type Candidates = Vec<String>;
+
+/// What is executed: a process's own program, or a hook's.
+pub(super) struct Executed<'a> {
+    pub(super) args: &'a [String],
+    pub(super) env: Vec<String>,
+    pub(super) candidates: Candidates,
+}
+
+impl<'a> Executed<'a> {
+    /// A process's own program; with a `HOME` where its environment has none.
+    pub(super) fn of(process: &'a Process, home: &str) -> Self {
+        let mut env = process.env.clone();
+        if !env.iter().any(|entry| entry.starts_with("HOME=")) {
+            env.push(format!("HOME={home}"));
+        }
+        Self { args: &process.args, env, candidates: candidates(process) }
+    }
+}
+
 /// Descriptors 0, 1 and 2. Init's terminal is /dev/console besides.
 pub(super) fn attach(plan: &mut Plan, process: &Process, init: bool) {
     let uid = process.user.uid;
@@ -19,14 +61,19 @@ pub(super) fn attach(plan: &mut Plan, process: &Process, init: bool) {
         let mount = init.then(|| plan.text("/dev/console"));
         plan.second(Step::OpenConsole { size: process.console_size, uid, mount });
     } else {
-        let files = [0, 1, 2].map(|number| plan.source(Source::Stdio(number)));
-        plan.second(Step::SetStdio { files, uid });
+        set_stdio(plan, uid);
     }
 }
 
+/// Three handed-over files.
+pub(super) fn set_stdio(plan: &mut Plan, uid: u32) {
+    let files = [0, 1, 2].map(|number| plan.source(Source::Stdio(number)));
+    plan.second(Step::SetStdio { files, uid });
+}
+
 /// Where it stands. It may have to be made, so before the root is read-only.
-pub(super) fn settle(plan: &mut Plan, process: &Process, init: bool) {
-    let path = plan.path(&process.cwd);
+pub(super) fn settle(plan: &mut Plan, directory: &Path, init: bool) {
+    let path = plan.path(directory);
     plan.second(Step::WorkingDirectory { path, make: init });
 }
 
@@ -35,7 +82,7 @@ pub(super) fn settle(plan: &mut Plan, process: &Process, init: bool) {
 /// With no_new_privileges the filter is loaded by the process as it will be. Without, loading wants CAP_SYS_ADMIN: it is kept
 /// beside the process's own rights until the filter is in, so that after it only capset, prctl, sendmsg, read and execve are
 /// called and a profile need allow no more than these.
-pub(super) fn execute(plan: &mut Plan, process: &Process, facts: &Facts<'_>) {
+pub(super) fn execute(plan: &mut Plan, process: &Process, executed: &Executed<'_>, facts: &Facts<'_>) {
     let known = u64::MAX >> (63 - facts.last_capability.min(63));
     let Capabilities { bounding, effective, inheritable, permitted, ambient } = process.capabilities;
     let [bounding, effective, inheritable, permitted, ambient] =
@@ -61,7 +108,7 @@ pub(super) fn execute(plan: &mut Plan, process: &Process, facts: &Facts<'_>) {
     if process.no_new_privileges {
         plan.second(Step::NoNewPrivileges);
     }
-    vectors(plan, process, facts);
+    find(plan, executed);
     plan.second(Step::CloseOnExec);
     if let Some(filter) = filter {
         plan.filter.clone_from(&filter.program);
@@ -74,6 +121,11 @@ pub(super) fn execute(plan: &mut Plan, process: &Process, facts: &Facts<'_>) {
     plan.second(Step::Execute);
 }
 
+/// Root of the user namespace, with no further groups.
+pub(super) fn become_root(plan: &mut Plan) {
+    plan.second(Step::Identity { uid: 0, gid: 0, groups: Plan::span(0, 0) });
+}
+
 fn identity(plan: &mut Plan, process: &Process) {
     let user = &process.user;
     let start = plan.gids.len();
@@ -84,21 +136,17 @@ fn identity(plan: &mut Plan, process: &Process) {
 }
 
 /// The arguments, the environment and where the program may be.
-fn vectors(plan: &mut Plan, process: &Process, facts: &Facts<'_>) {
-    for arg in &process.args {
+pub(super) fn find(plan: &mut Plan, executed: &Executed<'_>) {
+    for arg in executed.args {
         let text = plan.text(arg);
         plan.args.push(text);
     }
-    for entry in &process.env {
+    for entry in &executed.env {
         let text = plan.text(entry);
         plan.env.push(text);
     }
-    if !process.env.iter().any(|entry| entry.starts_with("HOME=")) {
-        let text = plan.text(format!("HOME={}", facts.home));
-        plan.env.push(text);
-    }
     let start = plan.candidates.len();
-    for candidate in candidates(process) {
+    for candidate in &executed.candidates {
         let text = plan.text(candidate);
         plan.candidates.push(text);
     }
@@ -107,7 +155,7 @@ fn vectors(plan: &mut Plan, process: &Process, facts: &Facts<'_>) {
 }
 
 /// A name with a slash is a path; any other is looked for in PATH (the last one set), like execvp(3).
-fn candidates(process: &Process) -> Vec<String> {
+fn candidates(process: &Process) -> Candidates {
     let Some(name) = process.args.first() else { return Vec::new() };
     if name.contains('/') {
         return vec![name.clone()];

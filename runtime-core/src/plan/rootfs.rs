@@ -1,9 +1,10 @@
 //! The container's root: config.md "Root" and "Mounts", config-linux.md "Devices", "Masked Paths", "Readonly Paths",
 //! "Sysctl" and "Rootfs Mount Propagation".
 
-use config::container::{MountKind, Propagation, PropagationKind};
+use config::container::{Hooks, MountKind, Propagation, PropagationKind};
 use init::Step;
 use init::step::{Attributes, Procfs};
+use init::sync::Point;
 
 use crate::error::{Error, Kind, Result};
 use crate::plan::{Facts, Plan, devices, mounts};
@@ -36,6 +37,9 @@ pub(super) fn build(plan: &mut Plan, container: &config::Container, facts: &Fact
     if !brings_its_own_dev(container) {
         devices::populate(plan, container);
     }
+    if waits_at_root(container) {
+        plan.second(Step::Sync { point: Point::Root });
+    }
     plan.second(if facts.no_pivot_root { Step::MoveRoot } else { Step::PivotRoot });
     if let Some(name) = &container.hostname {
         let name = plan.text(name);
@@ -51,6 +55,13 @@ pub(super) fn build(plan: &mut Plan, container: &config::Container, facts: &Fact
         plan.second(Step::WriteProc { procfs: Procfs::Own, path, value });
     }
     Ok(())
+}
+
+/// Whether the parent has something to do while the root is mounted and the host's tree is still there.
+fn waits_at_root(container: &config::Container) -> bool {
+    let Hooks { prestart, create_runtime, create_container, .. } = &container.hooks;
+    let hooks = [prestart, create_runtime, create_container].iter().any(|hooks| !hooks.is_empty());
+    hooks || !container.net_devices.is_empty()
 }
 
 /// What a process must not see or change.

@@ -80,6 +80,7 @@ fn container() -> Container {
         bundle: "/b".into(),
         root: Root { path: "/b/rootfs".into(), readonly: true },
         process: process(),
+        hooks: config::container::Hooks::default(),
         hostname: Some("box".to_owned()),
         domainname: None,
         mounts: mounts(),
@@ -100,6 +101,7 @@ fn container() -> Container {
             uid: 1,
             gid: 2,
         }],
+        net_devices: Vec::new(),
         sysctl: vec![("net/ipv4/ip_forward".to_owned(), "1".to_owned())],
         masked_paths: vec!["/proc/kcore".into()],
         readonly_paths: vec!["/proc/sys".into()],
@@ -123,7 +125,8 @@ fn filter() -> Filter {
 }
 
 fn facts<'a>(hierarchies: &'a [Hierarchy], filter: Option<&'a Filter>) -> Facts<'a> {
-    Facts { hierarchies, joins: &[], filter, last_capability: 40, no_pivot_root: false, home: "/var/www" }
+    let keyring = Some("_ses.c1");
+    Facts { hierarchies, joins: &[], filter, last_capability: 40, no_pivot_root: false, home: "/var/www", keyring }
 }
 
 fn text(plan: &Plan) -> String {

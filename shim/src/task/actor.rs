@@ -9,7 +9,7 @@ use std::time::SystemTime;
 
 use runtime_core::{Container, Error, Exit, Kind, Process, Result, rootfs};
 use rustix::process::Signal;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::create::{Created, create_unless_deleted, prepare};
@@ -41,6 +41,8 @@ struct Actor {
     rootfs: Option<PathBuf>,
     lifecycle: Lifecycle,
     processes: BTreeMap<String, Entry>,
+    /// Dropped when the container goes, and poststart hooks that still run with it.
+    poststart: Option<oneshot::Sender<()>>,
     /// Who waits for a Pause.
     pause: Option<Reply<()>>,
     view: watch::Sender<View>,
@@ -67,6 +69,8 @@ struct Entry {
 enum Done {
     Prepared(String, Result<Box<(Process, Io)>>),
     Started(String, Result<()>),
+    /// Init's poststart hooks have run.
+    PoststartRan(Result<()>),
     Exited(String, Exit),
     Cleared(String, Result<()>),
     Frozen(Result<()>),
@@ -115,6 +119,7 @@ impl Actor {
             rootfs,
             lifecycle,
             processes: BTreeMap::from([(INIT.to_owned(), init)]),
+            poststart: None,
             pause: None,
             view,
             work: JoinSet::new(),
@@ -190,20 +195,13 @@ impl Actor {
     fn done(&mut self, done: Done) {
         match done {
             Done::Prepared(id, prepared) => self.prepared(&id, prepared),
-            Done::Started(id, started) => {
-                let effects = match started {
-                    Ok(()) => self.lifecycle.started(&id),
-                    Err(_) => self.lifecycle.start_failed(&id),
-                };
-                self.carry_out(effects);
-                let answer = started.map(|()| self.pid(&id));
-                let entry = self.entry(&id);
-                if answer.is_ok() {
-                    entry.io.iter_mut().for_each(Io::started);
+            Done::Started(id, started) => self.started(&id, started),
+            Done::PoststartRan(ran) => {
+                if ran.is_err() && self.lifecycle.state(INIT) == Some(State::Running) {
+                    let effects = self.lifecycle.killed();
+                    self.carry_out(effects);
                 }
-                if let Some(reply) = entry.start.take() {
-                    _ = reply.send(answer);
-                }
+                self.answer_start(INIT, ran);
             }
             Done::OomWoken(Ok(())) => {
                 self.count_oom();
@@ -242,9 +240,9 @@ impl Actor {
                     });
                 }
                 Effect::Release(id) => {
-                    let process = self.forked(&id);
+                    let (process, container) = (self.forked(&id), Rc::clone(&self.container));
                     self.work.spawn_local(async move {
-                        let started = process.start().await;
+                        let started = if id == INIT { container.start().await } else { process.start().await };
                         Done::Started(id, started)
                     });
                 }
@@ -267,6 +265,40 @@ impl Actor {
                 Effect::Settle(id, exit) => _ = self.entry(&id).exit.send_replace(Some(exit)),
                 Effect::TearDown(id) => self.tear_down(id),
             }
+        }
+    }
+
+    /// Start is answered when poststart hooks have run. The process is told to have started before: it has, whatever they
+    /// do, and its end must not wait for a hook that hangs.
+    fn started(&mut self, id: &str, started: Result<()>) {
+        let effects = match started {
+            Ok(()) => self.lifecycle.started(id),
+            Err(_) => self.lifecycle.start_failed(id),
+        };
+        self.carry_out(effects);
+        if started.is_ok() {
+            self.entry(id).io.iter_mut().for_each(Io::started);
+        }
+        if started.is_err() || id != INIT || !self.container.has_poststart_hooks() {
+            return self.answer_start(id, started);
+        }
+        let (wanted, unwanted) = oneshot::channel::<()>();
+        self.poststart = Some(wanted);
+        let container = Rc::clone(&self.container);
+        self.work.spawn_local(async move {
+            let gone = || Error::new(Kind::Precondition, "the container was deleted while its poststart hooks ran");
+            Done::PoststartRan(tokio::select! {
+                ran = container.after_start() => ran,
+                _ = unwanted => Err(gone()),
+            })
+        });
+    }
+
+    fn answer_start(&mut self, id: &str, started: Result<()>) {
+        let answer = started.map(|()| self.pid(id));
+        if let Some(reply) = self.entry(id).start.take() {
+            // A client that is gone needs no answer.
+            _ = reply.send(answer);
         }
     }
 
@@ -364,6 +396,7 @@ impl Actor {
             });
             return;
         }
+        self.poststart = None;
         let container = Rc::clone(&self.container);
         let rootfs = self.rootfs.clone();
         self.work.spawn_local(async move {

@@ -2,7 +2,7 @@
 //! entry for each: its result, or in the result's place the errno's name (`"EROFS"`).
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::Path;
 use std::process::{Command, exit};
 
@@ -26,6 +26,7 @@ pub(crate) fn act(arguments: &[String]) -> Option<Value> {
         ("fork", [count]) => Some(fork(count.parse().ok()?)),
         ("allocate", [mebibytes]) => Some(json!(allocate(mebibytes.parse().ok()?))),
         ("nest", []) => nest(),
+        ("hook", [name, file]) => Some(hook(name, Path::new(file)).unwrap_or_else(|error| json!(errno(&error)))),
         ("env", [name]) => Some(json!(std::env::var(name).ok())),
         ("tty-size", []) => Some(seen::terminal(io::stdin())),
         ("read", paths) => Some(each(paths, |path| Ok(json!(fs::read_to_string(path)?)))),
@@ -85,6 +86,16 @@ fn fork(count: usize) -> Value {
 fn allocate(mebibytes: usize) -> usize {
     let bytes = vec![1_u8; mebibytes << 20];
     std::hint::black_box(&bytes).len()
+}
+
+/// As a hook: appends a line of what it was told and what it sees to a file.
+fn hook(name: &str, file: &Path) -> io::Result<Value> {
+    let mut told = String::new();
+    io::stdin().read_to_string(&mut told)?;
+    let told: Value = serde_json::from_str(&told)?;
+    let line = json!({ "hook": name, "told": told, "seen": seen::document() });
+    writeln!(OpenOptions::new().create(true).append(true).open(file)?, "{line}")?;
+    Ok(json!("ok"))
 }
 
 /// On cgroup v2 in a cgroup namespace of its own: moves into `init` below, has controllers enabled, and limits `beside`. Then

@@ -28,6 +28,7 @@ pub(crate) fn document() -> Value {
         "seccomp": status.number("Seccomp"),
         "dumpable": nix::sys::prctl::get_dumpable().ok(),
         "rlimits": rlimits(),
+        "keyring": crate::keyring::session(),
         "oom_score_adj": procfs::number("/proc/self/oom_score_adj"),
         "hostname": uname.nodename().to_string_lossy(),
         "domainname": uname.domainname().to_string_lossy(),
