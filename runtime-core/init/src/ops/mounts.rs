@@ -81,9 +81,10 @@ impl Work<'_> {
             return Ok(());
         }
         let source = self.str(source)?;
-        let mount = match links.source_nofollow {
-            true => clone_mount(open_as_it_is(CWD, source)?.as_fd(), c"", recursive)?,
-            false => clone_mount(CWD, source, recursive)?,
+        let mount = if links.source_nofollow {
+            clone_mount(open_as_it_is(source)?.as_fd(), c"", recursive)?
+        } else {
+            clone_mount(CWD, source, recursive)?
         };
         if !own.is_empty() {
             sys::mount_setattr(mount.as_fd(), own, 0, false)?;
@@ -259,8 +260,8 @@ pub(super) fn attach(mount: BorrowedFd<'_>, place: BorrowedFd<'_>) -> Result<(),
 }
 
 /// What is at a host path, be it a symbolic link.
-fn open_as_it_is(dir: BorrowedFd<'_>, path: &CStr) -> Result<OwnedFd, Errno> {
-    rustix::fs::openat(dir, path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+fn open_as_it_is(path: &CStr) -> Result<OwnedFd, Errno> {
+    rustix::fs::open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
 }
 
 fn is_directory(file: BorrowedFd<'_>) -> Result<bool, Errno> {
