@@ -9,6 +9,7 @@ mod annotations;
 mod capabilities;
 mod cgroup;
 mod devices;
+mod lists;
 mod mount_options;
 mod mounts;
 mod names;
@@ -18,6 +19,7 @@ mod namespaces;
 mod nsfs;
 mod paths;
 pub(crate) mod process;
+mod scheduling;
 mod seccomp;
 mod sysctl;
 mod unsupported;
@@ -26,7 +28,7 @@ use std::path::Path;
 
 use oci_spec::runtime as oci;
 
-use crate::container::{Container, Propagation, Root};
+use crate::container::{Container, Process, Propagation, Root};
 use crate::id::ContainerId;
 use crate::refuse::{At, Refusal};
 use crate::resources::Resources;
@@ -44,7 +46,16 @@ pub(crate) fn container(spec: &oci::Spec, bundle: &Path, id: &ContainerId) -> Re
         id: id.clone(),
         bundle: bundle.to_owned(),
         root: root(spec.root().as_ref(), bundle).at("/root")?,
-        process: process::resolve(process).at("/process")?,
+        process: Process {
+            personality: linux.personality().as_ref().map(scheduling::personality).transpose().at("/linux/personality")?,
+            memory_policy: linux
+                .memory_policy()
+                .as_ref()
+                .map(scheduling::memory_policy)
+                .transpose()
+                .at("/linux/memoryPolicy")?,
+            ..process::resolve(process).at("/process")?
+        },
         hostname: names::resolve(spec.hostname().as_deref(), &namespaces).at("/hostname")?,
         domainname: names::resolve(spec.domainname().as_deref(), &namespaces).at("/domainname")?,
         mounts: mounts::resolve(spec.mounts().as_deref().unwrap_or_default(), bundle).at("/mounts")?,
@@ -56,6 +67,7 @@ pub(crate) fn container(spec: &oci::Spec, bundle: &Path, id: &ContainerId) -> Re
         readonly_paths: paths::list(linux.readonly_paths().as_deref()).at("/linux/readonlyPaths")?,
         rootfs_propagation: propagation(linux.rootfs_propagation().as_deref()).at("/linux/rootfsPropagation")?,
         seccomp: linux.seccomp().as_ref().map(seccomp::resolve).transpose().at("/linux/seccomp")?,
+        mount_label: process::filled(linux.mount_label().as_ref()),
         annotations: annotations::resolve(spec.annotations().as_ref()).at("/annotations")?,
         namespaces,
     })

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use config::container::{Namespace, NamespaceKind};
 use config::resources::Resources;
 
+use crate::agent::{Agent, Subject};
 use crate::cgroup::oom::OomWatch;
 use crate::cgroup::stats::Stats;
 use crate::cgroup::{Cgroup, Driver, Hierarchy};
@@ -32,7 +33,8 @@ pub struct Container {
     bundle: PathBuf,
     namespaces: Vec<Namespace>,
     filter: Option<Filter>,
-    oom_score_adj: Option<i32>,
+    agent: Option<Subject>,
+    process: config::Process,
 }
 
 impl Container {
@@ -62,7 +64,8 @@ impl Container {
                 bundle: spec.bundle.clone(),
                 namespaces: spec.namespaces.clone(),
                 filter,
-                oom_score_adj: spec.process.oom_score_adj,
+                agent: Subject::new(spec),
+                process: spec.process.clone(),
             }),
             Err(error) => {
                 undo(cgroup, spec.bundle.clone()).await;
@@ -85,7 +88,9 @@ impl Container {
         let hierarchies = cgroup.hierarchies();
         let home = home::directory(&spec.root.path, spec.process.user.uid);
         let plan = Plan::init(spec, &facts(&hierarchies, &placement.directories, filter, &home))?;
-        let handover = Handover { stdio, placement: &placement, init: None };
+        let subject = Subject::new(spec);
+        let agent = subject.as_ref().map(|subject| Agent { subject, init: None });
+        let handover = Handover { stdio, placement: &placement, init: None, agent };
         let init = spawn::spawn(&plan, &handover, async |_, _| Ok(())).await?;
         record.pid = init.pid();
         record.start_time = state::start_time(init.pid()).unwrap_or_default();
@@ -107,14 +112,15 @@ impl Container {
         let gone = || Error::new(Kind::Precondition, "the container's init has ended");
         self.init.signal(0).map_err(|_| gone())?;
         let mut process = process.clone();
-        // Without a value of its own it would have the shim's, which is there to spare the shim.
-        process.oom_score_adj = process.oom_score_adj.or(self.oom_score_adj);
+        process.inherit(&self.process);
         let placement = self.cgroup.placement_beside(self.init.pid())?;
         let root = PathBuf::from(format!("/proc/{}/root", self.init.pid()));
         let home = home::directory(&root, process.user.uid);
         let facts = facts(&[], &placement.directories, self.filter.as_ref(), &home);
         let plan = Plan::exec(&process, &self.namespaces, &facts)?;
-        let handover = Handover { stdio: &stdio, placement: &placement, init: Some(self.init.pidfd()) };
+        let of_running = (self.init.pid(), self.init.is_started());
+        let agent = self.agent.as_ref().map(|subject| Agent { subject, init: Some(of_running) });
+        let handover = Handover { stdio: &stdio, placement: &placement, init: Some(self.init.pidfd()), agent };
         let spawned = spawn::spawn(&plan, &handover, async |_, _| Ok(())).await;
         // Init that ended in between takes its namespaces along: say that, not which step noticed it.
         spawned.map_err(|error| if self.init.signal(0).is_err() { gone() } else { error })
@@ -227,7 +233,8 @@ fn facts<'a>(
     filter: Option<&'a Filter>,
     home: &'a str,
 ) -> Facts<'a> {
-    Facts { hierarchies, joins, filter, last_capability: kernel::last_capability(), home }
+    let (lsm, last_capability) = (kernel::lsm(), kernel::last_capability());
+    Facts { hierarchies, joins, filter, lsm, last_capability, home }
 }
 
 async fn remove_cgroup(cgroup: &Cgroup) -> Result<()> {

@@ -2,6 +2,21 @@
 
 use std::sync::OnceLock;
 
+use crate::plan::lsm::Lsm;
+
+/// `SELINUX_MAGIC`, linux/magic.h.
+const SELINUX_MAGIC: u64 = 0xf97c_ff8c;
+
+/// Which security modules are at work: AppArmor by its parameter, SELinux by its file system, as their tools find out.
+pub(crate) fn lsm() -> Lsm {
+    static LSM: OnceLock<Lsm> = OnceLock::new();
+    *LSM.get_or_init(|| {
+        let enabled = std::fs::read_to_string("/sys/module/apparmor/parameters/enabled").unwrap_or_default();
+        let mounted = rustix::fs::statfs("/sys/fs/selinux").map(|fs| u64::try_from(fs.f_type)).ok();
+        Lsm { apparmor: enabled.starts_with('Y'), selinux: mounted == Some(Ok(SELINUX_MAGIC)) }
+    })
+}
+
 /// The highest capability that the kernel knows: /proc/sys/kernel/cap_last_cap (3.2). Without /proc, as many as a mask holds.
 pub(crate) fn last_capability() -> u32 {
     static LAST: OnceLock<u32> = OnceLock::new();

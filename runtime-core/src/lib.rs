@@ -12,6 +12,7 @@ pub mod process;
 pub mod reaper;
 pub mod rootfs;
 
+mod agent;
 mod home;
 mod kernel;
 #[allow(unsafe_code)] // one wait that fills in one structure

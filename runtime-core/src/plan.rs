@@ -9,6 +9,7 @@
 
 mod devices;
 mod display;
+pub mod lsm;
 mod mounts;
 mod namespaces;
 mod process;
@@ -22,9 +23,11 @@ use std::sync::atomic::AtomicI32;
 use config::container::{Namespace, Process};
 use init::sync;
 use init::{Descriptor, Instruction, Pair, Program, Span, Step, Text};
+use nix::errno::Errno;
 
 use crate::cgroup::Hierarchy;
 use crate::error::{Error, Kind, Result};
+use crate::plan::lsm::Lsm;
 use crate::plan::seccomp::Filter;
 
 /// What a plan must know beside config.json.
@@ -36,6 +39,8 @@ pub struct Facts<'a> {
     pub joins: &'a [PathBuf],
     /// The compiled seccomp profile.
     pub filter: Option<&'a Filter>,
+    /// What can confine a process.
+    pub lsm: Lsm,
     /// The highest capability that the kernel knows (/proc/sys/kernel/cap_last_cap).
     pub last_capability: u32,
     /// The user's home directory, for a `HOME` where the environment has none.
@@ -64,6 +69,7 @@ pub struct Plan {
     sources: Vec<Source>,
     pairs: Vec<Pair>,
     gids: Vec<u32>,
+    words: Vec<u64>,
     candidates: Vec<Text>,
     filter: Vec<Instruction>,
     args: Vec<Text>,
@@ -78,6 +84,8 @@ impl Plan {
     /// all that writes. Then the process: what needs rights first, rights away, seccomp as near to execve as it can be.
     pub fn init(container: &config::Container, facts: &Facts<'_>) -> Result<Self> {
         let mut plan = Self::default();
+        lsm::confine(&mut plan, &container.process, facts, "/process")?;
+        lsm::check_mounts(container, facts)?;
         namespaces::enter(&mut plan, container, facts);
         plan.second(Step::NewSession);
         rootfs::build(&mut plan, container, facts);
@@ -92,6 +100,7 @@ impl Plan {
     /// The plan of a process executed into a container whose namespaces are `namespaces`.
     pub fn exec(process: &Process, namespaces: &[Namespace], facts: &Facts<'_>) -> Result<Self> {
         let mut plan = Self::default();
+        lsm::confine(&mut plan, process, facts, "")?;
         namespaces::join_container(&mut plan, process, namespaces, facts);
         plan.second(Step::NewSession);
         process::attach(&mut plan, process, false);
@@ -128,6 +137,7 @@ impl Plan {
             descriptors,
             pairs: &self.pairs,
             gids: &self.gids,
+            words: &self.words,
             candidates: &self.candidates,
             filter: &self.filter,
             argv: &argv,
@@ -156,6 +166,17 @@ impl Plan {
         match steps.enumerate().nth(place) {
             Some((_, step)) => format!("step {}: {}", place + 1, self.describe(step)),
             None => format!("step {}", place + 1),
+        }
+    }
+
+    /// What `errno` means for the step at `place`, where the number alone would mislead.
+    pub(crate) fn hint(&self, place: u32, errno: Errno) -> Option<&'static str> {
+        let step = self.stage_one.iter().chain(&self.stage_two).nth(place as usize)?;
+        match *step {
+            Step::WriteProc { path, .. } if errno == Errno::ENOENT && self.show(path) == lsm::APPARMOR => {
+                Some("no such AppArmor profile is loaded")
+            }
+            _ => None,
         }
     }
 
@@ -189,6 +210,13 @@ impl Plan {
     fn source(&mut self, source: Source) -> Descriptor {
         self.sources.push(source);
         Descriptor(u32::try_from(self.sources.len() - 1).unwrap_or(u32::MAX))
+    }
+
+    /// A set of the words' table.
+    fn set(&mut self, words: &[u64]) -> Span {
+        let start = self.words.len();
+        self.words.extend(words);
+        Self::span(start, self.words.len())
     }
 
     /// The span of a table that begins at `start` and ends at `end`.

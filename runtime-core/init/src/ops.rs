@@ -54,6 +54,7 @@ impl<'a> Work<'a> {
         match *step {
             Step::JoinCgroup { tasks, .. } => self.write_all(tasks, b"0")?,
             Step::WriteProc { procfs, path, value } => self.write_proc(procfs, path, value)?,
+            Step::Set(setting) => self.set(setting)?,
             Step::JoinNamespaces { target, kinds } => sys::setns(self.fd(target)?, kinds)?,
             Step::NewNamespaces { kinds } => sys::unshare(kinds)?,
             Step::LoopbackUp => sys::loopback_up()?,
@@ -97,7 +98,7 @@ impl<'a> Work<'a> {
                 identity::ambient_set(ambient)?;
             }
             Step::NoNewPrivileges => identity::no_new_privileges()?,
-            Step::Seccomp { flags } => sys::load_filter(self.program.filter, flags)?,
+            Step::Seccomp { flags } => self.seccomp(flags)?,
             Step::FindExecutable { candidates } => self.find_executable(candidates)?,
             Step::CloseOnExec => sys::close_range(3, u32::MAX, sys::CLOSE_RANGE_CLOEXEC)?,
             Step::Sync { point } => self.sync(point)?,
@@ -119,8 +120,22 @@ impl<'a> Work<'a> {
     }
 
     fn sync(&self, point: Point) -> Result<(), Errno> {
+        self.report_and_wait(Report::Reached(point))
+    }
+
+    /// From here on the filter is at work. With a listener, nothing but write(2) is called until the parent has the other end:
+    /// any other call may be one that its agent has to let through.
+    fn seccomp(&self, flags: u32) -> Result<(), Errno> {
+        let listener = sys::load_filter(self.program.filter, flags)?;
+        if flags & sys::SECCOMP_FILTER_FLAG_NEW_LISTENER == 0 {
+            return Ok(());
+        }
+        self.report_and_wait(Report::Listener { fd: listener.try_into().map_err(|_| Errno::BADF)? })
+    }
+
+    fn report_and_wait(&self, report: Report) -> Result<(), Errno> {
         let channel = sys::borrow(self.program.channel)?;
-        sync::send(channel, Report::Reached(point), None)?;
+        sync::send(channel, report, None)?;
         if sync::await_go(channel) { Ok(()) } else { sys::exit(1) }
     }
 

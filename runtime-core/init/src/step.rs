@@ -93,6 +93,55 @@ impl Attributes {
     }
 }
 
+/// An attribute of the process that one system call of its own sets, and that stays over execve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Setting {
+    /// sched_setattr(2)
+    Scheduler(Scheduler),
+    /// ioprio_set(2)
+    IoPriority(u32),
+    /// sched_setaffinity(2); its span is of [`Program::words`].
+    Affinity(Span),
+    /// personality(2)
+    Personality(u32),
+    /// set_mempolicy(2)
+    MemoryPolicy {
+        /// `MPOL_*`, flags included.
+        mode: u32,
+        /// Into [`Program::words`].
+        nodes: Span,
+    },
+}
+
+/// linux/sched/types.h `struct sched_attr`, version 1 (5.3: utilization clamps, of which the runtime spec says nothing).
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Scheduler {
+    /// Of this structure.
+    pub size: u32,
+    /// `SCHED_*`
+    pub policy: u32,
+    /// `SCHED_FLAG_*`
+    pub flags: u64,
+    /// Nice value.
+    pub nice: i32,
+    /// Static priority.
+    pub priority: u32,
+    /// Nanoseconds.
+    pub runtime: u64,
+    /// Nanoseconds.
+    pub deadline: u64,
+    /// Nanoseconds.
+    pub period: u64,
+    /// Utilization clamps.
+    pub clamps: [u32; 2],
+}
+
+impl Scheduler {
+    /// Its size in the kernel's form.
+    pub const SIZE: u32 = 56;
+}
+
 /// One thing to do. Paths in the container are resolved below its root, symbolic links included, at the moment of use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
@@ -113,6 +162,8 @@ pub enum Step {
         /// What is written, by one write(2).
         value: Text,
     },
+    /// Sets an attribute of the process.
+    Set(Setting),
     /// setns(2) into one namespace by its file, or into several of a process by its pidfd.
     JoinNamespaces {
         /// A namespace file or a pidfd.
@@ -301,7 +352,7 @@ pub enum Step {
     },
     /// PR_SET_NO_NEW_PRIVS
     NoNewPrivileges,
-    /// Loads [`Program::filter`] with seccomp(2).
+    /// Loads [`Program::filter`] with seccomp(2). Where it has a listener, waits until the agent has it.
     Seccomp {
         /// `SECCOMP_FILTER_FLAG_*`
         flags: u32,
@@ -337,6 +388,8 @@ pub struct Program<'a> {
     pub pairs: &'a [Pair],
     /// Table of [`Step::Identity`].
     pub gids: &'a [u32],
+    /// Table of [`Setting`]: sets as bits.
+    pub words: &'a [u64],
     /// Table of [`Step::FindExecutable`].
     pub candidates: &'a [Text],
     /// The seccomp filter.

@@ -8,7 +8,7 @@ use rustix::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use rustix::io::Errno;
 use syscalls::{Sysno, syscall};
 
-use crate::step::{Attributes, Instruction};
+use crate::step::{Attributes, Instruction, Scheduler};
 
 /// `CLONE_NEWNS` and its kin fit in 32 bits; these are the ones we name here. linux/sched.h.
 const CLONE_PIDFD: u64 = 0x1000;
@@ -226,13 +226,17 @@ pub(crate) fn close_range(first: u32, last: u32, flags: u32) -> Result<(), Errno
     result(unsafe { syscall!(Sysno::close_range, first, last, flags) }).map(|_| ())
 }
 
-/// seccomp(2): loads a filter for this thread, which is the only one.
-pub(crate) fn load_filter(filter: &[Instruction], flags: u32) -> Result<(), Errno> {
+/// Of seccomp(2): the call returns a descriptor.
+pub(crate) const SECCOMP_FILTER_FLAG_NEW_LISTENER: u32 = 1 << 3;
+
+/// seccomp(2): loads a filter for this thread, which is the only one. Returns the listener's descriptor where one was asked
+/// for; it is close-on-exec, and nothing closes it before.
+pub(crate) fn load_filter(filter: &[Instruction], flags: u32) -> Result<usize, Errno> {
     const SECCOMP_SET_MODE_FILTER: u32 = 1;
     let len = filter.len().try_into().map_err(|_| Errno::INVAL)?;
     let program = FilterProgram { len, filter: filter.as_ptr() };
     // SAFETY: the program is valid for the call; the kernel copies it.
-    result(unsafe { syscall!(Sysno::seccomp, SECCOMP_SET_MODE_FILTER, flags, ptr::from_ref(&program)) }).map(|_| ())
+    result(unsafe { syscall!(Sysno::seccomp, SECCOMP_SET_MODE_FILTER, flags, ptr::from_ref(&program)) })
 }
 
 /// execve(2). Returns only the error.
@@ -259,6 +263,39 @@ pub(crate) fn set_ids(uid: u32, gid: u32) -> Result<(), Errno> {
     result(unsafe { syscall!(Sysno::setresgid, gid, gid, gid) })?;
     // SAFETY: takes numbers.
     result(unsafe { syscall!(Sysno::setresuid, uid, uid, uid) }).map(|_| ())
+}
+
+/// sched_setattr(2) on this thread, which is the only one.
+pub(crate) fn set_scheduler(attributes: &Scheduler) -> Result<(), Errno> {
+    // SAFETY: reads one struct sched_attr of the size that it states.
+    result(unsafe { syscall!(Sysno::sched_setattr, 0, ptr::from_ref(attributes), 0) }).map(|_| ())
+}
+
+/// ioprio_set(2) on this process.
+pub(crate) fn set_io_priority(priority: u32) -> Result<(), Errno> {
+    const IOPRIO_WHO_PROCESS: u32 = 1;
+    // SAFETY: takes numbers.
+    result(unsafe { syscall!(Sysno::ioprio_set, IOPRIO_WHO_PROCESS, 0, priority) }).map(|_| ())
+}
+
+/// sched_setaffinity(2) on this thread; bits beyond what the kernel was built for are ignored.
+pub(crate) fn set_affinity(cpus: &[u64]) -> Result<(), Errno> {
+    // SAFETY: reads the slice.
+    result(unsafe { syscall!(Sysno::sched_setaffinity, 0, size_of_val(cpus), cpus.as_ptr()) }).map(|_| ())
+}
+
+/// personality(2)
+pub(crate) fn set_personality(persona: u32) -> Result<(), Errno> {
+    // SAFETY: takes a number.
+    result(unsafe { syscall!(Sysno::personality, persona) }).map(|_| ())
+}
+
+/// set_mempolicy(2): the kernel looks at one bit less than it is told of.
+pub(crate) fn set_memory_policy(mode: u32, nodes: &[u64]) -> Result<(), Errno> {
+    let bits = size_of_val(nodes).saturating_mul(8);
+    let bits = if bits == 0 { 0 } else { bits.saturating_add(1) };
+    // SAFETY: reads the slice; where it is empty, nothing.
+    result(unsafe { syscall!(Sysno::set_mempolicy, mode, nodes.as_ptr(), bits) }).map(|_| ())
 }
 
 /// prlimit64(2) on this process.

@@ -6,7 +6,7 @@ use config::container::{Mount, MountAttributes, MountKind, NamespaceKind, Propag
 use init::step::Attributes;
 use init::{Pair, Span, Step, Text};
 
-use crate::plan::{Facts, Plan};
+use crate::plan::{Facts, Plan, lsm};
 
 /// `MOUNT_ATTR_RDONLY`, `_NOSUID`, `_NODEV`, `_NOEXEC`: linux/mount.h.
 const RDONLY: u64 = 1;
@@ -47,7 +47,9 @@ pub(super) fn mount(plan: &mut Plan, mount: &Mount, container: &config::Containe
         }
         MountKind::Filesystem { fs_type, source, options } => {
             let late = if becomes_readonly_late(mount) { RDONLY } else { 0 };
-            filesystem(plan, fs_type, source, options, attributes.set & !late, destination);
+            let label = lsm::mount_option(container, fs_type, options);
+            let options: Vec<_> = options.iter().cloned().chain(label).collect();
+            filesystem(plan, fs_type, source, &options, attributes.set & !late, destination);
             all_below(plan, recursive_attributes, destination);
         }
         MountKind::Cgroup => {

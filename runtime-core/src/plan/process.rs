@@ -2,6 +2,7 @@
 
 use config::container::{Capabilities, Process};
 use init::Step;
+use init::step::{Scheduler, Setting};
 use init::sync::Point;
 
 use crate::plan::{Facts, Plan, Source};
@@ -43,6 +44,7 @@ pub(super) fn execute(plan: &mut Plan, process: &Process, facts: &Facts<'_>) {
     let own = Step::Capabilities { effective, permitted, inheritable, ambient };
     let filter = facts.filter;
 
+    settings(plan, process);
     // While it has the right to raise them, and once no file is opened any more: it may be allowed fewer than we hold.
     for limit in &process.rlimits {
         plan.second(Step::Rlimit { resource: limit.resource, soft: limit.soft, hard: limit.hard });
@@ -72,6 +74,27 @@ pub(super) fn execute(plan: &mut Plan, process: &Process, facts: &Facts<'_>) {
     }
     plan.second(Step::Sync { point: Point::Ready });
     plan.second(Step::Execute);
+}
+
+/// How it is scheduled and what it takes the kernel for; while it has the right to say so, and before the filter is in.
+fn settings(plan: &mut Plan, process: &Process) {
+    if let Some(scheduler) = process.scheduler {
+        let config::container::Scheduler { policy, nice, priority, flags, runtime, deadline, period } = scheduler;
+        let size = Scheduler::SIZE;
+        let clamps = [0; 2];
+        let attributes = Scheduler { size, policy, flags, nice, priority, runtime, deadline, period, clamps };
+        plan.second(Step::Set(Setting::Scheduler(attributes)));
+    }
+    if let Some(priority) = process.io_priority {
+        plan.second(Step::Set(Setting::IoPriority(priority)));
+    }
+    if let Some(policy) = &process.memory_policy {
+        let nodes = plan.set(&policy.nodes);
+        plan.second(Step::Set(Setting::MemoryPolicy { mode: policy.mode, nodes }));
+    }
+    if let Some(persona) = process.personality {
+        plan.second(Step::Set(Setting::Personality(persona)));
+    }
 }
 
 fn identity(plan: &mut Plan, process: &Process) {

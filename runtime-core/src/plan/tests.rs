@@ -12,6 +12,7 @@ use init::sync::Point;
 use init::{Instruction, Step};
 use proptest::prelude::*;
 
+use super::lsm::Lsm;
 use super::seccomp::Filter;
 use super::{Facts, Plan};
 use crate::cgroup::Hierarchy;
@@ -29,6 +30,13 @@ fn process() -> Process {
         rlimits: vec![Rlimit { resource: 7, soft: 1024, hard: u64::MAX }],
         no_new_privileges: true,
         oom_score_adj: Some(100),
+        apparmor_profile: None,
+        selinux_label: None,
+        scheduler: None,
+        io_priority: None,
+        exec_cpu_affinity: None,
+        personality: None,
+        memory_policy: None,
     }
 }
 
@@ -104,6 +112,7 @@ fn container() -> Container {
         readonly_paths: vec!["/proc/sys".into()],
         rootfs_propagation: None,
         seccomp: None,
+        mount_label: None,
         annotations: Vec::new(),
     }
 }
@@ -122,7 +131,7 @@ fn filter() -> Filter {
 }
 
 fn facts<'a>(hierarchies: &'a [Hierarchy], filter: Option<&'a Filter>) -> Facts<'a> {
-    Facts { hierarchies, joins: &[], filter, last_capability: 40, home: "/var/www" }
+    Facts { hierarchies, joins: &[], filter, lsm: Lsm::default(), last_capability: 40, home: "/var/www" }
 }
 
 fn text(plan: &Plan) -> String {
