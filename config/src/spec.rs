@@ -47,7 +47,12 @@ pub(crate) fn container(spec: &oci::Spec, bundle: &Path, id: &ContainerId) -> Re
         bundle: bundle.to_owned(),
         root: root(spec.root().as_ref(), bundle).at("/root")?,
         process: Process {
-            personality: linux.personality().as_ref().map(scheduling::personality).transpose().at("/linux/personality")?,
+            personality: linux
+                .personality()
+                .as_ref()
+                .map(scheduling::personality)
+                .transpose()
+                .at("/linux/personality")?,
             memory_policy: linux
                 .memory_policy()
                 .as_ref()

@@ -140,7 +140,11 @@ fn personality_and_memory_policy() {
         (policy, json!({"mode": "MPOL_DEFAULT", "nodes": ""}), ""),
         (policy, json!({"mode": "MPOL_PREFERRED"}), ""),
         (policy, json!({"mode": "MPOL_BIND"}), "/linux/memoryPolicy/nodes: missing: MPOL_BIND is about some"),
-        (policy, json!({"mode": "MPOL_BIND", "nodes": ""}), "/linux/memoryPolicy/nodes: missing: MPOL_BIND is about some"),
+        (
+            policy,
+            json!({"mode": "MPOL_BIND", "nodes": ""}),
+            "/linux/memoryPolicy/nodes: missing: MPOL_BIND is about some",
+        ),
         (policy, json!({"mode": "MPOL_LOCAL", "nodes": "0"}), "/linux/memoryPolicy/nodes: MPOL_LOCAL takes none"),
         (
             policy,

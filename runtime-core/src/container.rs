@@ -19,7 +19,7 @@ use crate::plan::{Facts, Plan};
 use crate::process::{Process, Stdio};
 use crate::spawn::{self, Handover};
 use crate::state::{self, State};
-use crate::{home, kernel, rootfs};
+use crate::{kernel, rootfs};
 
 /// Where the node's compiled seccomp profiles are kept.
 const SECCOMP_CACHE: &str = "/run/containerd-shim-myshim/seccomp";
@@ -86,8 +86,7 @@ impl Container {
         record.write(&spec.bundle)?;
         let placement = cgroup.placement()?;
         let hierarchies = cgroup.hierarchies();
-        let home = home::directory(&spec.root.path, spec.process.user.uid);
-        let plan = Plan::init(spec, &facts(&hierarchies, &placement.directories, filter, &home))?;
+        let plan = Plan::init(spec, &facts(&hierarchies, &placement.directories, filter))?;
         let subject = Subject::new(spec);
         let agent = subject.as_ref().map(|subject| Agent { subject, init: None });
         let handover = Handover { stdio, placement: &placement, init: None, agent };
@@ -114,9 +113,7 @@ impl Container {
         let mut process = process.clone();
         process.inherit(&self.process);
         let placement = self.cgroup.placement_beside(self.init.pid())?;
-        let root = PathBuf::from(format!("/proc/{}/root", self.init.pid()));
-        let home = home::directory(&root, process.user.uid);
-        let facts = facts(&[], &placement.directories, self.filter.as_ref(), &home);
+        let facts = facts(&[], &placement.directories, self.filter.as_ref());
         let plan = Plan::exec(&process, &self.namespaces, &facts)?;
         let of_running = (self.init.pid(), self.init.is_started());
         let agent = self.agent.as_ref().map(|subject| Agent { subject, init: Some(of_running) });
@@ -227,14 +224,9 @@ fn compile(spec: &config::Container) -> Result<Option<Filter>> {
     spec.seccomp.as_ref().map(|profile| seccomp::compile_cached(profile, Path::new(SECCOMP_CACHE))).transpose()
 }
 
-fn facts<'a>(
-    hierarchies: &'a [Hierarchy],
-    joins: &'a [PathBuf],
-    filter: Option<&'a Filter>,
-    home: &'a str,
-) -> Facts<'a> {
+fn facts<'a>(hierarchies: &'a [Hierarchy], joins: &'a [PathBuf], filter: Option<&'a Filter>) -> Facts<'a> {
     let (lsm, last_capability) = (kernel::lsm(), kernel::last_capability());
-    Facts { hierarchies, joins, filter, lsm, last_capability, home }
+    Facts { hierarchies, joins, filter, lsm, last_capability }
 }
 
 async fn remove_cgroup(cgroup: &Cgroup) -> Result<()> {
@@ -278,8 +270,7 @@ fn kill(pid: i32) {
 /// The plan of `spec`'s init in words, one step a line, without doing any of it.
 pub fn explain(spec: &config::Container) -> Result<Vec<String>> {
     let filter = spec.seccomp.as_ref().map(seccomp::compile).transpose()?;
-    let home = home::directory(&spec.root.path, spec.process.user.uid);
     let cgroup = Cgroup::locate(&spec.cgroup)?;
     let (hierarchies, joins) = (cgroup.hierarchies(), cgroup.joined()?);
-    Ok(Plan::init(spec, &facts(&hierarchies, &joins, filter.as_ref(), &home))?.lines().collect())
+    Ok(Plan::init(spec, &facts(&hierarchies, &joins, filter.as_ref()))?.lines().collect())
 }

@@ -13,7 +13,6 @@ pub mod reaper;
 pub mod rootfs;
 
 mod agent;
-mod home;
 mod kernel;
 #[allow(unsafe_code)] // one wait that fills in one structure
 mod peek;

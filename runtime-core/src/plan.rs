@@ -18,7 +18,7 @@ pub mod seccomp;
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicI32;
+use std::sync::atomic::{AtomicI32, AtomicU8};
 
 use config::container::{Namespace, Process};
 use init::sync;
@@ -43,9 +43,13 @@ pub struct Facts<'a> {
     pub lsm: Lsm,
     /// The highest capability that the kernel knows (/proc/sys/kernel/cap_last_cap).
     pub last_capability: u32,
-    /// The user's home directory, for a `HOME` where the environment has none.
-    pub home: &'a str,
 }
+
+/// The variable that a program expects and images leave out.
+const HOME: &str = "HOME=";
+
+/// PATH_MAX, linux/limits.h.
+const LONGEST_PATH: usize = 4096;
 
 /// An open file that the children need, by what it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,6 +78,8 @@ pub struct Plan {
     filter: Vec<Instruction>,
     args: Vec<Text>,
     env: Vec<Text>,
+    /// Whether the environment has a `HOME` that is found out by the children.
+    finds_home: bool,
 }
 
 impl Plan {
@@ -125,9 +131,14 @@ impl Plan {
     ) -> T {
         let vector = |texts: &[Text]| -> Vec<*const u8> {
             let strings = texts.iter().map(|text| self.text[text.0 as usize..].as_ptr());
-            strings.chain([std::ptr::null()]).collect()
+            strings.collect()
         };
-        let (argv, envp) = (vector(&self.args), vector(&self.env));
+        let end = std::ptr::null();
+        let (mut argv, mut envp) = (vector(&self.args), vector(&self.env));
+        argv.push(end);
+        let home = self.home();
+        envp.extend(home.first().map(|first| std::ptr::from_ref(first).cast::<u8>()));
+        envp.push(end);
         let mut keep: Vec<i32> = descriptors.iter().copied().chain([channel]).collect();
         keep.sort_unstable();
         f(&Program {
@@ -142,10 +153,19 @@ impl Plan {
             filter: &self.filter,
             argv: &argv,
             envp: &envp,
+            home: home.get(HOME.len()..).unwrap_or_default(),
             channel,
             pid,
             keep: &keep,
         })
+    }
+
+    /// `HOME=` with room for a path; empty where there is none to find.
+    fn home(&self) -> Vec<AtomicU8> {
+        if !self.finds_home {
+            return Vec::new();
+        }
+        HOME.bytes().chain(std::iter::repeat_n(0, LONGEST_PATH)).map(AtomicU8::new).collect()
     }
 
     /// All steps with their numbers, as errors name them: `  17  mount proc at /proc (nosuid,nodev,noexec)`.

@@ -196,7 +196,8 @@ async fn follow(
                 console = Some(file.ok_or_else(lost)?);
             }
             Some(Report::Listener { fd }) => {
-                let agent = agent.ok_or_else(|| Error::new(Kind::Invalid, "a listener of a filter without an agent"))?;
+                let agent =
+                    agent.ok_or_else(|| Error::new(Kind::Invalid, "a listener of a filter without an agent"))?;
                 let (pid, listener) = family.take_file(fd)?;
                 agent.give(pid, listener).await?;
                 release(channel.as_fd())?;

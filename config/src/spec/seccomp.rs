@@ -3,9 +3,7 @@
 use nix::libc;
 use oci_spec::runtime as oci;
 
-use crate::container::{
-    Seccomp, SeccompAction, SeccompCondition, SeccompListener, SeccompOperator, SeccompRule,
-};
+use crate::container::{Seccomp, SeccompAction, SeccompCondition, SeccompListener, SeccompOperator, SeccompRule};
 use crate::refuse::{At, Refusal};
 use crate::spec::paths;
 
@@ -41,13 +39,9 @@ fn listener(seccomp: &oci::LinuxSeccomp, used: bool) -> Result<Option<SeccompLis
     let path = seccomp.listener_path().as_deref().filter(|path| !path.as_os_str().is_empty());
     let metadata = seccomp.listener_metadata().clone().filter(|metadata| !metadata.is_empty());
     match path {
-        None if metadata.is_some() => {
-            Err(Refusal::new("/listenerMetadata", "there is no listenerPath to send it to"))
-        }
+        None if metadata.is_some() => Err(Refusal::new("/listenerMetadata", "there is no listenerPath to send it to")),
         None if used => Err(Refusal::new("/listenerPath", "missing: SCMP_ACT_NOTIFY needs somebody to notify")),
-        Some(path) if used => {
-            Ok(Some(SeccompListener { path: paths::absolute(path).at("/listenerPath")?, metadata }))
-        }
+        Some(path) if used => Ok(Some(SeccompListener { path: paths::absolute(path).at("/listenerPath")?, metadata })),
         None | Some(_) => Ok(None),
     }
 }

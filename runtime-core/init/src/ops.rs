@@ -1,6 +1,7 @@
 //! How each step is done. `Work` is the little state that steps of one stage share.
 
 mod console;
+mod home;
 mod identity;
 mod mounts;
 mod nodes;
@@ -92,6 +93,7 @@ impl<'a> Work<'a> {
             Step::Umask { mask } => {
                 rustix::process::umask(Mode::from_raw_mode(mask));
             }
+            Step::Home { uid } => self.home(uid),
             Step::BoundingSet { keep } => identity::bounding_set(keep)?,
             Step::Capabilities { effective, permitted, inheritable, ambient } => {
                 sys::set_capabilities(effective, permitted, inheritable)?;

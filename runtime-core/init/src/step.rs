@@ -4,7 +4,7 @@
 //! parent fills just before the fork. So a plan can be made, printed and compared without a process or a file.
 
 use core::ffi::CStr;
-use core::sync::atomic::AtomicI32;
+use core::sync::atomic::{AtomicI32, AtomicU8};
 
 use rustix::io::Errno;
 
@@ -329,6 +329,11 @@ pub enum Step {
         /// Into [`Program::gids`].
         groups: Span,
     },
+    /// Completes the environment's `HOME` ([`Program::home`]) from the container's /etc/passwd.
+    Home {
+        /// Whose.
+        uid: u32,
+    },
     /// Sets the file mode creation mask.
     Umask {
         /// As umask(2) takes it.
@@ -398,6 +403,8 @@ pub struct Program<'a> {
     pub argv: &'a [*const u8],
     /// execve's environment, likewise.
     pub envp: &'a [*const u8],
+    /// What follows `HOME=` in the last string of `envp`, for [`Step::Home`] to write; PATH_MAX bytes, or none.
+    pub home: &'a [AtomicU8],
     /// The children's end of the channel to the parent.
     pub channel: i32,
     /// Where the kernel writes the pid of stage two as it is forked; in memory that the parent shares.

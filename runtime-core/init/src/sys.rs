@@ -290,12 +290,12 @@ pub(crate) fn set_personality(persona: u32) -> Result<(), Errno> {
     result(unsafe { syscall!(Sysno::personality, persona) }).map(|_| ())
 }
 
-/// set_mempolicy(2): the kernel looks at one bit less than it is told of.
+/// set_mempolicy(2). The kernel looks at one bit less than it is told of; no node at all is no pointer.
 pub(crate) fn set_memory_policy(mode: u32, nodes: &[u64]) -> Result<(), Errno> {
-    let bits = size_of_val(nodes).saturating_mul(8);
-    let bits = if bits == 0 { 0 } else { bits.saturating_add(1) };
-    // SAFETY: reads the slice; where it is empty, nothing.
-    result(unsafe { syscall!(Sysno::set_mempolicy, mode, nodes.as_ptr(), bits) }).map(|_| ())
+    let bits = size_of_val(nodes).saturating_mul(8).saturating_add(1);
+    let nodes = if nodes.is_empty() { ptr::null() } else { nodes.as_ptr() };
+    // SAFETY: reads the slice, or nothing.
+    result(unsafe { syscall!(Sysno::set_mempolicy, mode, nodes, bits) }).map(|_| ())
 }
 
 /// prlimit64(2) on this process.

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use init::step::{Attributes, Scheduler, Setting};
-use init::{Span, Step};
 use init::sync::Point;
+use init::{Span, Step};
 
 use crate::plan::seccomp::Filter;
 use crate::plan::{Plan, Source};
@@ -148,6 +148,7 @@ impl Plan {
                     format!("find executable {} in $PATH", quoted(&name))
                 }
             }
+            Step::Home { uid } => format!("find HOME of user {uid} in /etc/passwd"),
             Step::CloseOnExec => "mark all other files close-on-exec".to_owned(),
             Step::Sync { point: Point::Namespaces } => "wait for the ids of the user namespace".to_owned(),
             Step::Sync { point: Point::Root } => "wait for hooks and network devices".to_owned(),
@@ -169,7 +170,9 @@ impl Plan {
                      period {period}, flags {flags:#x})"
                 )
             }
-            Setting::IoPriority(priority) => format!("set I/O priority {}, class {}", priority & 0x1fff, priority >> 13),
+            Setting::IoPriority(priority) => {
+                format!("set I/O priority {}, class {}", priority & 0x1fff, priority >> 13)
+            }
             Setting::Affinity(cpus) => match self.numbers(cpus) {
                 Some(cpus) => format!("run on CPUs {cpus}"),
                 None => "run on any CPU".to_owned(),

@@ -5,7 +5,7 @@ use init::Step;
 use init::step::{Scheduler, Setting};
 use init::sync::Point;
 
-use crate::plan::{Facts, Plan, Source};
+use crate::plan::{Facts, HOME, Plan, Source};
 
 /// Where a program is looked for when the environment has no PATH: confstr(3) `_CS_PATH`.
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
@@ -45,6 +45,11 @@ pub(super) fn execute(plan: &mut Plan, process: &Process, facts: &Facts<'_>) {
     let filter = facts.filter;
 
     settings(plan, process);
+    // With the rights of root in the container, who can read it whatever its mode.
+    if !process.env.iter().any(|entry| entry.starts_with(HOME)) {
+        plan.finds_home = true;
+        plan.second(Step::Home { uid: process.user.uid });
+    }
     // While it has the right to raise them, and once no file is opened any more: it may be allowed fewer than we hold.
     for limit in &process.rlimits {
         plan.second(Step::Rlimit { resource: limit.resource, soft: limit.soft, hard: limit.hard });
@@ -63,7 +68,7 @@ pub(super) fn execute(plan: &mut Plan, process: &Process, facts: &Facts<'_>) {
     if process.no_new_privileges {
         plan.second(Step::NoNewPrivileges);
     }
-    vectors(plan, process, facts);
+    vectors(plan, process);
     plan.second(Step::CloseOnExec);
     if let Some(filter) = filter {
         plan.filter.clone_from(&filter.program);
@@ -107,17 +112,13 @@ fn identity(plan: &mut Plan, process: &Process) {
 }
 
 /// The arguments, the environment and where the program may be.
-fn vectors(plan: &mut Plan, process: &Process, facts: &Facts<'_>) {
+fn vectors(plan: &mut Plan, process: &Process) {
     for arg in &process.args {
         let text = plan.text(arg);
         plan.args.push(text);
     }
     for entry in &process.env {
         let text = plan.text(entry);
-        plan.env.push(text);
-    }
-    if !process.env.iter().any(|entry| entry.starts_with("HOME=")) {
-        let text = plan.text(format!("HOME={}", facts.home));
         plan.env.push(text);
     }
     let start = plan.candidates.len();

@@ -220,7 +220,13 @@ fn actions_have_the_kernels_numbers() {
 
 #[test]
 fn no_rules_at_all() {
-    let profile = Seccomp { default_action: SeccompAction::Errno(1), architectures: vec![], flags: 0, rules: vec![], listener: None };
+    let profile = Seccomp {
+        default_action: SeccompAction::Errno(1),
+        architectures: vec![],
+        flags: 0,
+        rules: vec![],
+        listener: None,
+    };
     let program = compile(&profile).unwrap().program;
     assert_eq!(run(&program, &Call::native("read", &[])), value(SeccompAction::Errno(1)));
 }
@@ -339,15 +345,38 @@ fn each_architecture_has_its_own_newest_call() {
 #[test]
 fn all_architectures_of_the_specification() {
     let all = [
-        "X86", "X86_64", "X32", "ARM", "AARCH64", "MIPS", "MIPS64", "MIPS64N32", "MIPSEL", "MIPSEL64", "MIPSEL64N32",
-        "PPC", "PPC64", "PPC64LE", "S390", "S390X", "PARISC", "PARISC64", "RISCV64", "LOONGARCH64", "M68K", "SH", "SHEB",
+        "X86",
+        "X86_64",
+        "X32",
+        "ARM",
+        "AARCH64",
+        "MIPS",
+        "MIPS64",
+        "MIPS64N32",
+        "MIPSEL",
+        "MIPSEL64",
+        "MIPSEL64N32",
+        "PPC",
+        "PPC64",
+        "PPC64LE",
+        "S390",
+        "S390X",
+        "PARISC",
+        "PARISC64",
+        "RISCV64",
+        "LOONGARCH64",
+        "M68K",
+        "SH",
+        "SHEB",
     ];
     for name in all {
         // The library that is linked may be older than an architecture, and then says so.
         let compiled = compile(&allowing(&["read", "openat2"], &[&format!("SCMP_ARCH_{name}")]));
         let length = |filter: Filter| filter.program.iter().filter(|i| i.code == 6 && i.k == value(ENOSYS)).count();
         match compiled.map(length) {
-            Ok(blocks) => assert_eq!(blocks, if name == "X86_64" && cfg!(target_arch = "x86_64") { 1 } else { 2 }, "{name}"),
+            Ok(blocks) => {
+                assert_eq!(blocks, if name == "X86_64" && cfg!(target_arch = "x86_64") { 1 } else { 2 }, "{name}")
+            }
             Err(error) => assert!(error.to_string().contains(name), "{error}"),
         }
     }
