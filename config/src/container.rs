@@ -101,20 +101,20 @@ pub struct Process {
 impl Process {
     /// Gives an exec what it leaves to `init`, the container's own process, as runc does.
     pub fn inherit(&mut self, init: &Self) {
-        fn fill<T: Clone>(own: &mut Option<T>, other: &Option<T>) {
+        fn fill<T: Clone>(own: &mut Option<T>, other: Option<&T>) {
             if own.is_none() {
-                own.clone_from(other);
+                *own = other.cloned();
             }
         }
         // Without a value of its own it would have the shim's, which is there to spare the shim.
-        fill(&mut self.oom_score_adj, &init.oom_score_adj);
-        fill(&mut self.apparmor_profile, &init.apparmor_profile);
-        fill(&mut self.selinux_label, &init.selinux_label);
-        fill(&mut self.scheduler, &init.scheduler);
-        fill(&mut self.io_priority, &init.io_priority);
-        fill(&mut self.exec_cpu_affinity, &init.exec_cpu_affinity);
-        fill(&mut self.personality, &init.personality);
-        fill(&mut self.memory_policy, &init.memory_policy);
+        fill(&mut self.oom_score_adj, init.oom_score_adj.as_ref());
+        fill(&mut self.apparmor_profile, init.apparmor_profile.as_ref());
+        fill(&mut self.selinux_label, init.selinux_label.as_ref());
+        fill(&mut self.scheduler, init.scheduler.as_ref());
+        fill(&mut self.io_priority, init.io_priority.as_ref());
+        fill(&mut self.exec_cpu_affinity, init.exec_cpu_affinity.as_ref());
+        fill(&mut self.personality, init.personality.as_ref());
+        fill(&mut self.memory_policy, init.memory_policy.as_ref());
     }
 }
 

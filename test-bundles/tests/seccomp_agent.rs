@@ -82,7 +82,8 @@ impl Agent {
     }
 }
 
-/// Reads to the end: a runtime that left the connection open would never be done with.
+/// Reads to the end: a runtime that left the connection open would never be done with. runc 1.1 is such a one (runc#4796),
+/// and sends all at once.
 fn receive(mut stream: UnixStream) -> (Value, OwnedFd) {
     let mut bytes = vec![0; 4096];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(4))];
@@ -94,7 +95,9 @@ fn receive(mut stream: UnixStream) -> (Value, OwnedFd) {
         _ => None,
     });
     bytes.truncate(length);
-    stream.read_to_end(&mut bytes).unwrap();
+    if ours() {
+        stream.read_to_end(&mut bytes).unwrap();
+    }
     let [listener] = files.unwrap().try_into().expect("one descriptor");
     (serde_json::from_slice(&bytes).unwrap(), listener)
 }

@@ -4,9 +4,9 @@
 const LIMIT: usize = 1 << 16;
 
 /// `0-3,7` as the words 0b1000_1111. Spaces around a number are fine, as for runc.
-pub(super) fn words(list: &str) -> Result<Vec<u64>, String> {
+pub(super) fn words(text: &str) -> Result<Vec<u64>, String> {
     let mut words = Vec::new();
-    for part in list.split(',') {
+    for part in text.split(',') {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
         let [first, last] = [first, last].map(|number| number.trim().parse::<usize>().ok().filter(|n| *n < LIMIT));
         let (Some(first), Some(last)) = (first, last) else {

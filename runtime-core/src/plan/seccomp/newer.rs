@@ -21,7 +21,7 @@ const NUMBER: u32 = 0;
 const ARCHITECTURE: u32 = 4;
 
 /// `SECCOMP_RET_ERRNO` with ENOSYS.
-const NO_SUCH_CALL: u32 = 0x0005_0000 | 38;
+const NO_SUCH_CALL: u32 = 0x0005_0026;
 
 /// The bit that tells x32's numbers from x86-64's.
 const X32: u32 = 0x4000_0000;
