@@ -106,6 +106,9 @@ impl Process {
                 *own = other.cloned();
             }
         }
+        if self.rlimits.is_empty() {
+            self.rlimits.clone_from(&init.rlimits);
+        }
         // Without a value of its own it would have the shim's, which is there to spare the shim.
         fill(&mut self.oom_score_adj, init.oom_score_adj.as_ref());
         fill(&mut self.apparmor_profile, init.apparmor_profile.as_ref());

@@ -179,6 +179,18 @@ fn what_leads_to_the_program_may_be_notified_of() {
     }
 }
 
+/// Nobody but the agent may hold the listener: else its end would leave callers waiting for ever.
+#[test]
+fn the_process_keeps_no_listener_of_its_own() {
+    let agent = Agent::new();
+    let bundle = bundle(&agent, &["mkdir"]);
+    bundle.create().success();
+    agent.letter();
+    let files = std::fs::read_dir(format!("/proc/{}/fd", bundle.pid())).unwrap();
+    let targets: Vec<_> = files.map(|file| std::fs::read_link(file.unwrap().path()).unwrap()).collect();
+    assert!(!targets.iter().any(|target| target.to_string_lossy().contains("anon_inode:seccomp")), "{targets:?}");
+}
+
 #[test]
 fn flags_of_a_listener() {
     if !ours() {

@@ -9,7 +9,7 @@ mod paths;
 
 use core::ffi::CStr;
 
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::Mode;
 use rustix::io::Errno;
 
@@ -126,13 +126,13 @@ impl<'a> Work<'a> {
     }
 
     /// From here on the filter is at work. With a listener, nothing but write(2) is called until the parent has the other end:
-    /// any other call may be one that its agent has to let through.
+    /// any other call may be one that its agent has to let through. Then ours is closed: were the agent to end, nobody would
+    /// be left to answer, and the kernel must see that.
     fn seccomp(&self, flags: u32) -> Result<(), Errno> {
-        let listener = sys::load_filter(self.program.filter, flags)?;
-        if flags & sys::SECCOMP_FILTER_FLAG_NEW_LISTENER == 0 {
-            return Ok(());
+        match sys::load_filter(self.program.filter, flags)? {
+            Some(listener) => self.report_and_wait(Report::Listener { fd: listener.as_raw_fd() }),
+            None => Ok(()),
         }
-        self.report_and_wait(Report::Listener { fd: listener.try_into().map_err(|_| Errno::BADF)? })
     }
 
     fn report_and_wait(&self, report: Report) -> Result<(), Errno> {

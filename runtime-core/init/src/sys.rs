@@ -8,7 +8,8 @@ use rustix::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use rustix::io::Errno;
 use syscalls::{Sysno, syscall};
 
-use crate::step::{Attributes, Instruction, Scheduler};
+use crate::setting::Scheduler;
+use crate::step::{Attributes, Instruction};
 
 /// `CLONE_NEWNS` and its kin fit in 32 bits; these are the ones we name here. linux/sched.h.
 const CLONE_PIDFD: u64 = 0x1000;
@@ -227,16 +228,21 @@ pub(crate) fn close_range(first: u32, last: u32, flags: u32) -> Result<(), Errno
 }
 
 /// Of seccomp(2): the call returns a descriptor.
-pub(crate) const SECCOMP_FILTER_FLAG_NEW_LISTENER: u32 = 1 << 3;
+const SECCOMP_FILTER_FLAG_NEW_LISTENER: u32 = 1 << 3;
 
-/// seccomp(2): loads a filter for this thread, which is the only one. Returns the listener's descriptor where one was asked
-/// for; it is close-on-exec, and nothing closes it before.
-pub(crate) fn load_filter(filter: &[Instruction], flags: u32) -> Result<usize, Errno> {
+/// seccomp(2): loads a filter for this thread, which is the only one. Returns the listener where one was asked for.
+pub(crate) fn load_filter(filter: &[Instruction], flags: u32) -> Result<Option<OwnedFd>, Errno> {
     const SECCOMP_SET_MODE_FILTER: u32 = 1;
     let len = filter.len().try_into().map_err(|_| Errno::INVAL)?;
     let program = FilterProgram { len, filter: filter.as_ptr() };
     // SAFETY: the program is valid for the call; the kernel copies it.
-    result(unsafe { syscall!(Sysno::seccomp, SECCOMP_SET_MODE_FILTER, flags, ptr::from_ref(&program)) })
+    let done = result(unsafe { syscall!(Sysno::seccomp, SECCOMP_SET_MODE_FILTER, flags, ptr::from_ref(&program)) })?;
+    if flags & SECCOMP_FILTER_FLAG_NEW_LISTENER == 0 {
+        return Ok(None);
+    }
+    let listener = done.try_into().map_err(|_| Errno::BADF)?;
+    // SAFETY: the kernel answered with a new descriptor that nobody else owns.
+    Ok(Some(unsafe { OwnedFd::from_raw_fd(listener) }))
 }
 
 /// execve(2). Returns only the error.

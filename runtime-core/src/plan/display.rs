@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use init::step::{Attributes, Scheduler, Setting};
+use init::setting::{Scheduler, Setting};
+use init::step::Attributes;
 use init::sync::Point;
 use init::{Span, Step};
 

@@ -7,7 +7,8 @@
 
 use config::container::{Namespace, NamespaceKind, Process};
 use init::Step;
-use init::step::{Procfs, Setting};
+use init::setting::Setting;
+use init::step::Procfs;
 
 use crate::plan::{Facts, Plan, Source};
 

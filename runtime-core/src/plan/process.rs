@@ -2,7 +2,7 @@
 
 use config::container::{Capabilities, Process};
 use init::Step;
-use init::step::{Scheduler, Setting};
+use init::setting::{Scheduler, Setting};
 use init::sync::Point;
 
 use crate::plan::{Facts, HOME, Plan, Source};

@@ -4,7 +4,8 @@ use rustix::fs::{Access, AtFlags, CWD, FileType, accessat, fstat, stat};
 use rustix::io::Errno;
 
 use crate::ops::Work;
-use crate::step::{Setting, Span, Text, entries};
+use crate::setting::Setting;
+use crate::step::{Span, Text, entries};
 use crate::sys;
 
 const PR_SET_DUMPABLE: u32 = 4;
