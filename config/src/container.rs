@@ -51,6 +51,8 @@ pub struct Container {
     pub rootfs_propagation: Option<Propagation>,
     /// `linux.seccomp`.
     pub seccomp: Option<Seccomp>,
+    /// `linux.mountLabel`.
+    pub mount_label: Option<String>,
     /// `annotations`, for those who look for theirs.
     pub annotations: Vec<(String, String)>,
 }
@@ -87,6 +89,80 @@ pub struct Process {
     pub no_new_privileges: bool,
     /// `oomScoreAdj`: none leaves the one inherited.
     pub oom_score_adj: Option<i32>,
+    /// `apparmorProfile`
+    pub apparmor_profile: Option<String>,
+    /// `selinuxLabel`
+    pub selinux_label: Option<String>,
+    /// `scheduler`
+    pub scheduler: Option<Scheduler>,
+    /// `ioPriority`, as ioprio_set(2) takes it.
+    pub io_priority: Option<u32>,
+    /// `execCPUAffinity`: for an exec only.
+    pub exec_cpu_affinity: Option<CpuAffinity>,
+    /// `linux.personality`, as personality(2) takes it; an exec request has none of its own.
+    pub personality: Option<u32>,
+    /// `linux.memoryPolicy`; an exec request has none of its own.
+    pub memory_policy: Option<MemoryPolicy>,
+}
+
+impl Process {
+    /// Gives an exec what it leaves to `init`, the container's own process, as runc does.
+    pub fn inherit(&mut self, init: &Self) {
+        fn fill<T: Clone>(own: &mut Option<T>, other: Option<&T>) {
+            if own.is_none() {
+                *own = other.cloned();
+            }
+        }
+        if self.rlimits.is_empty() {
+            self.rlimits.clone_from(&init.rlimits);
+        }
+        // Without a value of its own it would have the shim's, which is there to spare the shim.
+        fill(&mut self.oom_score_adj, init.oom_score_adj.as_ref());
+        fill(&mut self.apparmor_profile, init.apparmor_profile.as_ref());
+        fill(&mut self.selinux_label, init.selinux_label.as_ref());
+        fill(&mut self.scheduler, init.scheduler.as_ref());
+        fill(&mut self.io_priority, init.io_priority.as_ref());
+        fill(&mut self.exec_cpu_affinity, init.exec_cpu_affinity.as_ref());
+        fill(&mut self.personality, init.personality.as_ref());
+        fill(&mut self.memory_policy, init.memory_policy.as_ref());
+    }
+}
+
+/// `process.scheduler`: the kernel's `struct sched_attr`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Scheduler {
+    /// `policy` as `SCHED_*`.
+    pub policy: u32,
+    /// `nice`
+    pub nice: i32,
+    /// `priority`
+    pub priority: u32,
+    /// `flags` as `SCHED_FLAG_*` bits.
+    pub flags: u64,
+    /// `runtime`, nanoseconds.
+    pub runtime: u64,
+    /// `deadline`, nanoseconds.
+    pub deadline: u64,
+    /// `period`, nanoseconds.
+    pub period: u64,
+}
+
+/// `process.execCPUAffinity`: CPUs as bits, CPU n in word n / 64.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CpuAffinity {
+    /// `initial`: before the process enters the container's cgroup.
+    pub initial: Option<Vec<u64>>,
+    /// `final`: once it is there.
+    pub last: Option<Vec<u64>>,
+}
+
+/// `linux.memoryPolicy`, as set_mempolicy(2) takes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemoryPolicy {
+    /// `mode` and `flags`: `MPOL_*`.
+    pub mode: u32,
+    /// `nodes` as bits, node n in word n / 64; may be empty.
+    pub nodes: Vec<u64>,
 }
 
 /// `hooks`: what runs beside the container, in order, at six points of its life.
@@ -332,7 +408,7 @@ pub struct NetDevice {
 }
 
 /// `linux.seccomp`, by the kernel's and libseccomp's own names and numbers.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seccomp {
     /// `defaultAction`, with `defaultErrnoRet` folded in.
     pub default_action: SeccompAction,
@@ -342,6 +418,17 @@ pub struct Seccomp {
     pub flags: u32,
     /// `syscalls`, in order.
     pub rules: Vec<SeccompRule>,
+    /// Who answers the calls of [`SeccompAction::Notify`]: there, and only there, where a rule has that action.
+    pub listener: Option<SeccompListener>,
+}
+
+/// The agent that is sent a filter's descriptor, and decides on the calls that it is notified of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeccompListener {
+    /// `listenerPath`: a unix stream socket, absolute.
+    pub path: PathBuf,
+    /// `listenerMetadata`: for the agent, as it is.
+    pub metadata: Option<String>,
 }
 
 /// `SCMP_ACT_*` with its errno where it has one.
@@ -361,6 +448,8 @@ pub enum SeccompAction {
     Log,
     /// `SCMP_ACT_ALLOW`
     Allow,
+    /// `SCMP_ACT_NOTIFY`: never the default action, and never for write(2).
+    Notify,
 }
 
 /// One of `linux.seccomp.syscalls[]`.

@@ -10,6 +10,7 @@ mod capabilities;
 mod cgroup;
 mod devices;
 mod hooks;
+mod lists;
 pub(crate) mod mount_options;
 mod mounts;
 mod names;
@@ -20,6 +21,7 @@ mod net_devices;
 mod nsfs;
 mod paths;
 pub(crate) mod process;
+mod scheduling;
 mod seccomp;
 mod sysctl;
 mod unsupported;
@@ -28,7 +30,7 @@ use std::path::Path;
 
 use oci_spec::runtime as oci;
 
-use crate::container::{Container, Propagation, Root};
+use crate::container::{Container, Process, Propagation, Root};
 use crate::id::ContainerId;
 use crate::refuse::{At, Refusal};
 use crate::resources::Resources;
@@ -42,7 +44,16 @@ pub(crate) fn container(spec: &oci::Spec, bundle: &Path, id: &ContainerId) -> Re
     let namespaces = namespaces::resolve(linux.namespaces().as_deref().unwrap_or_default()).at("/linux/namespaces")?;
     let no_resources = oci::LinuxResources::default();
     let resources = linux.resources().as_ref().unwrap_or(&no_resources);
-    let process = process::resolve(process).at("/process")?;
+    let process = Process {
+        personality: linux.personality().as_ref().map(scheduling::personality).transpose().at("/linux/personality")?,
+        memory_policy: linux
+            .memory_policy()
+            .as_ref()
+            .map(scheduling::memory_policy)
+            .transpose()
+            .at("/linux/memoryPolicy")?,
+        ..process::resolve(process).at("/process")?
+    };
     Ok(Container {
         id: id.clone(),
         bundle: bundle.to_owned(),
@@ -61,6 +72,7 @@ pub(crate) fn container(spec: &oci::Spec, bundle: &Path, id: &ContainerId) -> Re
         readonly_paths: paths::list(linux.readonly_paths().as_deref()).at("/linux/readonlyPaths")?,
         rootfs_propagation: propagation(linux.rootfs_propagation().as_deref()).at("/linux/rootfsPropagation")?,
         seccomp: linux.seccomp().as_ref().map(seccomp::resolve).transpose().at("/linux/seccomp")?,
+        mount_label: process::filled(linux.mount_label().as_ref()),
         annotations: annotations::resolve(spec.annotations().as_ref()).at("/annotations")?,
         namespaces,
     })

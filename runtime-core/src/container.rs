@@ -8,23 +8,25 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use config::container::{Hook, Namespace, NamespaceKind};
+use config::container::{Hook, Namespace, NamespaceKind, SeccompListener};
 use config::resources::Resources;
 use init::sync::Point;
 use tokio::io::Interest;
 
+use crate::agent::Agent;
 use crate::cgroup::oom::OomWatch;
 use crate::cgroup::stats::Stats;
 use crate::cgroup::{Cgroup, Driver, Hierarchy};
 use crate::error::{Error, Kind, Result};
-use crate::hooks::{self, Inside, Subject};
+use crate::hooks::{self, Inside};
 use crate::plan::seccomp::{self, Filter};
 use crate::plan::{Facts, Plan};
 use crate::process::{Process, Stdio};
 use crate::spawn::{self, Handover};
 use crate::state::{self, State};
+use crate::subject::Subject;
 use crate::watch::watch;
-use crate::{home, kernel, net_device, pidfd, rootfs};
+use crate::{kernel, net_device, pidfd, rootfs};
 
 /// Where the node's compiled seccomp profiles are kept.
 const SECCOMP_CACHE: &str = "/run/containerd-shim-myshim/seccomp";
@@ -35,35 +37,14 @@ pub struct Container {
     init: Rc<Process>,
     cgroup: Rc<Cgroup>,
     oom: Option<Rc<OomWatch>>,
-    bundle: PathBuf,
+    subject: Subject,
     namespaces: Vec<Namespace>,
     filter: Option<Filter>,
-    oom_score_adj: Option<i32>,
+    listener: Option<SeccompListener>,
+    process: config::Process,
     keyring: Option<String>,
     started: Cell<bool>,
-    hooks: Option<Box<Hooks>>,
-}
-
-/// What a container with hooks that are still to run remembers for them.
-#[derive(Debug)]
-struct Hooks {
-    subject: Subject,
-    lists: config::container::Hooks,
-    process: config::Process,
-}
-
-impl Hooks {
-    fn of(spec: &config::Container) -> Option<Box<Self>> {
-        let lists = &spec.hooks;
-        let later = [&lists.start_container, &lists.poststart, &lists.poststop].iter().any(|hooks| !hooks.is_empty());
-        let remember = || Self { subject: Subject::of(spec), lists: lists.clone(), process: spec.process.clone() };
-        later.then(|| Box::new(remember()))
-    }
-
-    /// The poststop hooks.
-    fn last(&self) -> (&[Hook], &Subject) {
-        (&self.lists.poststop, &self.subject)
-    }
+    hooks: config::container::Hooks,
 }
 
 impl Container {
@@ -91,16 +72,17 @@ impl Container {
                 init: Rc::new(init),
                 cgroup,
                 oom: oom.map(Rc::new),
-                bundle: spec.bundle.clone(),
+                subject: Subject::of(spec),
                 namespaces: spec.namespaces.clone(),
                 filter,
-                oom_score_adj: spec.process.oom_score_adj,
+                listener: listener(spec).cloned(),
+                process: spec.process.clone(),
                 keyring,
                 started: Cell::new(false),
-                hooks: Hooks::of(spec),
+                hooks: spec.hooks.clone(),
             }),
             Err(error) => {
-                undo(cgroup, spec.bundle.clone(), Hooks::of(spec)).await;
+                undo(cgroup, Subject::of(spec), spec.hooks.poststop.clone()).await;
                 Err(error)
             }
         }
@@ -126,17 +108,17 @@ impl Container {
         record.write(&spec.bundle)?;
         let placement = cgroup.placement()?;
         let hierarchies = cgroup.hierarchies();
-        let home = home::directory(&spec.root.path, spec.process.user.uid);
-        let facts = facts(&hierarchies, &placement.directories, filter, &home);
+        let facts = facts(&hierarchies, &placement.directories, filter);
         let facts = Facts { keyring, no_pivot_root: options.no_pivot_root, ..facts };
         let plan = Plan::init(spec, &facts)?;
-        let handover = Handover { stdio, placement: &placement, init: None };
+        let agent = listener(spec).map(|listener| Agent { listener, subject: &record.subject, init: None });
+        let handover = Handover { stdio, placement: &placement, init: None, agent };
         let at = async |point, pid| match point {
             Point::Root => {
                 let init = pidfd::open(pid)?;
                 // Hooks find the devices there.
                 net_device::relocate(&spec.net_devices, pid)?;
-                let inside = Inside { pid, init: init.as_fd(), placement: &placement, facts: &facts };
+                let inside = Inside { pid, init: init.as_fd(), placement: &placement, facts: &facts, agent: None };
                 while_it_lives(init.as_fd(), hooks::before_pivot(spec, &inside)).await
             }
             Point::Namespaces | Point::Ready => Ok(()),
@@ -163,33 +145,31 @@ impl Container {
         if self.started.replace(true) {
             return Err(Error::new(Kind::Precondition, "the process was started before"));
         }
-        if let Some(Hooks { subject, lists, process }) = self.hooks.as_deref()
-            && !lists.start_container.is_empty()
-        {
-            let run = self.before_start(&lists.start_container, subject, process);
-            while_it_lives(self.init.pidfd(), run).await.inspect_err(|_| self.kill())?;
+        if !self.hooks.start_container.is_empty() {
+            while_it_lives(self.init.pidfd(), self.before_start()).await.inspect_err(|_| self.kill())?;
         }
         self.init.start().await
     }
 
-    async fn before_start(&self, hooks: &[Hook], subject: &Subject, process: &config::Process) -> Result<()> {
+    async fn before_start(&self) -> Result<()> {
         let placement = self.cgroup.placement_beside(self.init.pid())?;
         let keyring = self.keyring.as_deref();
-        let facts = Facts { keyring, ..facts(&[], &placement.directories, self.filter.as_ref(), "") };
-        let inside = Inside { pid: self.init.pid(), init: self.init.pidfd(), placement: &placement, facts: &facts };
-        hooks::before_start(hooks, subject, process, &self.namespaces, &inside).await
+        let facts = Facts { keyring, ..facts(&[], &placement.directories, self.filter.as_ref()) };
+        let (pid, init, agent) = (self.init.pid(), self.init.pidfd(), self.agent());
+        let inside = Inside { pid, init, placement: &placement, facts: &facts, agent };
+        let hooks = &self.hooks.start_container;
+        hooks::before_start(hooks, &self.subject, &self.process, &self.namespaces, &inside).await
     }
 
     /// Whether there is something to do in [`Container::after_start`].
     pub fn has_poststart_hooks(&self) -> bool {
-        self.hooks.as_deref().is_some_and(|hooks| !hooks.lists.poststart.is_empty())
+        !self.hooks.poststart.is_empty()
     }
 
     /// Runs the poststart hooks, after [`Container::start`]. Where one fails the container is killed.
     pub async fn after_start(&self) -> Result<()> {
-        let Some(Hooks { subject, lists, .. }) = self.hooks.as_deref() else { return Ok(()) };
         let pid = self.init.signal(0).is_ok().then(|| self.init.pid());
-        hooks::after_start(&lists.poststart, subject, pid).await.inspect_err(|_| self.kill())
+        hooks::after_start(&self.hooks.poststart, &self.subject, pid).await.inspect_err(|_| self.kill())
     }
 
     /// After a hook has failed. What init leaves is killed when the container is deleted.
@@ -204,18 +184,22 @@ impl Container {
         let gone = || Error::new(Kind::Precondition, "the container's init has ended");
         self.init.signal(0).map_err(|_| gone())?;
         let mut process = process.clone();
-        // Without a value of its own it would have the shim's, which is there to spare the shim.
-        process.oom_score_adj = process.oom_score_adj.or(self.oom_score_adj);
+        process.inherit(&self.process);
         let placement = self.cgroup.placement_beside(self.init.pid())?;
-        let root = PathBuf::from(format!("/proc/{}/root", self.init.pid()));
-        let home = home::directory(&root, process.user.uid);
         let keyring = self.keyring.as_deref();
-        let facts = Facts { keyring, ..facts(&[], &placement.directories, self.filter.as_ref(), &home) };
+        let facts = Facts { keyring, ..facts(&[], &placement.directories, self.filter.as_ref()) };
         let plan = Plan::exec(&process, &self.namespaces, &facts)?;
-        let handover = Handover { stdio: &stdio, placement: &placement, init: Some(self.init.pidfd()) };
+        let handover =
+            Handover { stdio: &stdio, placement: &placement, init: Some(self.init.pidfd()), agent: self.agent() };
         let spawned = spawn::spawn(&plan, &handover, async |_, _| Ok(())).await;
         // Init that ended in between takes its namespaces along: say that, not which step noticed it.
         spawned.map_err(|error| if self.init.signal(0).is_err() { gone() } else { error })
+    }
+
+    /// Who hears of a further process's seccomp filter.
+    fn agent(&self) -> Option<Agent<'_>> {
+        let init = Some((self.init.pid(), self.init.is_started()));
+        self.listener.as_ref().map(|listener| Agent { listener, subject: &self.subject, init })
     }
 
     /// Whether init is pid 1 of a pid namespace of its own, so that the kernel ends the rest when it ends.
@@ -268,33 +252,32 @@ impl Container {
     /// and reports the first. May be called again.
     pub async fn delete(&self) -> Result<()> {
         let removed = remove_cgroup(&self.cgroup).await;
-        removed.and(conclude(&self.bundle, self.hooks.as_deref().map(Hooks::last)).await)
+        removed.and(conclude(&self.subject.bundle, &self.hooks.poststop, &self.subject).await)
     }
 }
 
 /// A container of which only the cgroup is made. Dropped as such, it goes.
 struct Unfinished {
     cgroup: Rc<Cgroup>,
-    bundle: Option<PathBuf>,
-    hooks: Option<Box<Hooks>>,
+    last: Option<(Subject, Vec<Hook>)>,
 }
 
 impl Unfinished {
     fn new(cgroup: Cgroup, spec: &config::Container) -> Self {
-        Self { cgroup: Rc::new(cgroup), bundle: Some(spec.bundle.clone()), hooks: Hooks::of(spec) }
+        Self { cgroup: Rc::new(cgroup), last: Some((Subject::of(spec), spec.hooks.poststop.clone())) }
     }
 
     /// It is finished, one way or the other.
     fn finish(mut self) -> Rc<Cgroup> {
-        self.bundle = None;
+        self.last = None;
         Rc::clone(&self.cgroup)
     }
 }
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
-        if let Some(bundle) = self.bundle.take() {
-            tokio::task::spawn_local(undo(Rc::clone(&self.cgroup), bundle, self.hooks.take()));
+        if let Some((subject, poststop)) = self.last.take() {
+            tokio::task::spawn_local(undo(Rc::clone(&self.cgroup), subject, poststop));
         }
     }
 }
@@ -309,20 +292,18 @@ async fn end(process: &Process) {
 }
 
 /// Takes back what a failed create has made. Its error is the one to tell; what goes wrong here is logged.
-async fn undo(cgroup: Rc<Cgroup>, bundle: PathBuf, hooks: Option<Box<Hooks>>) {
+async fn undo(cgroup: Rc<Cgroup>, subject: Subject, poststop: Vec<Hook>) {
     let removed = remove_cgroup(&cgroup).await;
-    if let Err(error) = removed.and(conclude(&bundle, hooks.as_deref().map(Hooks::last)).await) {
+    if let Err(error) = removed.and(conclude(&subject.bundle, &poststop, &subject).await) {
         log::warn!("undo a failed create: {error}");
     }
 }
 
 /// Removes the record and runs the poststop hooks. They are run by whoever has removed the record: so never twice, even where
 /// the one who began to is killed in the middle of it.
-async fn conclude(bundle: &Path, last: Option<(&[Hook], &Subject)>) -> Result<()> {
-    if State::remove(bundle)?
-        && let Some((hooks, subject)) = last
-    {
-        hooks::after_delete(hooks, subject).await;
+async fn conclude(bundle: &Path, poststop: &[Hook], subject: &Subject) -> Result<()> {
+    if State::remove(bundle)? {
+        hooks::after_delete(poststop, subject).await;
     }
     Ok(())
 }
@@ -343,18 +324,17 @@ fn keyring(spec: &config::Container) -> Option<String> {
     kernel::has_keyrings().then(|| format!("_ses.{}", spec.id.as_str()))
 }
 
+fn listener(spec: &config::Container) -> Option<&SeccompListener> {
+    spec.seccomp.as_ref()?.listener.as_ref()
+}
+
 fn compile(spec: &config::Container) -> Result<Option<Filter>> {
     spec.seccomp.as_ref().map(|profile| seccomp::compile_cached(profile, Path::new(SECCOMP_CACHE))).transpose()
 }
 
-fn facts<'a>(
-    hierarchies: &'a [Hierarchy],
-    joins: &'a [PathBuf],
-    filter: Option<&'a Filter>,
-    home: &'a str,
-) -> Facts<'a> {
-    let last_capability = kernel::last_capability();
-    Facts { hierarchies, joins, filter, last_capability, no_pivot_root: false, home, keyring: None }
+fn facts<'a>(hierarchies: &'a [Hierarchy], joins: &'a [PathBuf], filter: Option<&'a Filter>) -> Facts<'a> {
+    let (lsm, last_capability) = (kernel::lsm(), kernel::last_capability());
+    Facts { hierarchies, joins, filter, lsm, last_capability, no_pivot_root: false, keyring: None }
 }
 
 async fn remove_cgroup(cgroup: &Cgroup) -> Result<()> {
@@ -384,7 +364,7 @@ pub async fn destroy(bundle: &Path) -> (Destroyed, Result<()>) {
     }
     outcome = outcome.and(rootfs::unmount(&bundle.join("rootfs")));
     // Last, for whoever waits for us may lose patience with them.
-    outcome = outcome.and(conclude(bundle, Some((&state.poststop, &state.subject))).await);
+    outcome = outcome.and(conclude(bundle, &state.poststop, &state.subject).await);
     (Destroyed { pid: state.pid }, outcome)
 }
 
@@ -399,10 +379,9 @@ fn kill(pid: i32) {
 /// The plan of `spec`'s init in words, one step a line, without doing any of it.
 pub fn explain(spec: &config::Container) -> Result<Vec<String>> {
     let filter = spec.seccomp.as_ref().map(seccomp::compile).transpose()?;
-    let home = home::directory(&spec.root.path, spec.process.user.uid);
     let cgroup = Cgroup::locate(&spec.cgroup)?;
     let (hierarchies, joins) = (cgroup.hierarchies(), cgroup.joined()?);
     let keyring = keyring(spec);
-    let facts = Facts { keyring: keyring.as_deref(), ..facts(&hierarchies, &joins, filter.as_ref(), &home) };
+    let facts = Facts { keyring: keyring.as_deref(), ..facts(&hierarchies, &joins, filter.as_ref()) };
     Ok(Plan::init(spec, &facts)?.lines().collect())
 }

@@ -31,6 +31,7 @@ fn compiles(architecture: &str) -> bool {
         architectures: vec![architecture.to_owned()],
         flags: 0,
         rules: Vec::new(),
+        listener: None,
     };
     seccomp::compile(&profile).is_ok()
 }

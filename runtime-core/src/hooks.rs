@@ -20,76 +20,28 @@
 //!
 //! What a failure means is `container`'s: up to poststart it is the end of the container, after that it is logged.
 
-use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fs::File;
 use std::io::{Seek, Write};
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use config::container::{Hook, Namespace};
 use rustix::fs::MemfdFlags;
-use serde::{Deserialize, Serialize};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use crate::agent::Agent;
 use crate::cgroup::Placement;
 use crate::error::{Error, Kind, Result};
 use crate::plan::{Facts, Plan};
 use crate::process::{Process, Stdio};
 use crate::spawn::{self, Handover};
+use crate::subject::{Status, Subject};
 use crate::watch::watch;
-
-/// The version of the specification whose state object hooks are told.
-const OCI_VERSION: &str = "1.3.0";
 
 /// How much of what a hook says an error repeats: the end, where the reason stands.
 const SAID_BYTES: usize = 2048;
-
-/// Where a container is in its life, as a hook is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Status {
-    Creating,
-    Created,
-    Running,
-    Stopped,
-}
-
-/// Whom hooks are told about: the part of the state object that never changes.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Subject {
-    pub(crate) id: String,
-    pub(crate) bundle: PathBuf,
-    pub(crate) annotations: Vec<(String, String)>,
-}
-
-/// The state object: runtime.md "State".
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct State<'a> {
-    oci_version: &'static str,
-    id: &'a str,
-    status: Status,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pid: Option<i32>,
-    bundle: &'a Path,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    annotations: BTreeMap<&'a str, &'a str>,
-}
-
-impl Subject {
-    pub(crate) fn of(container: &config::Container) -> Self {
-        let annotations = container.annotations.clone();
-        Self { id: container.id.as_str().to_owned(), bundle: container.bundle.clone(), annotations }
-    }
-
-    fn state(&self, status: Status, pid: Option<i32>) -> Vec<u8> {
-        let annotations = self.annotations.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
-        let state = State { oci_version: OCI_VERSION, id: &self.id, status, pid, bundle: &self.bundle, annotations };
-        serde_json::to_vec(&state).expect("a state has string keys only")
-    }
-}
 
 /// The init whose namespaces hooks run in.
 #[derive(Clone, Copy)]
@@ -98,11 +50,22 @@ pub(crate) struct Inside<'a> {
     pub(crate) init: BorrowedFd<'a>,
     pub(crate) placement: &'a Placement,
     pub(crate) facts: &'a Facts<'a>,
+    /// Who is given the listener of a hook's filter, where it has one.
+    pub(crate) agent: Option<Agent<'a>>,
+}
+
+/// What a hook's processes need beside their plan.
+#[derive(Clone, Copy)]
+struct Around<'a> {
+    placement: &'a Placement,
+    init: Option<BorrowedFd<'a>>,
+    agent: Option<Agent<'a>>,
 }
 
 impl Inside<'_> {
     async fn run(&self, hook: &Hook, plan: &Plan, state: &[u8]) -> Result<()> {
-        run(hook, plan, state, self.placement, Some(self.init)).await
+        let Self { placement, init, agent, .. } = *self;
+        run(hook, plan, state, Around { placement, init: Some(init), agent }).await
     }
 
     /// Init's pid as it sees it itself.
@@ -116,10 +79,10 @@ impl Inside<'_> {
 /// is the last that runs.
 pub(crate) async fn before_pivot(container: &config::Container, inside: &Inside<'_>) -> Result<()> {
     let (hooks, subject) = (&container.hooks, Subject::of(container));
-    let state = subject.state(Status::Creating, Some(inside.pid));
+    let state = subject.state(Status::Creating, Some(inside.pid)).to_json();
     outside("prestart", &hooks.prestart, &subject.bundle, &state).await?;
     outside("createRuntime", &hooks.create_runtime, &subject.bundle, &state).await?;
-    let state = subject.state(Status::Creating, inside.own_pid());
+    let state = subject.state(Status::Creating, inside.own_pid()).to_json();
     for (number, hook) in hooks.create_container.iter().enumerate() {
         let plan = Plan::hook_before_pivot(hook, container, inside.facts)?;
         inside.run(hook, &plan, &state).await.map_err(named("createContainer", number))?;
@@ -135,7 +98,7 @@ pub(crate) async fn before_start(
     namespaces: &[Namespace],
     inside: &Inside<'_>,
 ) -> Result<()> {
-    let state = subject.state(Status::Created, inside.own_pid());
+    let state = subject.state(Status::Created, inside.own_pid()).to_json();
     for (number, hook) in hooks.iter().enumerate() {
         let plan = Plan::hook_inside(hook, process, namespaces, inside.facts)?;
         inside.run(hook, &plan, &state).await.map_err(named("startContainer", number))?;
@@ -146,12 +109,12 @@ pub(crate) async fn before_start(
 /// poststart hooks of a container whose init is past execve; none is its pid where it has ended already.
 pub(crate) async fn after_start(hooks: &[Hook], subject: &Subject, pid: Option<i32>) -> Result<()> {
     let status = if pid.is_some() { Status::Running } else { Status::Stopped };
-    outside("poststart", hooks, &subject.bundle, &subject.state(status, pid)).await
+    outside("poststart", hooks, &subject.bundle, &subject.state(status, pid).to_json()).await
 }
 
 /// poststop hooks of a container that is gone: all of them, whatever becomes of each.
 pub(crate) async fn after_delete(hooks: &[Hook], subject: &Subject) {
-    let state = subject.state(Status::Stopped, None);
+    let state = subject.state(Status::Stopped, None).to_json();
     for (number, hook) in hooks.iter().enumerate() {
         let done = run_outside(hook, &subject.bundle, &state).await.map_err(named("poststop", number));
         if let Err(error) = done {
@@ -168,7 +131,8 @@ async fn outside(kind: &str, hooks: &[Hook], bundle: &Path, state: &[u8]) -> Res
 }
 
 async fn run_outside(hook: &Hook, bundle: &Path, state: &[u8]) -> Result<()> {
-    run(hook, &Plan::hook_outside(hook, bundle)?, state, &Placement::default(), None).await
+    let around = Around { placement: &Placement::default(), init: None, agent: None };
+    run(hook, &Plan::hook_outside(hook, bundle)?, state, around).await
 }
 
 /// `/hooks/poststop/0: …`
@@ -177,16 +141,10 @@ fn named(kind: &str, number: usize) -> impl FnOnce(Error) -> Error {
 }
 
 /// Runs one hook to its end, which must be a good one.
-async fn run(
-    hook: &Hook,
-    plan: &Plan,
-    state: &[u8],
-    placement: &Placement,
-    init: Option<BorrowedFd<'_>>,
-) -> Result<()> {
+async fn run(hook: &Hook, plan: &Plan, state: &[u8], around: Around<'_>) -> Result<()> {
     let path = hook.path.display();
     let mut said = Said::default();
-    let running = run_to_the_end(plan, state, placement, init, &mut said);
+    let running = run_to_the_end(plan, state, around, &mut said);
     let ended = match hook.timeout {
         Some(limit) => tokio::time::timeout(limit, running).await,
         None => Ok(running.await),
@@ -201,15 +159,10 @@ async fn run(
 }
 
 /// Its exit code, or 128 + the signal that ended it.
-async fn run_to_the_end(
-    plan: &Plan,
-    state: &[u8],
-    placement: &Placement,
-    init: Option<BorrowedFd<'_>>,
-    said: &mut Said,
-) -> Result<u32> {
+async fn run_to_the_end(plan: &Plan, state: &[u8], around: Around<'_>, said: &mut Said) -> Result<u32> {
     let (output, stdio) = descriptors(state).map_err(|error| Error::io("make the descriptors of a hook", &error))?;
-    let handover = Handover { stdio: &stdio, placement, init };
+    let Around { placement, init, agent } = around;
+    let handover = Handover { stdio: &stdio, placement, init, agent };
     let hook = Running(spawn::spawn(plan, &handover, async |_, _| Ok(())).await?);
     hook.0.start().await?;
     let exit = tokio::select! {

@@ -2,6 +2,21 @@
 
 use std::sync::OnceLock;
 
+use crate::plan::lsm::Lsm;
+
+/// `SELINUX_MAGIC`, linux/magic.h.
+const SELINUX_MAGIC: u64 = 0xf97c_ff8c;
+
+/// Which security modules are at work: AppArmor by its parameter, SELinux by its file system, as their tools find out.
+pub(crate) fn lsm() -> Lsm {
+    static LSM: OnceLock<Lsm> = OnceLock::new();
+    *LSM.get_or_init(|| {
+        let enabled = std::fs::read_to_string("/sys/module/apparmor/parameters/enabled").unwrap_or_default();
+        let mounted = rustix::fs::statfs("/sys/fs/selinux").map(|fs| u64::try_from(fs.f_type)).ok();
+        Lsm { apparmor: enabled.starts_with('Y'), selinux: mounted == Some(Ok(SELINUX_MAGIC)) }
+    })
+}
+
 /// Whether there are keyrings: CONFIG_KEYS.
 pub(crate) fn has_keyrings() -> bool {
     static HAS: OnceLock<bool> = OnceLock::new();

@@ -13,7 +13,7 @@ pub mod process;
 pub mod reaper;
 pub mod rootfs;
 
-mod home;
+mod agent;
 mod hooks;
 mod kernel;
 mod net_device;
@@ -25,6 +25,7 @@ mod pidfd;
 mod shared;
 mod spawn;
 mod state;
+mod subject;
 #[allow(unsafe_code)] // keeps by type what tokio asks as a promise
 pub mod watch;
 

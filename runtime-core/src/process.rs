@@ -107,6 +107,11 @@ impl Process {
         }
     }
 
+    /// Whether it was given its go.
+    pub(crate) fn is_started(&self) -> bool {
+        self.channel.borrow().is_none()
+    }
+
     /// Sends `signal` (0 probes). Kind `NotFound` once it has ended, reaped or not.
     pub fn signal(&self, signal: i32) -> Result<()> {
         if self.exit.borrow().is_some() || self.ended(WaitIdOptions::NOWAIT)?.is_some() {

@@ -9,7 +9,7 @@ use config::container::Hook;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::hooks::Subject;
+use crate::subject::Subject;
 
 /// The record's file name in the bundle.
 const FILE: &str = "myshim.json";

@@ -26,6 +26,7 @@
 //! the parent), `sys` (system calls that rustix lacks; the only unsafe code beside `launch` and `keep`).
 //! Apart from all that stands [`keep`](keep()), a process that does nothing.
 
+pub mod setting;
 pub mod step;
 pub mod sync;
 

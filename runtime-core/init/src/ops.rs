@@ -2,6 +2,7 @@
 
 mod console;
 mod copy;
+mod home;
 mod identity;
 mod mounts;
 mod move_root;
@@ -10,7 +11,7 @@ mod paths;
 
 use core::ffi::CStr;
 
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::Mode;
 use rustix::io::Errno;
 
@@ -56,6 +57,7 @@ impl<'a> Work<'a> {
         match *step {
             Step::JoinCgroup { tasks, .. } => self.write_all(tasks, b"0")?,
             Step::WriteProc { procfs, path, value } => self.write_proc(procfs, path, value)?,
+            Step::Set(setting) => self.set(setting)?,
             Step::JoinNamespaces { target, kinds } => sys::setns(self.fd(target)?, kinds)?,
             Step::NewNamespaces { kinds } => sys::unshare(kinds)?,
             Step::LoopbackUp => sys::loopback_up()?,
@@ -95,13 +97,14 @@ impl<'a> Work<'a> {
             Step::Umask { mask } => {
                 rustix::process::umask(Mode::from_raw_mode(mask));
             }
+            Step::Home { uid } => self.home(uid),
             Step::BoundingSet { keep } => identity::bounding_set(keep)?,
             Step::Capabilities { effective, permitted, inheritable, ambient } => {
                 sys::set_capabilities(effective, permitted, inheritable)?;
                 identity::ambient_set(ambient)?;
             }
             Step::NoNewPrivileges => identity::no_new_privileges()?,
-            Step::Seccomp { flags } => sys::load_filter(self.program.filter, flags)?,
+            Step::Seccomp { flags } => self.seccomp(flags)?,
             Step::FindExecutable { candidates } => self.find_executable(candidates)?,
             Step::CloseOnExec => sys::close_range(3, u32::MAX, sys::CLOSE_RANGE_CLOEXEC)?,
             Step::Sync { point } => self.sync(point)?,
@@ -123,8 +126,22 @@ impl<'a> Work<'a> {
     }
 
     fn sync(&self, point: Point) -> Result<(), Errno> {
+        self.report_and_wait(Report::Reached(point))
+    }
+
+    /// From here on the filter is at work. With a listener, nothing but write(2) is called until the parent has the other end:
+    /// any other call may be one that its agent has to let through. Then ours is closed: were the agent to end, nobody would
+    /// be left to answer, and the kernel must see that.
+    fn seccomp(&self, flags: u32) -> Result<(), Errno> {
+        match sys::load_filter(self.program.filter, flags)? {
+            Some(listener) => self.report_and_wait(Report::Listener { fd: listener.as_raw_fd() }),
+            None => Ok(()),
+        }
+    }
+
+    fn report_and_wait(&self, report: Report) -> Result<(), Errno> {
         let channel = sys::borrow(self.program.channel)?;
-        sync::send(channel, Report::Reached(point), None)?;
+        sync::send(channel, report, None)?;
         if sync::await_go(channel) { Ok(()) } else { sys::exit(1) }
     }
 

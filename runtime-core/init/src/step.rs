@@ -4,10 +4,11 @@
 //! parent fills just before the fork. So a plan can be made, printed and compared without a process or a file.
 
 use core::ffi::CStr;
-use core::sync::atomic::AtomicI32;
+use core::sync::atomic::{AtomicI32, AtomicU8};
 
 use rustix::io::Errno;
 
+use crate::setting::Setting;
 use crate::sync::Point;
 
 /// A NUL-terminated string of the pool, by its offset.
@@ -133,6 +134,8 @@ pub enum Step {
         /// What is written, by one write(2).
         value: Text,
     },
+    /// Sets an attribute of the process.
+    Set(Setting),
     /// setns(2) into one namespace by its file, or into several of a process by its pidfd.
     JoinNamespaces {
         /// A namespace file or a pidfd.
@@ -311,6 +314,11 @@ pub enum Step {
         /// Into [`Program::gids`].
         groups: Span,
     },
+    /// Completes the environment's `HOME` ([`Program::home`]) from the container's /etc/passwd.
+    Home {
+        /// Whose.
+        uid: u32,
+    },
     /// Sets the file mode creation mask.
     Umask {
         /// As umask(2) takes it.
@@ -334,7 +342,7 @@ pub enum Step {
     },
     /// PR_SET_NO_NEW_PRIVS
     NoNewPrivileges,
-    /// Loads [`Program::filter`] with seccomp(2).
+    /// Loads [`Program::filter`] with seccomp(2). Where it has a listener, waits until the agent has it.
     Seccomp {
         /// `SECCOMP_FILTER_FLAG_*`
         flags: u32,
@@ -370,6 +378,8 @@ pub struct Program<'a> {
     pub pairs: &'a [Pair],
     /// Table of [`Step::Identity`].
     pub gids: &'a [u32],
+    /// Table of [`Setting`]: sets as bits.
+    pub words: &'a [u64],
     /// Table of [`Step::FindExecutable`].
     pub candidates: &'a [Text],
     /// The seccomp filter.
@@ -378,6 +388,8 @@ pub struct Program<'a> {
     pub argv: &'a [*const u8],
     /// execve's environment, likewise.
     pub envp: &'a [*const u8],
+    /// What follows `HOME=` in the last string of `envp`, for [`Step::Home`] to write; PATH_MAX bytes, or none.
+    pub home: &'a [AtomicU8],
     /// The children's end of the channel to the parent.
     pub channel: i32,
     /// Where the kernel writes the pid of stage two as it is forked; in memory that the parent shares.

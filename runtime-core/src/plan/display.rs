@@ -2,10 +2,12 @@
 
 use std::fmt::Write as _;
 
-use init::Step;
+use init::setting::{Scheduler, Setting};
 use init::step::{Attributes, Links};
 use init::sync::Point;
+use init::{Span, Step};
 
+use crate::plan::seccomp::Filter;
 use crate::plan::{Plan, Source};
 
 /// `MOUNT_ATTR_*` bits and their names in mount(8): linux/mount.h.
@@ -35,6 +37,9 @@ const NAMESPACES: [(u32, &str); 8] = [
     (0x0002_0000, "mount"),
 ];
 
+/// `SCHED_*` by number: linux/sched.h.
+const POLICIES: [&str; 7] = ["other", "fifo", "rr", "batch", "iso", "idle", "deadline"];
+
 /// getrlimit(2) by number: asm-generic/resource.h.
 const RLIMITS: [&str; 16] = [
     "CPU",
@@ -61,6 +66,7 @@ impl Plan {
     pub(super) fn describe(&self, step: &Step) -> String {
         match *step {
             Step::JoinCgroup { directory, .. } => format!("join cgroup {}", self.show(directory)),
+            Step::Set(setting) => self.setting(setting),
             Step::JoinNamespaces { target, kinds } => {
                 format!("join {} of {}", namespaces(kinds), self.source_name(target))
             }
@@ -139,7 +145,8 @@ impl Plan {
             ),
             Step::NoNewPrivileges => "set no_new_privs".to_owned(),
             Step::Seccomp { flags } => {
-                format!("load the seccomp filter ({} instructions, flags {flags:#x})", self.filter.len())
+                let agent = if flags & Filter::NEW_LISTENER == 0 { "" } else { ", and give its listener to the agent" };
+                format!("load the seccomp filter ({} instructions, flags {flags:#x}){agent}", self.filter.len())
             }
             Step::FindExecutable { .. } => {
                 let name = self.args.first().map(|name| self.show(*name)).unwrap_or_default();
@@ -149,6 +156,7 @@ impl Plan {
                     format!("find executable {} in $PATH", quoted(&name))
                 }
             }
+            Step::Home { uid } => format!("find HOME of user {uid} in /etc/passwd"),
             Step::CloseOnExec => "mark all other files close-on-exec".to_owned(),
             Step::Sync { point: Point::Namespaces } => "wait for the ids of the user namespace".to_owned(),
             Step::Sync { point: Point::Root } => "wait for hooks and network devices".to_owned(),
@@ -158,6 +166,51 @@ impl Plan {
                 format!("execute {}", args.join(" "))
             }
         }
+    }
+
+    fn setting(&self, setting: Setting) -> String {
+        match setting {
+            Setting::Scheduler(scheduler) => {
+                let Scheduler { policy, flags, nice, priority, runtime, deadline, period, .. } = scheduler;
+                let name = POLICIES.get(policy as usize).copied().unwrap_or("?");
+                format!(
+                    "schedule as {name} (nice {nice}, priority {priority}, runtime {runtime}, deadline {deadline}, \
+                     period {period}, flags {flags:#x})"
+                )
+            }
+            Setting::IoPriority(priority) => {
+                format!("set I/O priority {}, class {}", priority & 0x1fff, priority >> 13)
+            }
+            Setting::Affinity(cpus) => match self.numbers(cpus) {
+                Some(cpus) => format!("run on CPUs {cpus}"),
+                None => "run on any CPU".to_owned(),
+            },
+            Setting::Personality(persona) => format!("set personality {persona:#x}"),
+            Setting::MemoryPolicy { mode, nodes } => {
+                let nodes = self.numbers(nodes).unwrap_or_default();
+                format!("set memory policy {}, flags {:#x}, nodes {}", mode & 0x1fff, mode & !0x1fff, quoted(&nodes))
+            }
+        }
+    }
+
+    /// The numbers of a set, ranges put together; none where it holds all that it can.
+    fn numbers(&self, set: Span) -> Option<String> {
+        let start = set.start as usize;
+        let words = self.words.get(start..start + set.len as usize).unwrap_or_default();
+        if !words.is_empty() && words.iter().all(|word| *word == u64::MAX) {
+            return None;
+        }
+        let mut ranges: Vec<(usize, usize)> = Vec::new();
+        for number in (0..words.len() * 64).filter(|number| words[number / 64] >> (number % 64) & 1 == 1) {
+            match ranges.last_mut() {
+                Some((_, last)) if *last + 1 == number => *last = number,
+                _ => ranges.push((number, number)),
+            }
+        }
+        let range = |(first, last): &(usize, usize)| {
+            if first == last { first.to_string() } else { format!("{first}-{last}") }
+        };
+        Some(ranges.iter().map(range).collect::<Vec<_>>().join(","))
     }
 
     fn option(&self, at: u32) -> Option<String> {

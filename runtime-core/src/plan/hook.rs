@@ -68,5 +68,5 @@ impl Plan {
 
 fn executed(hook: &Hook) -> Executed<'_> {
     let path = hook.path.to_string_lossy().into_owned();
-    Executed { args: &hook.args, env: hook.env.clone(), candidates: Candidates::from([path]) }
+    Executed { args: &hook.args, env: &hook.env, candidates: Candidates::from([path]), finds_home: false }
 }

@@ -6,7 +6,7 @@ use config::container::{Mount, MountAttributes, MountKind, NamespaceKind, Propag
 use init::step::{Attributes, Links, TakeOver};
 use init::{Pair, Span, Step, Text};
 
-use crate::plan::{Facts, Plan};
+use crate::plan::{Facts, Plan, lsm};
 
 /// `MOUNT_ATTR_RDONLY`, `_NOSUID`, `_NODEV`, `_NOEXEC`: linux/mount.h.
 const RDONLY: u64 = 1;
@@ -57,7 +57,9 @@ pub(super) fn mount(plan: &mut Plan, mount: &Mount, container: &config::Containe
             // A tmpfs looks like the directory that it covers, where there is one and nothing else is said.
             let mode = fs_type == "tmpfs" && !options.iter().any(|(key, _)| key == "mode");
             let take_over = TakeOver { mode, content: *copy_up };
-            filesystem(plan, (fs_type, source), options, attributes.set & !late, take_over, destination);
+            let label = lsm::mount_option(container, fs_type, options);
+            let options: Vec<_> = options.iter().cloned().chain(label).collect();
+            filesystem(plan, (fs_type, source), &options, attributes.set & !late, take_over, destination);
             all_below(plan, recursive_attributes, destination);
         }
         MountKind::Cgroup => {

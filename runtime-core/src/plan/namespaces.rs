@@ -7,9 +7,14 @@
 
 use config::container::{Namespace, NamespaceKind, Process};
 use init::Step;
+use init::setting::Setting;
 use init::step::Procfs;
 
 use crate::plan::{Facts, Plan, Source};
+
+/// As many CPUs as a kernel can be built for: within the cgroup's cpuset a process may run anywhere, whatever its runtime was
+/// confined to. Since 6.2 the kernel keeps a mask that a process inherited over the change of cgroup, so it is set anew.
+const ANY_CPU: [u64; 128] = [u64::MAX; 128];
 
 /// The `CLONE_NEW*` bit of a kind (linux/sched.h).
 pub(super) fn bit(kind: NamespaceKind) -> u32 {
@@ -28,6 +33,7 @@ pub(super) fn bit(kind: NamespaceKind) -> u32 {
 /// Stage one of a container's init.
 pub(super) fn enter(plan: &mut Plan, container: &config::Container, facts: &Facts<'_>) {
     join_cgroup(plan, &container.process, facts);
+    run_on(plan, &ANY_CPU);
     let mut new = 0;
     for Namespace { kind, path } in &container.namespaces {
         match path {
@@ -48,12 +54,29 @@ pub(super) fn enter(plan: &mut Plan, container: &config::Container, facts: &Fact
 
 /// Stage one of an exec: one setns(2) on init's pidfd moves it into all of the container's namespaces (5.8).
 pub(super) fn join_container(plan: &mut Plan, process: &Process, namespaces: &[Namespace], facts: &Facts<'_>) {
+    let affinity = process.exec_cpu_affinity.as_ref();
+    // On v2 it is born in its cgroup, and nothing of it runs before.
+    let initial = affinity.and_then(|cpus| cpus.initial.as_ref()).filter(|_| !facts.joins.is_empty());
+    if let Some(initial) = initial {
+        run_on(plan, initial);
+    }
     join_cgroup(plan, process, facts);
+    // After an initial set, the spec leaves an absent final one to the kernel.
+    match affinity.and_then(|cpus| cpus.last.as_ref()) {
+        Some(last) => run_on(plan, last),
+        None if initial.is_none() => run_on(plan, &ANY_CPU),
+        None => {}
+    }
     let kinds = namespaces.iter().fold(0, |kinds, namespace| kinds | bit(namespace.kind));
     if kinds != 0 {
         let target = plan.source(Source::Init);
         plan.first(Step::JoinNamespaces { target, kinds });
     }
+}
+
+fn run_on(plan: &mut Plan, cpus: &[u64]) {
+    let cpus = plan.set(cpus);
+    plan.first(Step::Set(Setting::Affinity(cpus)));
 }
 
 fn join_cgroup(plan: &mut Plan, process: &Process, facts: &Facts<'_>) {

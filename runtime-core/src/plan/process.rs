@@ -4,9 +4,10 @@ use std::path::Path;
 
 use config::container::{Capabilities, Namespace, NamespaceKind, Process};
 use init::Step;
+use init::setting::{Scheduler, Setting};
 use init::sync::Point;
 
-use crate::plan::{Facts, Plan, Source};
+use crate::plan::{Facts, HOME, Plan, Source};
 
 /// Where a program is looked for when the environment has no PATH: confstr(3) `_CS_PATH`.
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
@@ -39,18 +40,17 @@ pub(super) type Candidates = Vec<String>;
 /// What is executed: a process's own program, or a hook's.
 pub(super) struct Executed<'a> {
     pub(super) args: &'a [String],
-    pub(super) env: Vec<String>,
+    pub(super) env: &'a [String],
     pub(super) candidates: Candidates,
+    /// Whether the children look for a `HOME` of its user.
+    pub(super) finds_home: bool,
 }
 
 impl<'a> Executed<'a> {
     /// A process's own program; with a `HOME` where its environment has none.
-    pub(super) fn of(process: &'a Process, home: &str) -> Self {
-        let mut env = process.env.clone();
-        if !env.iter().any(|entry| entry.starts_with("HOME=")) {
-            env.push(format!("HOME={home}"));
-        }
-        Self { args: &process.args, env, candidates: candidates(process) }
+    pub(super) fn of(process: &'a Process) -> Self {
+        let finds_home = !process.env.iter().any(|entry| entry.starts_with(HOME));
+        Self { args: &process.args, env: &process.env, candidates: candidates(process), finds_home }
     }
 }
 
@@ -90,6 +90,12 @@ pub(super) fn execute(plan: &mut Plan, process: &Process, executed: &Executed<'_
     let own = Step::Capabilities { effective, permitted, inheritable, ambient };
     let filter = facts.filter;
 
+    settings(plan, process);
+    // With the rights of root in the container, who can read it whatever its mode.
+    if executed.finds_home {
+        plan.finds_home = true;
+        plan.second(Step::Home { uid: process.user.uid });
+    }
     // While it has the right to raise them, and once no file is opened any more: it may be allowed fewer than we hold.
     for limit in &process.rlimits {
         plan.second(Step::Rlimit { resource: limit.resource, soft: limit.soft, hard: limit.hard });
@@ -121,6 +127,27 @@ pub(super) fn execute(plan: &mut Plan, process: &Process, executed: &Executed<'_
     plan.second(Step::Execute);
 }
 
+/// How it is scheduled and what it takes the kernel for; while it has the right to say so, and before the filter is in.
+fn settings(plan: &mut Plan, process: &Process) {
+    if let Some(scheduler) = process.scheduler {
+        let config::container::Scheduler { policy, nice, priority, flags, runtime, deadline, period } = scheduler;
+        let size = Scheduler::SIZE;
+        let clamps = [0; 2];
+        let attributes = Scheduler { size, policy, flags, nice, priority, runtime, deadline, period, clamps };
+        plan.second(Step::Set(Setting::Scheduler(attributes)));
+    }
+    if let Some(priority) = process.io_priority {
+        plan.second(Step::Set(Setting::IoPriority(priority)));
+    }
+    if let Some(policy) = &process.memory_policy {
+        let nodes = plan.set(&policy.nodes);
+        plan.second(Step::Set(Setting::MemoryPolicy { mode: policy.mode, nodes }));
+    }
+    if let Some(persona) = process.personality {
+        plan.second(Step::Set(Setting::Personality(persona)));
+    }
+}
+
 /// Root of the user namespace, with no further groups.
 pub(super) fn become_root(plan: &mut Plan) {
     plan.second(Step::Identity { uid: 0, gid: 0, groups: Plan::span(0, 0) });
@@ -141,7 +168,7 @@ pub(super) fn find(plan: &mut Plan, executed: &Executed<'_>) {
         let text = plan.text(arg);
         plan.args.push(text);
     }
-    for entry in &executed.env {
+    for entry in executed.env {
         let text = plan.text(entry);
         plan.env.push(text);
     }

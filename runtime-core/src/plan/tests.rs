@@ -12,6 +12,7 @@ use init::sync::Point;
 use init::{Instruction, Step};
 use proptest::prelude::*;
 
+use super::lsm::Lsm;
 use super::seccomp::Filter;
 use super::{Facts, Plan};
 use crate::cgroup::Hierarchy;
@@ -29,6 +30,13 @@ fn process() -> Process {
         rlimits: vec![Rlimit { resource: 7, soft: 1024, hard: u64::MAX }],
         no_new_privileges: true,
         oom_score_adj: Some(100),
+        apparmor_profile: None,
+        selinux_label: None,
+        scheduler: None,
+        io_priority: None,
+        exec_cpu_affinity: None,
+        personality: None,
+        memory_policy: None,
     }
 }
 
@@ -107,6 +115,7 @@ fn container() -> Container {
         readonly_paths: vec!["/proc/sys".into()],
         rootfs_propagation: None,
         seccomp: None,
+        mount_label: None,
         annotations: Vec::new(),
     }
 }
@@ -125,8 +134,8 @@ fn filter() -> Filter {
 }
 
 fn facts<'a>(hierarchies: &'a [Hierarchy], filter: Option<&'a Filter>) -> Facts<'a> {
-    let keyring = Some("_ses.c1");
-    Facts { hierarchies, joins: &[], filter, last_capability: 40, no_pivot_root: false, home: "/var/www", keyring }
+    let (lsm, keyring) = (Lsm::default(), Some("_ses.c1"));
+    Facts { hierarchies, joins: &[], filter, lsm, last_capability: 40, no_pivot_root: false, keyring }
 }
 
 fn text(plan: &Plan) -> String {
@@ -177,12 +186,113 @@ fn the_plan_of_an_exec() {
     insta::assert_snapshot!(text(&plan));
 }
 
+/// Everything that only some processes have.
+fn particular() -> Process {
+    use config::container::{CpuAffinity, MemoryPolicy, Scheduler};
+    Process {
+        apparmor_profile: Some("web".to_owned()),
+        selinux_label: Some("system_u:system_r:container_t:s0".to_owned()),
+        scheduler: Some(Scheduler { policy: 6, nice: 0, priority: 0, flags: 1, runtime: 10, deadline: 20, period: 30 }),
+        io_priority: Some(2 << 13 | 5),
+        exec_cpu_affinity: Some(CpuAffinity { initial: Some(vec![1]), last: Some(vec![0b1110_1101, 1 << 63]) }),
+        personality: Some(8),
+        memory_policy: Some(MemoryPolicy { mode: 0x8002, nodes: vec![0b11] }),
+        ..process()
+    }
+}
+
+const BOTH: Lsm = Lsm { apparmor: true, selinux: true };
+
+#[test]
+fn the_plan_of_an_exec_with_everything_of_its_own() {
+    let joins = ["/sys/fs/cgroup/cpuset/a/c1".into()];
+    let facts = Facts { joins: &joins, lsm: BOTH, ..facts(&[], None) };
+    insta::assert_snapshot!(text(&Plan::exec(&particular(), &container().namespaces, &facts).unwrap()));
+}
+
+#[test]
+fn where_an_exec_may_run() {
+    use config::container::CpuAffinity;
+    let joins: [PathBuf; 1] = ["/sys/fs/cgroup/cpuset/a/c1".into()];
+    let steps = |joins: &[PathBuf], affinity: Option<(Option<u64>, Option<u64>)>| {
+        let set = |word: Option<u64>| word.map(|word| vec![word]);
+        let affinity = affinity.map(|(initial, last)| CpuAffinity { initial: set(initial), last: set(last) });
+        let process = Process { exec_cpu_affinity: affinity, oom_score_adj: None, ..process() };
+        let plan = Plan::exec(&process, &[], &Facts { joins, ..facts(&[], None) }).unwrap();
+        let steps: Vec<_> = plan.stage_one.iter().map(|step| plan.describe(step)).collect();
+        steps.join("; ")
+    };
+    let join = "join cgroup /sys/fs/cgroup/cpuset/a/c1";
+    assert_eq!(steps(&joins, None), format!("{join}; run on any CPU"));
+    assert_eq!(steps(&joins, Some((None, Some(2)))), format!("{join}; run on CPUs 1"));
+    assert_eq!(steps(&joins, Some((Some(1), Some(2)))), format!("run on CPUs 0; {join}; run on CPUs 1"));
+    assert_eq!(steps(&joins, Some((Some(1), None))), format!("run on CPUs 0; {join}"), "the rest is the kernel's");
+    // On v2 it is born in its cgroup.
+    assert_eq!(steps(&[], Some((Some(1), Some(2)))), "run on CPUs 1");
+    assert_eq!(steps(&[], Some((Some(1), None))), "run on any CPU");
+}
+
+#[test]
+fn a_label_that_the_host_cannot_apply_is_refused_by_its_pointer() {
+    let said = |process: &Process, lsm: Lsm| {
+        let init =
+            Plan::init(&Container { process: process.clone(), ..container() }, &Facts { lsm, ..facts(&[], None) });
+        let exec = Plan::exec(process, &[], &Facts { lsm, ..facts(&[], None) });
+        [init, exec].map(|plan| plan.err().map(|error| error.to_string()).unwrap_or_default())
+    };
+    let none = Lsm::default();
+    let apparmor = Process { apparmor_profile: Some("p".to_owned()), ..process() };
+    let here = |pointer: &str, module: &str| {
+        ["/process", ""].map(|place| format!("{place}/{pointer}: {module} is not enabled on this host"))
+    };
+    assert_eq!(said(&apparmor, none), here("apparmorProfile", "AppArmor"));
+    assert_eq!(said(&apparmor, BOTH), ["", ""]);
+    let unconfined = Process { apparmor_profile: Some("unconfined".to_owned()), ..process() };
+    assert_eq!(said(&unconfined, none), ["", ""], "everything is");
+    let selinux = Process { selinux_label: Some("l".to_owned()), ..process() };
+    assert_eq!(said(&selinux, none), here("selinuxLabel", "SELinux"));
+    assert_eq!(said(&selinux, Lsm { selinux: true, apparmor: false }), ["", ""]);
+    let mount = Container { mount_label: Some("l".to_owned()), ..container() };
+    let error = Plan::init(&mount, &facts(&[], None)).unwrap_err().to_string();
+    assert_eq!(error, "/linux/mountLabel: SELinux is not enabled on this host");
+}
+
+#[test]
+fn labels_are_set_before_the_hosts_tree_is_left() {
+    let container = Container { process: particular(), ..container() };
+    let plan = Plan::init(&container, &Facts { lsm: BOTH, ..facts(&hierarchies(), None) }).unwrap();
+    let first: Vec<_> = plan.stage_one.iter().take(2).map(|step| plan.describe(step)).collect();
+    assert_eq!(
+        first,
+        [
+            "write \"exec web\" to /proc/thread-self/attr/apparmor/exec",
+            "write \"system_u:system_r:container_t:s0\" to /proc/thread-self/attr/exec"
+        ]
+    );
+    assert_eq!(plan.hint(0, nix::errno::Errno::ENOENT), Some("no such AppArmor profile is loaded"));
+    assert_eq!(plan.hint(1, nix::errno::Errno::ENOENT), None);
+}
+
+#[test]
+fn a_mount_label_goes_to_file_systems_that_take_one() {
+    let mut container = Container { mount_label: Some("u:r:t:s0:c1,c2".to_owned()), ..container() };
+    container.mounts.push(filesystem("tmpfs", "/own", 0, &[("context", Some("mine"))]));
+    container.mounts.push(filesystem("mqueue", "/dev/mqueue", 0, &[]));
+    let hierarchies = hierarchies();
+    let plan = Plan::init(&container, &Facts { lsm: BOTH, ..facts(&hierarchies, None) }).unwrap();
+    let lines: Vec<_> = plan.lines().filter(|line| line.contains("context=")).collect();
+    let places: Vec<_> = lines.iter().filter_map(|line| line.split(" at ").nth(1)?.split(' ').next()).collect();
+    assert_eq!(places, ["/dev", "/dev/pts", "/run", "/own"]);
+    assert!(lines[3].contains("context=mine") && lines[0].contains("context=u:r:t:s0:c1,c2"), "{lines:?}");
+}
+
 #[test]
 fn the_children_find_what_the_plan_laid_out() {
     let plan = Plan::exec(&process(), &[], &facts(&[], None)).unwrap();
     plan.with_program(&[7, 8, 9], 12, &AtomicI32::new(0), |program| {
         assert_eq!(program.argv.len(), 4);
         assert_eq!(program.envp.len(), 4, "PATH, TERM, HOME and the end");
+        assert_eq!(program.home.as_ptr().addr(), program.envp[2].addr() + "HOME=".len());
         assert!(program.argv[3].is_null() && program.envp[3].is_null());
         let tried: Vec<_> = program.candidates.iter().map(|text| program.str(*text).unwrap()).collect();
         assert_eq!(tried, [c"/usr/bin/sh", c"/bin/sh"]);
@@ -260,6 +370,8 @@ proptest! {
         prop_assert!(seccomp.is_none_or(|place| identity < place && close < place && place < go));
         // A process may be allowed fewer files than are open by then.
         let limit = place(|s| matches!(s, Step::Rlimit { .. })).unwrap();
+        let home = place(|s| matches!(s, Step::Home { .. })).unwrap();
+        prop_assert!(pivot < home && home < limit);
         let opened = place(|s| matches!(s, Step::SetAttributes { .. } | Step::SetPropagation { .. })).unwrap_or(cwd);
         prop_assert!(cwd < limit && opened < limit && limit < bounding);
         let descriptors: Vec<i32> = (100..).take(plan.sources().len()).collect();

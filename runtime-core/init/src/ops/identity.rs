@@ -4,6 +4,7 @@ use rustix::fs::{Access, AtFlags, CWD, FileType, accessat, fstat, stat};
 use rustix::io::Errno;
 
 use crate::ops::Work;
+use crate::setting::Setting;
 use crate::step::{Span, Text, entries};
 use crate::sys;
 
@@ -16,6 +17,16 @@ const PR_CAP_AMBIENT_RAISE: u64 = 2;
 const PR_CAP_AMBIENT_CLEAR_ALL: u64 = 4;
 
 impl Work<'_> {
+    pub(super) fn set(&self, setting: Setting) -> Result<(), Errno> {
+        match setting {
+            Setting::Scheduler(attributes) => sys::set_scheduler(&attributes),
+            Setting::IoPriority(priority) => sys::set_io_priority(priority),
+            Setting::Affinity(cpus) => sys::set_affinity(entries(self.program.words, cpus)?),
+            Setting::Personality(persona) => sys::set_personality(persona),
+            Setting::MemoryPolicy { mode, nodes } => sys::set_memory_policy(mode, entries(self.program.words, nodes)?),
+        }
+    }
+
     pub(super) fn identity(&self, uid: u32, gid: u32, groups: Span) -> Result<(), Errno> {
         sys::set_groups(entries(self.program.gids, groups)?)?;
         sys::prctl(PR_SET_KEEPCAPS, 1, 0)?;

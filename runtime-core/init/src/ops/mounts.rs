@@ -129,6 +129,9 @@ impl Work<'_> {
             Procfs::Host => {
                 let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
                 host = rustix::fs::open(c"/proc", flags, Mode::empty())?;
+                if !is_proc(host.as_fd())? {
+                    return Err(Errno::NODEV.into());
+                }
                 host.as_fd()
             }
             Procfs::Own => self.own_procfs()?,
@@ -179,8 +182,7 @@ impl Work<'_> {
     pub(super) fn refuse_proc(&self, place: BorrowedFd<'_>, destination: Text) -> Result<(), Errno> {
         let rest = self.str(destination)?.to_bytes().strip_prefix(b"/proc");
         let by_name = rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"));
-        let on_proc = u64::try_from(rustix::fs::fstatfs(place)?.f_type) == Ok(PROC_MAGIC);
-        if on_proc && !by_name { Err(Errno::PERM) } else { Ok(()) }
+        if is_proc(place)? && !by_name { Err(Errno::PERM) } else { Ok(()) }
     }
 
     /// A path of the container that may be missing.
@@ -266,6 +268,10 @@ fn open_as_it_is(path: &CStr) -> Result<OwnedFd, Errno> {
 
 fn is_directory(file: BorrowedFd<'_>) -> Result<bool, Errno> {
     Ok(FileType::from_raw_mode(rustix::fs::fstat(file)?.st_mode) == FileType::Directory)
+}
+
+fn is_proc(file: BorrowedFd<'_>) -> Result<bool, Errno> {
+    Ok(u64::try_from(rustix::fs::fstatfs(file)?.f_type) == Ok(PROC_MAGIC))
 }
 
 /// Adds what the kernel wrote into the context about the error: `tmpfs: Unknown parameter 'sise'`.

@@ -147,6 +147,10 @@ fn attempt(name: &str) -> io::Result<()> {
         "setuid" => nix::unistd::setuid(nix::unistd::Uid::from_raw(4242))?,
         "unshare-uts" => nix::sched::unshare(CloneFlags::CLONE_NEWUTS)?,
         "unshare-files" => nix::sched::unshare(CloneFlags::CLONE_FILES)?,
+        "openat2" => {
+            let (flags, mode) = (rustix::fs::OFlags::PATH, rustix::fs::Mode::empty());
+            drop(rustix::fs::openat2(rustix::fs::CWD, "/", flags, mode, rustix::fs::ResolveFlags::empty())?);
+        }
         "socket-unix" => socket(AddressFamily::UNIX)?,
         "socket-inet" => socket(AddressFamily::INET)?,
         "socket-inet6" => socket(AddressFamily::INET6)?,

@@ -24,7 +24,8 @@ impl Status {
         json!(mask.map(|mask| (1..=64).filter(|signal| mask & (1 << (signal - 1)) != 0).collect::<Vec<u32>>()))
     }
 
-    fn text(&self, key: &str) -> Option<&str> {
+    /// What line `key` says.
+    pub(crate) fn text(&self, key: &str) -> Option<&str> {
         let line = self.0.as_deref()?.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))?;
         Some(line.trim())
     }
@@ -33,6 +34,26 @@ impl Status {
 /// A file of one number, such as oom_score_adj.
 pub(crate) fn number(path: &str) -> Value {
     json!(fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<i64>().ok()))
+}
+
+/// A file of one line.
+pub(crate) fn text(path: &str) -> Value {
+    json!(fs::read_to_string(path).ok().map(|text| text.trim_end().trim_end_matches('\0').to_owned()))
+}
+
+/// Policy, nice value and static priority, of /proc/self/stat.
+pub(crate) fn scheduling() -> Value {
+    let Ok(stat) = fs::read_to_string("/proc/self/stat") else { return Value::Null };
+    // The fields are counted from the third, for the second may hold anything: proc_pid_stat(5).
+    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
+    let number = |field: usize| fields.get(field - 3).and_then(|text| text.parse::<i64>().ok());
+    json!({ "policy": number(41), "nice": number(19), "priority": number(40) })
+}
+
+/// What the first mapping of /proc/self/numa_maps has, which is the process's own.
+pub(crate) fn memory_policy() -> Value {
+    let maps = fs::read_to_string("/proc/self/numa_maps").unwrap_or_default();
+    json!(maps.split(' ').nth(1))
 }
 
 /// The lines of a file.

@@ -29,6 +29,12 @@ pub(crate) fn document() -> Value {
         "dumpable": nix::sys::prctl::get_dumpable().ok(),
         "rlimits": rlimits(),
         "keyring": crate::keyring::session(),
+        "scheduling": procfs::scheduling(),
+        "io_priority": io_priority(),
+        "personality": procfs::text("/proc/self/personality"),
+        "cpus": status.text("Cpus_allowed_list"),
+        "memory_policy": procfs::memory_policy(),
+        "label": procfs::text("/proc/self/attr/current"),
         "oom_score_adj": procfs::number("/proc/self/oom_score_adj"),
         "hostname": uname.nodename().to_string_lossy(),
         "domainname": uname.domainname().to_string_lossy(),
@@ -94,6 +100,15 @@ fn umask() -> u32 {
     let mask = stat::umask(Mode::empty());
     stat::umask(mask);
     mask.bits()
+}
+
+/// Class and level, as ioprio_get(2) has them.
+fn io_priority() -> Value {
+    const IOPRIO_WHO_PROCESS: i32 = 1;
+    // SAFETY: takes numbers.
+    #[allow(unsafe_code)]
+    let priority = unsafe { nix::libc::syscall(nix::libc::SYS_ioprio_get, IOPRIO_WHO_PROCESS, 0) };
+    json!([priority >> 13, priority & 0x1fff])
 }
 
 /// The five sets as sorted `CAP_*` names.
