@@ -100,7 +100,9 @@ pub(super) fn complete(resources: &Resources, directory: Option<&Path>, version:
     let Cpu { quota, period, .. } = &mut resources.cpu;
     let now = match version {
         _ if quota.is_some() == period.is_some() => None,
-        Version::V1 => read("cpu.cfs_quota_us").zip(read("cpu.cfs_period_us")).map(|(quota, period)| (quota.0, period.0)),
+        Version::V1 => {
+            read("cpu.cfs_quota_us").zip(read("cpu.cfs_period_us")).map(|(quota, period)| (quota.0, period.0))
+        }
         Version::V2 => read("cpu.max"),
     };
     if let Some((quota_now, period_now)) = now {
@@ -111,10 +113,7 @@ pub(super) fn complete(resources: &Resources, directory: Option<&Path>, version:
 }
 
 /// Carries `writes` out, all or none; gives what takes them back, to be written last to first.
-fn apply<'a>(
-    writes: &[Write],
-    directory: impl Fn(&str) -> Option<&'a Path>,
-) -> Result<Vec<(PathBuf, String)>> {
+fn apply<'a>(writes: &[Write], directory: impl Fn(&str) -> Option<&'a Path>) -> Result<Vec<(PathBuf, String)>> {
     let mut back: Vec<(PathBuf, String)> = Vec::new();
     let outcome = write::apply_by(writes, directory, &mut |path, value| {
         let present = present(path, value);

@@ -43,7 +43,8 @@ impl Watch {
     }
 
     fn new_kills(&self, killed: bool) -> u64 {
-        let own = || Some(self.events.text()).filter(|text| !text.is_empty()).map(|text| oom_kill(&Keyed::parse(&text)));
+        let own =
+            || Some(self.events.text()).filter(|text| !text.is_empty()).map(|text| oom_kill(&Keyed::parse(&text)));
         let above = || self.root.parent().map_or(0, |above| oom_kill(&keyed(above, "memory.events")));
         self.kills.count(own, above, killed)
     }
