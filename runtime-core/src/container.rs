@@ -228,9 +228,10 @@ impl Container {
         self.cgroup.stats()
     }
 
-    /// Changes what the container may use, while it runs: all that `resources` names, or on error nothing.
-    pub fn update(&self, resources: &Resources) -> Result<()> {
-        self.cgroup.update(resources)
+    /// Changes what the container may use, while it runs: all that `resources` names, or on error nothing. One after another,
+    /// each waited for to its end.
+    pub async fn update(&self, resources: &Resources) -> Result<()> {
+        self.cgroup.update(resources).await
     }
 
     /// Counts who is killed for want of memory, from before init was forked. None where memory is not accounted.

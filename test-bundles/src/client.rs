@@ -80,7 +80,15 @@ impl Case {
     pub fn container(&self, args: &[&str]) -> NewContainer<'_> {
         let id = self.new_id();
         let spec = spec::container(&self.daemon.namespace, &id, args);
-        NewContainer { case: self, id, spec, spec_text: None, runtime: crate::runtime(), stdio: Stdio::outputs() }
+        NewContainer {
+            case: self,
+            id,
+            spec,
+            spec_text: None,
+            runtime: crate::runtime(),
+            options: None,
+            stdio: Stdio::outputs(),
+        }
     }
 
     /// The end of a test: whatever it made must be gone, or go in the time that a shim has to end.
@@ -119,6 +127,7 @@ pub struct NewContainer<'c> {
     /// Sent in place of `spec`: what is no JSON cannot be a value.
     spec_text: Option<String>,
     runtime: String,
+    options: Option<Any>,
     stdio: Stdio,
 }
 
@@ -154,6 +163,14 @@ impl<'c> NewContainer<'c> {
         self
     }
 
+    /// Has the cgroup made by systemd: `SystemdCgroup` of the runtime options.
+    #[must_use]
+    pub fn systemd_cgroup(mut self) -> Self {
+        // Field 9 of containerd.runc.v1.Options, a bool.
+        self.options = Some(Any { type_url: "containerd.runc.v1.Options".to_owned(), value: vec![9 << 3, 1] });
+        self
+    }
+
     /// Creates container, snapshot and task. When the task is refused, container and snapshot go again.
     pub async fn create(self) -> Result<Container<'c>> {
         self.prepare().await?.create().await
@@ -161,7 +178,8 @@ impl<'c> NewContainer<'c> {
 
     /// Creates the container's record, its snapshot and its fifos: all but the task.
     pub async fn prepare(self) -> Result<Prepared<'c>> {
-        let Self { case, id, spec, spec_text, runtime, stdio } = self;
+        let Self { case, id, spec, spec_text, runtime: name, options, stdio } = self;
+        let runtime = api::container::Runtime { name, options };
         let rootfs = record(case, &id, runtime, spec_text.unwrap_or_else(|| spec.to_string())).await?;
         let streams = Streams::open(&case.daemon.dir().join("io"), &id, &stdio)?;
         let request = api::CreateTaskRequest {
@@ -201,11 +219,11 @@ impl<'c> Prepared<'c> {
 }
 
 /// The container's record and its snapshot; returns the mounts of its rootfs.
-async fn record(case: &Case, id: &str, runtime: String, spec: String) -> Result<Vec<Mount>> {
+async fn record(case: &Case, id: &str, runtime: api::container::Runtime, spec: String) -> Result<Vec<Mount>> {
     let record = api::Container {
         id: id.to_owned(),
         image: crate::image::NAME.to_owned(),
-        runtime: Some(api::container::Runtime { name: runtime, options: None }),
+        runtime: Some(runtime),
         spec: Some(any("types.containerd.io/opencontainers/runtime-spec/1/Spec", spec)),
         snapshotter: SNAPSHOTTER.to_owned(),
         snapshot_key: id.to_owned(),

@@ -65,6 +65,11 @@ impl Release {
         (!program.exists()).then(|| format!("{} is not there", program.display()))
     }
 
+    /// Whether it is the distribution's: the one that is tested most.
+    pub fn is_distribution(&self) -> bool {
+        self.path.is_empty()
+    }
+
     /// Its `ctr`.
     pub fn ctr(&self) -> PathBuf {
         self.bin.join("ctr")
@@ -168,6 +173,11 @@ impl Containerd {
     /// The bundle of a container while it has a task.
     pub fn bundle(&self, id: &str) -> PathBuf {
         self.dir.join("state/io.containerd.runtime.v2.task").join(&self.namespace).join(id)
+    }
+
+    /// A slice of systemd's for the tests of this daemon alone.
+    pub fn slice(&self) -> String {
+        leftovers::slice(&self.namespace)
     }
 
     /// The daemon's pid; 0 while it is down.

@@ -6,7 +6,7 @@
 //! test runs once per release), [`client`] (containers and execs as values),
 //! [`spec`], [`stdio`] and [`events`].
 //!
-//! [`bundle`] runs single bundles through an OCI command line instead.
+//! [`bundle`] runs single bundles through an OCI command line instead; [`cgroups`] reads what the kernel says of their limits.
 //!
 //! Environment: `OCI` (the command line that runs bundles, ours by default), `RUNTIME` (default `io.containerd.myshim.v2`; the same tests pass on `io.containerd.runc.v2`), `SHIM` (the
 //! binary to test), `LAB` (where further containerds live), `CONTAINERD` (which releases, such as `1.6,2.4`),
@@ -16,6 +16,7 @@
 #![allow(clippy::missing_panics_doc)]
 
 pub mod bundle;
+pub mod cgroups;
 #[cfg(feature = "client")]
 pub mod client;
 pub mod containerd;

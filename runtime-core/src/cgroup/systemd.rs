@@ -38,7 +38,7 @@ use super::{Cgroup, path, refuse_populated, remove};
 use crate::error::{Error, Kind, Result};
 use crate::process::WALL;
 use bus::{Bus, Failure};
-use properties::Property;
+pub(super) use properties::{Property, of_update as properties_of_update};
 
 pub(crate) mod annotations;
 mod bus;
@@ -52,6 +52,8 @@ const PREFIX: &str = "myshim";
 const STARTING: Duration = Duration::from_secs(30);
 /// How long it may take to stop an empty one.
 const STOPPING: Duration = Duration::from_secs(5);
+/// How long it may take to hear of new values.
+const TELLING: Duration = Duration::from_secs(5);
 /// Between attempts to reach a systemd that executes itself anew and has closed its sockets meanwhile.
 const AWAY: Duration = Duration::from_millis(50);
 
@@ -176,6 +178,23 @@ impl Unit {
         put(&file, &value).map_err(|errno| Error::sys(format_args!("write {value} to {}", file.display()), errno))
     }
 
+    /// Tells systemd values, which until it is stopped it takes for its own. When this returns `Took` it has also done with
+    /// them what it does. An error is systemd's refusal.
+    pub(super) async fn tell(&self, properties: &[Property]) -> Result<Told> {
+        let what = format!("set properties of systemd unit {}", self.name);
+        let told = timeout(TELLING, async {
+            let bus = Bus::open().await?;
+            bus.set(&self.name, properties).await?;
+            bus.ping().await
+        });
+        match told.await {
+            Ok(Ok(())) => Ok(Told::Took),
+            Ok(Err(failure @ Failure::Lost(_))) => Ok(Told::NoAnswer(failure.error(&what))),
+            Ok(Err(failure)) => Err(failure.error(&what)),
+            Err(_) => Ok(Told::NoAnswer(no_answer(&what, TELLING))),
+        }
+    }
+
     /// Stops the empty unit and waits until that is done. One that is not there is stopped.
     pub(super) async fn stop(&self) -> Result<()> {
         let what = format!("stop systemd unit {}", self.name);
@@ -191,6 +210,15 @@ impl Unit {
             Err(_) => Err(no_answer(&what, STOPPING)),
         }
     }
+}
+
+/// What became of values that systemd was told.
+#[derive(Debug)]
+pub(super) enum Told {
+    /// It has taken them.
+    Took,
+    /// It is away or slow; it may still take them.
+    NoAnswer(Error),
 }
 
 /// Whether it is in this hierarchy that systemd watches for a unit's end.

@@ -1,12 +1,13 @@
 //! The actor of one container: owns its lifecycle, its processes and their stdio. Commands and what the kernel reports go
 //! into the lifecycle; the effects that come out are carried out here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use config::resources::Resources;
 use runtime_core::{Container, Error, Exit, Kind, Process, Result, rootfs};
 use rustix::process::Signal;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -45,6 +46,10 @@ struct Actor {
     poststart: Option<oneshot::Sender<()>>,
     /// Who waits for a Pause.
     pause: Option<Reply<()>>,
+    /// Who waits for the Update that is being made.
+    update: Option<Reply<()>>,
+    /// Those after it.
+    updates: VecDeque<(Box<Resources>, Reply<()>)>,
     view: watch::Sender<View>,
     /// What takes time. Each comes back as an input.
     work: JoinSet<Done>,
@@ -65,6 +70,9 @@ struct Entry {
     delete: Vec<Reply<Deleted>>,
 }
 
+/// The exit status of a process that ended by SIGKILL.
+const KILLED: u32 = 128 + 9;
+
 /// Work that has been done.
 enum Done {
     Prepared(String, Result<Box<(Process, Io)>>),
@@ -74,6 +82,7 @@ enum Done {
     Exited(String, Exit),
     Cleared(String, Result<()>),
     Frozen(Result<()>),
+    Updated(Result<()>),
     /// Somebody may have been killed for want of memory.
     OomWoken(Result<()>),
 }
@@ -121,6 +130,8 @@ impl Actor {
             processes: BTreeMap::from([(INIT.to_owned(), init)]),
             poststart: None,
             pause: None,
+            update: None,
+            updates: VecDeque::new(),
             view,
             work: JoinSet::new(),
             oom_watch: None,
@@ -175,7 +186,8 @@ impl Actor {
             Command::Pids { reply } => _ = reply.send(self.pids()),
             Command::Stats { reply } => _ = reply.send(self.container.stats()),
             Command::Update { resources, reply } => {
-                _ = reply.send(self.lifecycle.update().and_then(|()| self.container.update(&resources)));
+                self.updates.push_back((resources, reply));
+                self.update();
             }
             Command::Pause { reply } => match self.lifecycle.pause() {
                 Ok(effects) => {
@@ -203,14 +215,20 @@ impl Actor {
                 }
                 self.answer_start(INIT, ran);
             }
+            Done::Updated(updated) => {
+                if let Some(reply) = self.update.take() {
+                    _ = reply.send(updated);
+                }
+                self.update();
+            }
             Done::OomWoken(Ok(())) => {
-                self.count_oom();
+                self.count_oom(false);
                 self.watch_oom();
             }
             // At each end of a process it is counted all the same.
             Done::OomWoken(Err(error)) => log::warn!("watch {} for want of memory: {error}", self.id),
             Done::Exited(id, exit) => {
-                self.count_oom();
+                self.count_oom(exit.status == KILLED);
                 self.entry(&id).io.iter_mut().for_each(Io::ended);
                 let effects = self.lifecycle.exited(&id, exit);
                 self.carry_out(effects);
@@ -357,11 +375,26 @@ impl Actor {
         }
     }
 
-    fn count_oom(&mut self) {
-        if let Some(oom) = self.container.oom().and_then(|oom| oom.count()) {
+    fn count_oom(&mut self, killed: bool) {
+        if let Some(oom) = self.container.oom().and_then(|oom| oom.count(killed)) {
             log::warn!("{}: {oom}", self.id);
             let effects = self.lifecycle.oom();
             self.carry_out(effects);
+        }
+    }
+
+    /// Begins with the next Update unless one is being made: each is all or nothing, so none may see half of another.
+    fn update(&mut self) {
+        while self.update.is_none()
+            && let Some((resources, reply)) = self.updates.pop_front()
+        {
+            if let Err(error) = self.lifecycle.update() {
+                _ = reply.send(Err(error));
+                continue;
+            }
+            self.update = Some(reply);
+            let container = Rc::clone(&self.container);
+            self.work.spawn_local(async move { Done::Updated(container.update(&resources).await) });
         }
     }
 

@@ -3,6 +3,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::{Command, exit};
 
@@ -25,6 +26,11 @@ pub(crate) fn act(arguments: &[String]) -> Option<Value> {
         ("fork-orphan", []) => orphan(),
         ("fork", [count]) => Some(fork(count.parse().ok()?)),
         ("allocate", [mebibytes]) => Some(json!(allocate(mebibytes.parse().ok()?))),
+        ("spin", []) => spin(),
+        ("write-through", [path, mebibytes]) => {
+            let written = write_through(path.as_ref(), mebibytes.parse().ok()?);
+            Some(written.unwrap_or_else(|error| json!(errno(&error))))
+        }
         ("nest", []) => nest(),
         ("hook", [name, file]) => Some(hook(name, Path::new(file)).unwrap_or_else(|error| json!(errno(&error)))),
         ("env", [name]) => Some(json!(std::env::var(name).ok())),
@@ -98,14 +104,38 @@ fn hook(name: &str, file: &Path) -> io::Result<Value> {
     Ok(json!("ok"))
 }
 
-/// On cgroup v2 in a cgroup namespace of its own: moves into `init` below, has controllers enabled, and limits `beside`. Then
+/// Uses all the time that it gets, until a signal ends it.
+fn spin() -> ! {
+    loop {
+        std::hint::spin_loop();
+    }
+}
+
+/// Writes past the page cache, and says how long that took.
+fn write_through(path: &Path, mebibytes: usize) -> io::Result<Value> {
+    /// What O_DIRECT asks of memory and lengths.
+    #[repr(align(4096))]
+    struct Aligned([u8; 64 << 10]);
+    let aligned = Box::new(Aligned([1; 64 << 10]));
+    let mut file = File::options().write(true).create(true).custom_flags(nix::libc::O_DIRECT).open(path)?;
+    let start = std::time::Instant::now();
+    for _ in 0..mebibytes * 16 {
+        file.write_all(&aligned.0)?;
+    }
+    Ok(json!({ "ms": start.elapsed().as_millis() }))
+}
+
+/// In a cgroup namespace of its own: moves into `init` below, has controllers enabled on v2, and limits `beside`. Then
 /// makes `beside/done` and sleeps.
 fn nest() -> Option<Value> {
-    let root = Path::new("/sys/fs/cgroup");
+    let is_v2 = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+    let root = Path::new(if is_v2 { "/sys/fs/cgroup" } else { "/sys/fs/cgroup/pids" });
     let steps = || -> io::Result<()> {
         fs::create_dir(root.join("init"))?;
         fs::write(root.join("init/cgroup.procs"), "0")?;
-        fs::write(root.join("cgroup.subtree_control"), "+memory +pids")?;
+        if is_v2 {
+            fs::write(root.join("cgroup.subtree_control"), "+memory +pids")?;
+        }
         fs::create_dir(root.join("beside"))?;
         fs::write(root.join("beside/pids.max"), "7")?;
         fs::create_dir(root.join("beside/done"))
