@@ -118,9 +118,9 @@ fn sysctls_are_not_written_where_the_image_leads_them() {
         fs::create_dir_all(&ipv4).unwrap();
         let fake = ipv4.join("ip_forward");
         if kind == "file" {
-            fs::write(&fake, "untouched").unwrap()
+            fs::write(&fake, "untouched").unwrap();
         } else {
-            symlink(&file, &fake).unwrap()
+            symlink(&file, &fake).unwrap();
         }
         bundle.config["linux"]["sysctl"] = json!({ "net.ipv4.ip_forward": "1" });
         bundle.config["linux"]["maskedPaths"] = json!([]);
