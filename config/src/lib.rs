@@ -11,6 +11,7 @@
 pub mod bundle;
 pub mod container;
 pub mod id;
+pub mod ids;
 mod json;
 pub mod options;
 pub mod refuse;

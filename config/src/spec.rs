@@ -13,14 +13,16 @@ mod mount_options;
 mod mounts;
 mod names;
 mod namespaces;
-// SAFETY: holds one ioctl(2) that takes no argument, on a descriptor that outlives the call.
+// SAFETY: holds ioctl(2) requests that take no argument, on descriptors that outlive the calls.
 #[allow(unsafe_code)]
 mod nsfs;
 mod paths;
 pub(crate) mod process;
 mod seccomp;
 mod sysctl;
+mod time_offsets;
 mod unsupported;
+mod user_namespace;
 
 use std::path::Path;
 
@@ -38,16 +40,21 @@ pub(crate) fn container(spec: &oci::Spec, bundle: &Path, id: &ContainerId) -> Re
     let process = spec.process().as_ref().ok_or_else(|| Refusal::new("/process", "missing: a container runs one"))?;
     let linux = spec.linux().as_ref().ok_or_else(|| Refusal::new("/linux", "missing: a container needs namespaces"))?;
     let namespaces = namespaces::resolve(linux.namespaces().as_deref().unwrap_or_default()).at("/linux/namespaces")?;
+    let mappings = user_namespace::resolve(linux, &namespaces).at("/linux")?;
+    let process =
+        process::resolve(process).and_then(|process| mappings.refuse_unmapped(&process.user).map(|()| process));
+    let own_ids = namespaces::ids(&namespaces, &mappings);
     let no_resources = oci::LinuxResources::default();
     let resources = linux.resources().as_ref().unwrap_or(&no_resources);
     Ok(Container {
         id: id.clone(),
         bundle: bundle.to_owned(),
         root: root(spec.root().as_ref(), bundle).at("/root")?,
-        process: process::resolve(process).at("/process")?,
+        process: process.at("/process")?,
         hostname: names::resolve(spec.hostname().as_deref(), &namespaces).at("/hostname")?,
         domainname: names::resolve(spec.domainname().as_deref(), &namespaces).at("/domainname")?,
-        mounts: mounts::resolve(spec.mounts().as_deref().unwrap_or_default(), bundle).at("/mounts")?,
+        mounts: mounts::resolve(spec.mounts().as_deref().unwrap_or_default(), bundle, own_ids.as_ref())
+            .at("/mounts")?,
         cgroup: cgroup::resolve(linux.cgroups_path().as_deref(), id).at("/linux/cgroupsPath")?,
         resources: Resources::resolve(resources, "/linux/resources")?,
         devices: devices::resolve(linux.devices().as_deref().unwrap_or_default()).at("/linux/devices")?,
@@ -57,6 +64,8 @@ pub(crate) fn container(spec: &oci::Spec, bundle: &Path, id: &ContainerId) -> Re
         rootfs_propagation: propagation(linux.rootfs_propagation().as_deref()).at("/linux/rootfsPropagation")?,
         seccomp: linux.seccomp().as_ref().map(seccomp::resolve).transpose().at("/linux/seccomp")?,
         annotations: annotations::resolve(spec.annotations().as_ref()).at("/annotations")?,
+        time_offsets: time_offsets::resolve(linux.time_offsets().as_ref(), &namespaces).at("/linux/timeOffsets")?,
+        mappings,
         namespaces,
     })
 }

@@ -7,12 +7,15 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use config::container::{Namespace, NamespaceKind};
+use config::ids::IdMaps;
 use config::resources::Resources;
+use init::sync::Point;
 
 use crate::cgroup::oom::OomWatch;
 use crate::cgroup::stats::Stats;
 use crate::cgroup::{Cgroup, Driver, Hierarchy};
 use crate::error::{Error, Kind, Result};
+use crate::namespaces::Part;
 use crate::plan::seccomp::{self, Filter};
 use crate::plan::{Facts, Plan};
 use crate::process::{Process, Stdio};
@@ -31,6 +34,7 @@ pub struct Container {
     oom: Option<Rc<OomWatch>>,
     bundle: PathBuf,
     namespaces: Vec<Namespace>,
+    mappings: IdMaps,
     filter: Option<Filter>,
     oom_score_adj: Option<i32>,
 }
@@ -61,6 +65,7 @@ impl Container {
                 oom: oom.map(Rc::new),
                 bundle: spec.bundle.clone(),
                 namespaces: spec.namespaces.clone(),
+                mappings: spec.mappings.clone(),
                 filter,
                 oom_score_adj: spec.process.oom_score_adj,
             }),
@@ -86,7 +91,18 @@ impl Container {
         let home = home::directory(&spec.root.path, spec.process.user.uid);
         let plan = Plan::init(spec, &facts(&hierarchies, &placement.directories, filter, &home))?;
         let handover = Handover { stdio, placement: &placement, init: None };
-        let init = spawn::spawn(&plan, &handover, async |_, _| Ok(())).await?;
+        let part = Part {
+            namespaces: &spec.namespaces,
+            mappings: &spec.mappings,
+            offsets: &spec.time_offsets,
+            uid: spec.process.user.uid,
+            stdio,
+        };
+        let at = async |point, pid| match point {
+            Point::Namespaces => part.perform(pid),
+            Point::Root | Point::Ready => Ok(()),
+        };
+        let init = spawn::spawn(&plan, &handover, at).await?;
         record.pid = init.pid();
         record.start_time = state::start_time(init.pid()).unwrap_or_default();
         if let Err(error) = record.write(&spec.bundle).and_then(|()| cgroup.settle(&spec.resources)) {
@@ -106,6 +122,7 @@ impl Container {
     pub async fn exec(&self, process: &config::Process, stdio: Stdio) -> Result<Process> {
         let gone = || Error::new(Kind::Precondition, "the container's init has ended");
         self.init.signal(0).map_err(|_| gone())?;
+        self.mappings.refuse_unmapped(&process.user)?;
         let mut process = process.clone();
         // Without a value of its own it would have the shim's, which is there to spare the shim.
         process.oom_score_adj = process.oom_score_adj.or(self.oom_score_adj);
@@ -115,7 +132,15 @@ impl Container {
         let facts = facts(&[], &placement.directories, self.filter.as_ref(), &home);
         let plan = Plan::exec(&process, &self.namespaces, &facts)?;
         let handover = Handover { stdio: &stdio, placement: &placement, init: Some(self.init.pidfd()) };
-        let spawned = spawn::spawn(&plan, &handover, async |_, _| Ok(())).await;
+        // The namespaces are as init left them.
+        let part = Part {
+            namespaces: &self.namespaces,
+            mappings: &IdMaps::default(),
+            offsets: &[],
+            uid: process.user.uid,
+            stdio: &stdio,
+        };
+        let spawned = spawn::spawn(&plan, &handover, async |_, pid| part.perform(pid)).await;
         // Init that ended in between takes its namespaces along: say that, not which step noticed it.
         spawned.map_err(|error| if self.init.signal(0).is_err() { gone() } else { error })
     }
@@ -227,7 +252,14 @@ fn facts<'a>(
     filter: Option<&'a Filter>,
     home: &'a str,
 ) -> Facts<'a> {
-    Facts { hierarchies, joins, filter, last_capability: kernel::last_capability(), home }
+    Facts {
+        hierarchies,
+        joins,
+        filter,
+        last_capability: kernel::last_capability(),
+        makes_devices: kernel::in_first_user_namespace(),
+        home,
+    }
 }
 
 async fn remove_cgroup(cgroup: &Cgroup) -> Result<()> {

@@ -12,8 +12,12 @@ pub mod process;
 pub mod reaper;
 pub mod rootfs;
 
+mod handed;
 mod home;
+mod ids;
+mod kept;
 mod kernel;
+mod namespaces;
 #[allow(unsafe_code)] // one wait that fills in one structure
 mod peek;
 #[allow(unsafe_code)] // one system call that takes numbers

@@ -9,6 +9,7 @@
 
 mod devices;
 mod display;
+mod handed;
 mod mounts;
 mod namespaces;
 mod process;
@@ -19,13 +20,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicI32;
 
-use config::container::{Namespace, Process};
+use config::container::{Device, Idmap, Namespace, Process};
 use init::sync;
 use init::{Descriptor, Instruction, Pair, Program, Span, Step, Text};
 
 use crate::cgroup::Hierarchy;
 use crate::error::{Error, Kind, Result};
 use crate::plan::seccomp::Filter;
+use crate::rootfs::RootfsMount;
 
 /// What a plan must know beside config.json.
 #[derive(Debug, Clone, Copy)]
@@ -38,6 +40,8 @@ pub struct Facts<'a> {
     pub filter: Option<&'a Filter>,
     /// The highest capability that the kernel knows (/proc/sys/kernel/cap_last_cap).
     pub last_capability: u32,
+    /// Whether the runtime may make device nodes: only in the machine's first user namespace.
+    pub makes_devices: bool,
     /// The user's home directory, for a `HOME` where the environment has none.
     pub home: &'a str,
 }
@@ -53,6 +57,31 @@ pub enum Source {
     Namespace(PathBuf),
     /// The pidfd of the container's init.
     Init,
+    /// A detached copy of what is mounted at a host path.
+    Tree {
+        /// Absolute.
+        path: PathBuf,
+        /// With the mounts below it.
+        recursive: bool,
+        /// `MS_*` of all its mounts.
+        propagation: u64,
+        /// Whose ids it shows.
+        idmap: Option<Idmap>,
+    },
+    /// A new file system, detached.
+    Filesystem {
+        /// Its target is of no meaning.
+        mount: RootfsMount,
+        /// Whose ids it shows.
+        idmap: Idmap,
+    },
+    /// A detached copy of the host's node of this path, type and number.
+    Device {
+        /// What it must be.
+        device: Device,
+        /// `MS_*`
+        propagation: u64,
+    },
 }
 
 /// Steps and all they refer to. See the module's head.

@@ -21,6 +21,8 @@ pub(super) struct MountOptions {
     pub(super) recursive: bool,
     /// `remount`.
     pub(super) remount: bool,
+    /// `idmap`, or `ridmap` (true).
+    pub(super) idmap: Option<bool>,
     pub(super) attributes: MountAttributes,
     pub(super) recursive_attributes: MountAttributes,
     pub(super) propagation: Vec<Propagation>,
@@ -64,7 +66,8 @@ impl MountOptions {
             "bind" => self.bind = true,
             "rbind" => (self.bind, self.recursive) = (true, true),
             "remount" => self.remount = true,
-            "idmap" | "ridmap" => return Err(Refusal::unsupported("", "id-mapped mounts are")),
+            "idmap" => self.idmap = Some(false),
+            "ridmap" => self.idmap = Some(true),
             "tmpcopyup" => return Err(Refusal::unsupported("", "tmpcopyup is")),
             // A flag of mount(2) that fsconfig(2) has no name for.
             "iversion" => return Err(Refusal::unsupported("", "iversion is")),

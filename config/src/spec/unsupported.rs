@@ -46,11 +46,7 @@ fn in_hooks(hooks: &oci::Hooks) -> Result<(), Refusal> {
 }
 
 fn in_linux(linux: &oci::Linux) -> Result<(), Refusal> {
-    let offsets = linux.time_offsets().as_ref().is_some_and(|offsets| !offsets.is_empty());
     let devices = linux.net_devices().as_ref().is_some_and(|devices| !devices.is_empty());
-    refuse_if(some(linux.uid_mappings().as_ref()), "/linux/uidMappings", "user namespaces are")?;
-    refuse_if(some(linux.gid_mappings().as_ref()), "/linux/gidMappings", "user namespaces are")?;
-    refuse_if(offsets, "/linux/timeOffsets", "time namespaces are")?;
     refuse_if(devices, "/linux/netDevices", "moving network devices is")?;
     refuse_if(text(linux.mount_label().as_ref()), "/linux/mountLabel", "SELinux labels are")?;
     refuse_if(linux.intel_rdt().is_some(), "/linux/intelRdt", "Intel RDT is")?;

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use config::container::Device;
 use init::Step;
 use init::step::Attributes;
 use init::sync::Point;
@@ -67,24 +68,25 @@ impl Plan {
             Step::NewNamespaces { kinds } => format!("make new {}", namespaces(kinds)),
             Step::LoopbackUp => "bring up the loopback interface".to_owned(),
             Step::NewSession => "start a session".to_owned(),
-            Step::OpenRoot { path } => format!("open root {}", self.show(path)),
+            Step::OpenRoot { path, .. } => format!("open root {}", self.show(path)),
             Step::PivotRoot => "pivot to the root".to_owned(),
             Step::WriteProc { path, value, .. } => {
                 format!("write {} to /proc/{}", quoted(&self.show(value)), self.show(path))
             }
             Step::Hostname { name } => format!("set hostname {}", self.show(name)),
             Step::Domainname { name } => format!("set domainname {}", self.show(name)),
-            Step::MountFilesystem { fs_type, source: _, options, attributes, destination } => {
+            Step::MountFilesystem { fs_type, source: _, options, attributes, destination, instead } => {
                 let set = Attributes { set: attributes, clear: 0 };
                 let own = (options.start..options.start + options.len).filter_map(|at| self.option(at));
                 let words: Vec<_> = attribute_words(set).map(str::to_owned).chain(own).collect();
-                format!("mount {} at {}{}", self.show(fs_type), self.show(destination), bracketed(&words))
+                let or = if instead.is_some() { ", or the host's" } else { "" };
+                format!("mount {} at {}{}{or}", self.show(fs_type), self.show(destination), bracketed(&words))
             }
-            Step::MountBind { source, recursive, attributes, recursive_attributes, destination } => {
+            Step::MountBind { source, tree, recursive, attributes, recursive_attributes, destination } => {
                 let first = if recursive { "rbind" } else { "bind" };
                 let all = attribute_words(recursive_attributes).map(|word| format!("r{word}"));
                 let words = std::iter::once(first).chain(attribute_words(attributes)).map(str::to_owned);
-                let words: Vec<_> = words.chain(all).collect();
+                let words: Vec<_> = words.chain(all).chain(tree.and_then(|tree| self.idmap_word(tree))).collect();
                 format!("mount {} at {}{}", self.show(source), self.show(destination), bracketed(&words))
             }
             Step::SetAttributes { path, attributes, recursive } => {
@@ -113,7 +115,10 @@ impl Plan {
             Step::SetStdio { .. } => "set stdin, stdout and stderr".to_owned(),
             Step::Rlimit { resource, soft, hard } => {
                 let name = RLIMITS.get(resource as usize).copied().unwrap_or("?");
-                format!("set RLIMIT_{name} to {}:{}", limit(soft), limit(hard))
+                match soft {
+                    Some(soft) => format!("set RLIMIT_{name} to {}:{}", limit(soft), limit(hard)),
+                    None => format!("raise the hard RLIMIT_{name} to {}", limit(hard)),
+                }
             }
             Step::WorkingDirectory { path, .. } => format!("enter working directory {}", self.show(path)),
             Step::Identity { uid, gid, groups } => {
@@ -143,7 +148,7 @@ impl Plan {
                 }
             }
             Step::CloseOnExec => "mark all other files close-on-exec".to_owned(),
-            Step::Sync { point: Point::Namespaces } => "wait for the ids of the user namespace".to_owned(),
+            Step::Sync { point: Point::Namespaces } => "wait for id maps and clock offsets".to_owned(),
             Step::Sync { point: Point::Root } => "wait for hooks and network devices".to_owned(),
             Step::Sync { point: Point::Ready } => "wait for start".to_owned(),
             Step::Execute => {
@@ -162,12 +167,26 @@ impl Plan {
         Some(word)
     }
 
+    /// The option by which a handed-over mount shows other ids.
+    fn idmap_word(&self, tree: init::Descriptor) -> Option<String> {
+        match self.sources.get(tree.0 as usize)? {
+            Source::Tree { idmap: Some(idmap), .. } | Source::Filesystem { idmap, .. } => {
+                Some(if idmap.recursive { "ridmap" } else { "idmap" }.to_owned())
+            }
+            _ => None,
+        }
+    }
+
     fn source_name(&self, descriptor: init::Descriptor) -> String {
         match self.sources.get(descriptor.0 as usize) {
             Some(Source::Namespace(path)) => path.display().to_string(),
             Some(Source::Init) => "the container's init".to_owned(),
             Some(Source::Tasks(number)) => format!("the cgroup in hierarchy {}", number + 1),
             Some(Source::Stdio(number)) => format!("descriptor {number}"),
+            Some(Source::Tree { path, .. } | Source::Device { device: Device { path, .. }, .. }) => {
+                path.display().to_string()
+            }
+            Some(Source::Filesystem { mount, .. }) => mount.fs_type.clone(),
             None => "?".to_owned(),
         }
     }

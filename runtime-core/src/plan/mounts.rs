@@ -4,9 +4,9 @@ use std::path::Path;
 
 use config::container::{Mount, MountAttributes, MountKind, NamespaceKind, PropagationKind};
 use init::step::Attributes;
-use init::{Pair, Span, Step, Text};
+use init::{Descriptor, Pair, Span, Step, Text};
 
-use crate::plan::{Facts, Plan};
+use crate::plan::{Facts, Plan, handed};
 
 /// `MOUNT_ATTR_RDONLY`, `_NOSUID`, `_NODEV`, `_NOEXEC`: linux/mount.h.
 const RDONLY: u64 = 1;
@@ -41,14 +41,25 @@ pub(super) fn mount(plan: &mut Plan, mount: &Mount, container: &config::Containe
     let recursive_attributes = self::attributes(mount.recursive_attributes);
     match &mount.kind {
         MountKind::Bind { source, recursive } => {
-            let source = plan.path(source);
             let recursive = *recursive;
-            plan.second(Step::MountBind { source, recursive, attributes, recursive_attributes, destination });
+            let tree = handed::tree(plan, container, source, recursive, mount.idmap.as_ref());
+            let source = plan.path(source);
+            plan.second(Step::MountBind { source, tree, recursive, attributes, recursive_attributes, destination });
         }
         MountKind::Filesystem { fs_type, source, options } => {
             let late = if becomes_readonly_late(mount) { RDONLY } else { 0 };
-            filesystem(plan, fs_type, source, options, attributes.set & !late, destination);
-            all_below(plan, recursive_attributes, destination);
+            let set = attributes.set & !late;
+            if let Some(idmap) = &mount.idmap {
+                let tree = Some(handed::filesystem(plan, fs_type, source, options, idmap));
+                let source = plan.text(fs_type);
+                let attributes = Attributes { set, clear: 0 };
+                let recursive = false;
+                plan.second(Step::MountBind { source, tree, recursive, attributes, recursive_attributes, destination });
+            } else {
+                let instead = handed::instead(plan, container, fs_type);
+                filesystem(plan, fs_type, source, options, set, destination, instead);
+                all_below(plan, recursive_attributes, destination);
+            }
         }
         MountKind::Cgroup => {
             cgroup(plan, mount, container, facts, destination);
@@ -74,9 +85,10 @@ const UNIFIED: &str = "/sys/fs/cgroup";
 /// options (`nsdelegate`, `memory_recursiveprot`) it does not name itself.
 fn cgroup(plan: &mut Plan, mount: &Mount, container: &config::Container, facts: &Facts<'_>, destination: Text) {
     let bind = |plan: &mut Plan, host: &Path, destination: Text| {
+        let tree = handed::tree(plan, container, host, false, None);
         let source = plan.path(host);
         let (attributes, recursive_attributes) = (attributes(mount.attributes), Attributes::default());
-        plan.second(Step::MountBind { source, recursive: false, attributes, recursive_attributes, destination });
+        plan.second(Step::MountBind { source, tree, recursive: false, attributes, recursive_attributes, destination });
     };
     if let [only] = facts.hierarchies
         && only.name.is_empty()
@@ -86,7 +98,7 @@ fn cgroup(plan: &mut Plan, mount: &Mount, container: &config::Container, facts: 
         return;
     }
     let options = [("mode".to_owned(), Some("755".to_owned()))];
-    filesystem(plan, "tmpfs", "tmpfs", &options, NOSUID | NODEV | NOEXEC, destination);
+    filesystem(plan, "tmpfs", "tmpfs", &options, NOSUID | NODEV | NOEXEC, destination, None);
     for hierarchy in facts.hierarchies {
         let place = plan.path(&mount.destination.join(&hierarchy.name));
         bind(plan, &hierarchy.host, place);
@@ -105,6 +117,7 @@ fn filesystem(
     options: &[(String, Option<String>)],
     attributes: u64,
     destination: Text,
+    instead: Option<Descriptor>,
 ) {
     let start = plan.pairs.len();
     for (key, value) in options {
@@ -113,7 +126,7 @@ fn filesystem(
     }
     let options: Span = Plan::span(start, plan.pairs.len());
     let (fs_type, source) = (plan.text(fs_type), plan.text(source));
-    plan.second(Step::MountFilesystem { fs_type, source, options, attributes, destination });
+    plan.second(Step::MountFilesystem { fs_type, source, options, attributes, destination, instead });
 }
 
 fn all_below(plan: &mut Plan, attributes: Attributes, path: Text) {

@@ -5,27 +5,24 @@ use config::container::{MountKind, Propagation, PropagationKind};
 use init::Step;
 use init::step::{Attributes, Procfs};
 
-use crate::plan::{Facts, Plan, devices, mounts};
+use crate::plan::{Facts, Plan, devices, handed, mounts};
 
 /// `MOUNT_ATTR_RDONLY`
 const READONLY: Attributes = Attributes { set: 1, clear: 0 };
 
 /// From the host's tree to the container's: mounts, devices, pivot.
 pub(super) fn build(plan: &mut Plan, container: &config::Container, facts: &Facts<'_>) {
-    // What the host mounts later may show in the container (slave); nothing of the container's shows on the host.
-    let default = Propagation { kind: PropagationKind::Slave, recursive: true };
-    let Propagation { kind, recursive } = container.rootfs_propagation.unwrap_or(default);
-    // Unbindable would forbid the bind that follows; it is set on the finished root.
-    let kind = if kind == PropagationKind::Unbindable { PropagationKind::Private } else { kind };
+    let Propagation { kind, recursive } = handed::propagation(container);
     let slash = plan.text("/");
     plan.second(Step::HostPropagation { path: slash, kind: mounts::flag(kind), recursive });
     let path = plan.path(&container.root.path);
-    plan.second(Step::OpenRoot { path });
+    let tree = handed::tree(plan, container, &container.root.path, true, None);
+    plan.second(Step::OpenRoot { path, tree });
     for mount in &container.mounts {
         mounts::mount(plan, mount, container, facts);
     }
     if !brings_its_own_dev(container) {
-        devices::populate(plan, container);
+        devices::populate(plan, container, facts);
     }
     plan.second(Step::PivotRoot);
     if let Some(name) = &container.hostname {
