@@ -155,8 +155,12 @@ fn kinds_are_combined_as_one_likes() {
         }
         if ways[0] != Way::Inherited {
             std::os::unix::fs::chown(bundle.rootfs(), Some(100_000), Some(100_000)).unwrap();
-        } else if ways[1] == Way::Inherited {
+        }
+        if ways[0] == Way::Inherited && ways[1] == Way::Inherited || !ours() {
             bundle.config["mounts"].as_array_mut().unwrap().retain(|mount| mount["type"] != "sysfs");
+        }
+        if ways[4] == Way::Inherited && ways[0] != Way::Inherited && !ours() {
+            continue;
         }
         // Of the host's ipc namespace there is no mqueue to show where the host has not mounted it.
         if ways[2] == Way::Inherited && ways[0] != Way::Inherited {
