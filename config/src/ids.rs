@@ -2,6 +2,8 @@
 //! of the options `uidmap=` and `gidmap=` that a rootfs may come with. All are held to the kernel's own rules here, for its
 //! answer to any breach is the same EINVAL.
 
+use std::fmt::Write as _;
+
 use crate::container::User;
 use crate::refuse::{At, Refusal};
 
@@ -46,7 +48,10 @@ pub fn host_of(map: &[IdMap], id: u32) -> Option<u32> {
 
 /// A map as the kernel takes it: `0 100000 65536`, a line each.
 pub fn text(map: &[IdMap]) -> String {
-    map.iter().map(|IdMap { container, host, size }| format!("{container} {host} {size}\n")).collect()
+    map.iter().fold(String::new(), |mut text, IdMap { container, host, size }| {
+        let _ = writeln!(text, "{container} {host} {size}");
+        text
+    })
 }
 
 /// Refuses a map that the kernel would not take, by a pointer relative to the list.
@@ -103,11 +108,8 @@ impl IdMaps {
         };
         mapped(&self.uids, user.uid, "/user/uid")?;
         mapped(&self.gids, user.gid, "/user/gid")?;
-        let groups = user.additional_gids.iter().enumerate();
-        groups
-            .map(|(index, gid)| mapped(&self.gids, *gid, "").at_index(index))
-            .collect::<Result<(), _>>()
-            .at("/user/additionalGids")
+        let mut groups = user.additional_gids.iter().enumerate();
+        groups.try_for_each(|(index, gid)| mapped(&self.gids, *gid, "").at_index(index)).at("/user/additionalGids")
     }
 }
 

@@ -17,14 +17,11 @@ pub(crate) struct IdmapNamespaces(Vec<(Ids, OwnedFd)>);
 
 impl IdmapNamespaces {
     fn with(&mut self, ids: &Ids) -> Result<&OwnedFd> {
-        let at = match self.0.iter().position(|(there, _)| there == ids) {
-            Some(at) => at,
-            None => {
-                self.0.push((ids.clone(), ids::namespace(ids)?));
-                self.0.len() - 1
-            }
-        };
-        Ok(&self.0[at].1)
+        let at = self.0.iter().position(|(there, _)| there == ids);
+        if at.is_none() {
+            self.0.push((ids.clone(), ids::namespace(ids)?));
+        }
+        Ok(&self.0[at.unwrap_or(self.0.len() - 1)].1)
     }
 
     fn apply(&mut self, mount: &OwnedFd, what: &str, idmap: &Idmap) -> Result<()> {

@@ -1,6 +1,7 @@
 //! The parent's part while stage one waits in its namespaces (`Point::Namespaces`): what only the host's root may do there.
 //! The order of it all is explained in `plan::namespaces`.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -74,14 +75,15 @@ fn write_offsets(pid: i32, offsets: &[TimeOffset]) -> Result<()> {
     if offsets.is_empty() {
         return Ok(());
     }
-    let line = |offset: &TimeOffset| {
+    let line = |mut text: String, offset: &TimeOffset| {
         let clock = match offset.clock {
             Clock::Monotonic => "monotonic",
             Clock::Boottime => "boottime",
         };
-        format!("{clock} {} {}\n", offset.seconds, offset.nanoseconds)
+        let _ = writeln!(text, "{clock} {} {}", offset.seconds, offset.nanoseconds);
+        text
     };
-    let (path, text) = (format!("/proc/{pid}/timens_offsets"), offsets.iter().map(line).collect::<String>());
+    let (path, text) = (format!("/proc/{pid}/timens_offsets"), offsets.iter().fold(String::new(), line));
     // ERANGE where a clock would show a time before the machine was started.
     fs::write(&path, &text)
         .map_err(|error| Error::io(format_args!("/linux/timeOffsets: write {:?} to {path}", text.trim_end()), &error))

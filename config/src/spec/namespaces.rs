@@ -20,7 +20,7 @@ use crate::spec::{nsfs, paths};
 pub(super) fn resolve(namespaces: &[oci::LinuxNamespace]) -> Result<Vec<Namespace>, Refusal> {
     let mut list: Vec<Namespace> = Vec::with_capacity(namespaces.len());
     for (index, namespace) in namespaces.iter().enumerate() {
-        let kind = kind(namespace.typ()).at("/type").at_index(index)?;
+        let kind = kind(namespace.typ());
         if list.iter().any(|other| other.kind == kind) {
             return Err(Refusal::new(format!("/{index}"), format!("a second {} namespace", name(kind))));
         }
@@ -91,8 +91,8 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
     fs::metadata(path).ok().map(|file| (file.dev(), file.ino()))
 }
 
-fn kind(kind: oci::LinuxNamespaceType) -> Result<NamespaceKind, Refusal> {
-    Ok(match kind {
+fn kind(kind: oci::LinuxNamespaceType) -> NamespaceKind {
+    match kind {
         oci::LinuxNamespaceType::User => NamespaceKind::User,
         oci::LinuxNamespaceType::Time => NamespaceKind::Time,
         oci::LinuxNamespaceType::Ipc => NamespaceKind::Ipc,
@@ -101,7 +101,7 @@ fn kind(kind: oci::LinuxNamespaceType) -> Result<NamespaceKind, Refusal> {
         oci::LinuxNamespaceType::Pid => NamespaceKind::Pid,
         oci::LinuxNamespaceType::Cgroup => NamespaceKind::Cgroup,
         oci::LinuxNamespaceType::Mount => NamespaceKind::Mount,
-    })
+    }
 }
 
 /// Checks that `path` is a file to join a namespace of `kind` by; none where a new one is meant.

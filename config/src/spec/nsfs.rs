@@ -64,9 +64,9 @@ pub(super) fn kind(path: &Path) -> Result<Option<NamespaceKind>, Errno> {
 
 /// Whether the namespace at `path` is owned by the user namespace at `user`, or by one inside that.
 pub(super) fn belongs(path: &Path, user: &Path) -> Result<bool, Errno> {
-    let identity = |file: &File| file.metadata().map(|data| (data.dev(), data.ino())).map_err(from_io);
-    let wanted = identity(&File::open(user).map_err(from_io)?)?;
-    let file = File::open(path).map_err(from_io)?;
+    let identity = |file: &File| file.metadata().map(|data| (data.dev(), data.ino())).map_err(|error| from_io(&error));
+    let wanted = identity(&File::open(user).map_err(|error| from_io(&error))?)?;
+    let file = File::open(path).map_err(|error| from_io(&error))?;
     // SAFETY: as in `kind`.
     let mut next = unsafe { ns_get_userns(file.as_raw_fd()) };
     loop {
@@ -85,6 +85,6 @@ pub(super) fn belongs(path: &Path, user: &Path) -> Result<bool, Errno> {
     }
 }
 
-fn from_io(error: std::io::Error) -> Errno {
+fn from_io(error: &std::io::Error) -> Errno {
     Errno::from_raw(error.raw_os_error().unwrap_or_default())
 }
