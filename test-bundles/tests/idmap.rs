@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)] // Helpers of tests are tests, which clippy does not see.
 
 use std::fs;
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{MetadataExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -69,17 +69,10 @@ fn a_bind_has_maps_of_its_own() {
 fn what_is_written_has_the_ids_of_the_file_system() {
     let mut bundle = Bundle::new("idmap");
     let source = source(&bundle);
-    add(&mut bundle, json!({ "destination": "/a", "source": source, "options": ["bind", "idmap"] }), &maps(0, 0));
-    // Whoever is 7 here is 7 - 0 there.
-    bundle.config["process"]["user"] = json!({ "uid": 0, "gid": 0 });
-    bundle.probe(&["write", "/a"]).seen();
-    let mut bundle = Bundle::new("idmap");
-    let source = self::source(&bundle);
     in_user_namespace(&mut bundle);
     add(&mut bundle, json!({ "destination": "/a", "source": source, "options": ["bind", "idmap"] }), &json!({}));
     assert_eq!(bundle.probe(&["write", "/a"]).seen(), json!({ "/a": "ok" }));
     let written = fs::metadata(source.join("written-by-probe")).unwrap();
-    use std::os::unix::fs::MetadataExt;
     assert_eq!((written.uid(), written.gid()), (0, 0));
 }
 
