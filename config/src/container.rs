@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::id::ContainerId;
+use crate::ids::IdMaps;
 use crate::resources::Resources;
 
 /// One container, ready to be planned.
@@ -31,8 +32,14 @@ pub struct Container {
     pub domainname: Option<String>,
     /// `mounts`, in order.
     pub mounts: Vec<Mount>,
-    /// `linux.namespaces`: one entry a kind at the most, in the order in which they must be joined.
+    /// `linux.namespaces`: one entry a kind at the most, in the order of [`NamespaceKind`]. A user namespace that is the runtime's
+    /// own is left out, for the container inherits that one.
     pub namespaces: Vec<Namespace>,
+    /// `linux.uidMappings` and `linux.gidMappings`: never empty with a new user namespace; with a joined one what it is to be
+    /// like, where that was said.
+    pub mappings: IdMaps,
+    /// `linux.timeOffsets`; present only with a new time namespace.
+    pub time_offsets: Vec<TimeOffset>,
     /// `linux.cgroupsPath`.
     pub cgroup: CgroupPath,
     /// `linux.resources`.
@@ -243,11 +250,9 @@ pub struct Namespace {
     pub path: Option<PathBuf>,
 }
 
-/// Namespace kinds in the order in which they are joined: the user namespace first, for it gives the rights to the rest.
+/// Namespace kinds in the order in which they are joined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum NamespaceKind {
-    /// `user`
-    User,
     /// `ipc`
     Ipc,
     /// `uts`
@@ -262,6 +267,28 @@ pub enum NamespaceKind {
     Time,
     /// `mount`
     Mount,
+    /// `user`
+    User,
+}
+
+/// `linux.timeOffsets[]`: what is added to a clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimeOffset {
+    /// Which clock.
+    pub clock: Clock,
+    /// `secs`
+    pub seconds: i64,
+    /// `nanosecs`: less than a second.
+    pub nanoseconds: u32,
+}
+
+/// The clocks that a time namespace has to itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Clock {
+    /// `monotonic`
+    Monotonic,
+    /// `boottime`
+    Boottime,
 }
 
 /// `linux.cgroupsPath`, told apart by its form.
@@ -295,6 +322,26 @@ pub struct Mount {
     pub recursive_attributes: MountAttributes,
     /// `private`, `rslave`, …, in order.
     pub propagation: Vec<Propagation>,
+    /// `uidMappings` and `gidMappings`, or the options `idmap` and `ridmap`.
+    pub idmap: Option<Idmap>,
+}
+
+/// How the owners of files in a mount are shown: mount_setattr(2), "ID-mapped mounts".
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Idmap {
+    /// By which ids.
+    pub ids: Ids,
+    /// `ridmap`: also the mounts below.
+    pub recursive: bool,
+}
+
+/// Whose ids an id-mapped mount has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ids {
+    /// Those of these maps; the container's own where the mount has none.
+    Maps(IdMaps),
+    /// Those of the user namespace at this path, which the container joins.
+    Namespace(PathBuf),
 }
 
 /// What a mount's source is.

@@ -16,7 +16,7 @@ mod mounts;
 mod names;
 mod namespaces;
 mod net_devices;
-// SAFETY: holds one ioctl(2) that takes no argument, on a descriptor that outlives the call.
+// SAFETY: holds ioctl(2) requests that take no argument, on descriptors that outlive the calls.
 #[allow(unsafe_code)]
 mod nsfs;
 mod paths;
@@ -24,7 +24,9 @@ pub(crate) mod process;
 mod scheduling;
 mod seccomp;
 mod sysctl;
+mod time_offsets;
 mod unsupported;
+mod user_namespace;
 
 use std::path::Path;
 
@@ -42,6 +44,8 @@ pub(crate) fn container(spec: &oci::Spec, bundle: &Path, id: &ContainerId) -> Re
     let process = spec.process().as_ref().ok_or_else(|| Refusal::new("/process", "missing: a container runs one"))?;
     let linux = spec.linux().as_ref().ok_or_else(|| Refusal::new("/linux", "missing: a container needs namespaces"))?;
     let namespaces = namespaces::resolve(linux.namespaces().as_deref().unwrap_or_default()).at("/linux/namespaces")?;
+    let mappings = user_namespace::resolve(linux, &namespaces).at("/linux")?;
+    let own_ids = namespaces::ids(&namespaces, &mappings);
     let no_resources = oci::LinuxResources::default();
     let resources = linux.resources().as_ref().unwrap_or(&no_resources);
     let process = Process {
@@ -54,6 +58,7 @@ pub(crate) fn container(spec: &oci::Spec, bundle: &Path, id: &ContainerId) -> Re
             .at("/linux/memoryPolicy")?,
         ..process::resolve(process).at("/process")?
     };
+    mappings.refuse_unmapped(&process.user).at("/process")?;
     Ok(Container {
         id: id.clone(),
         bundle: bundle.to_owned(),
@@ -62,7 +67,8 @@ pub(crate) fn container(spec: &oci::Spec, bundle: &Path, id: &ContainerId) -> Re
         process,
         hostname: names::resolve(spec.hostname().as_deref(), &namespaces).at("/hostname")?,
         domainname: names::resolve(spec.domainname().as_deref(), &namespaces).at("/domainname")?,
-        mounts: mounts::resolve(spec.mounts().as_deref().unwrap_or_default(), bundle).at("/mounts")?,
+        mounts: mounts::resolve(spec.mounts().as_deref().unwrap_or_default(), bundle, own_ids.as_ref())
+            .at("/mounts")?,
         cgroup: cgroup::resolve(linux.cgroups_path().as_deref(), id).at("/linux/cgroupsPath")?,
         resources: Resources::resolve(resources, "/linux/resources")?,
         devices: devices::resolve(linux.devices().as_deref().unwrap_or_default()).at("/linux/devices")?,
@@ -74,6 +80,8 @@ pub(crate) fn container(spec: &oci::Spec, bundle: &Path, id: &ContainerId) -> Re
         seccomp: linux.seccomp().as_ref().map(seccomp::resolve).transpose().at("/linux/seccomp")?,
         mount_label: process::filled(linux.mount_label().as_ref()),
         annotations: annotations::resolve(spec.annotations().as_ref()).at("/annotations")?,
+        time_offsets: time_offsets::resolve(linux.time_offsets().as_ref(), &namespaces).at("/linux/timeOffsets")?,
+        mappings,
         namespaces,
     })
 }

@@ -291,8 +291,9 @@ fn namespaces() {
             "/linux/namespaces/0/path: the host's own mount namespace: /proc/self/ns/mnt",
         ),
         (one, json!({"type": "uts"}), "/linux/namespaces/5: a second uts namespace"),
-        (one, json!({"type": "user"}), "/linux/namespaces/5/type: user namespaces are not supported yet"),
-        (one, json!({"type": "time"}), "/linux/namespaces/5/type: time namespaces are not supported yet"),
+        (one, json!({"type": "time"}), ""),
+        (one, json!({"type": "time", "path": "/proc/self/ns/time"}), ""),
+        (one, json!({"type": "user", "path": "/proc/self/ns/user"}), ""),
         (network, json!("ns/net"), "/linux/namespaces/4/path: path ns/net is not absolute"),
         (network, json!("/proc/self/ns/net"), ""),
         (network, json!(""), ""),
@@ -310,6 +311,123 @@ fn namespaces() {
     ]);
     let unknown = said(one, json!({"type": "net"}));
     assert!(unknown.starts_with("/linux/namespaces/5/type: unknown namespace type net at line 1 column "), "{unknown}");
+}
+
+/// One line of an id map.
+fn ids(container: u32, host: u32, size: u32) -> Value {
+    json!({"containerID": container, "hostID": host, "size": size})
+}
+
+/// What is said to a container in a user namespace of its own with `value` at `pointer`.
+fn said_in_user_namespace(pointer: &str, value: Value) -> String {
+    let mut spec = sample("ctr-run");
+    set(&mut spec, "/linux/namespaces/-", json!({"type": "user"}));
+    set(&mut spec, "/linux/uidMappings", json!([ids(0, 100_000, 65_536)]));
+    set(&mut spec, "/linux/gidMappings", json!([ids(0, 100_000, 65_536)]));
+    set(&mut spec, pointer, value);
+    resolve(&spec).err().map(|refusal| refusal.to_string()).unwrap_or_default()
+}
+
+#[test]
+fn user_namespaces() {
+    let many: Vec<Value> = (0..341).map(|n| ids(n, n, 1)).collect();
+    let uids = "/linux/uidMappings";
+    for (pointer, value, expected) in [
+        (uids, json!([ids(0, 100_000, 65_536)]), ""),
+        (uids, json!([ids(0, 0, u32::MAX)]), ""),
+        (uids, json!([]), "/linux/uidMappings: missing: there are gidMappings"),
+        (uids, json!([ids(1, 1, 1)]), "/linux/uidMappings: root, id 0, is not mapped"),
+        (uids, json!([ids(0, 1, 0)]), "/linux/uidMappings/0/size: a map of no ids"),
+        (
+            uids,
+            json!([ids(0, 1, u32::MAX)]),
+            "/linux/uidMappings/0/size: 4294967295 ids from 1 on are more than there are",
+        ),
+        (uids, json!([ids(0, 1, 5), ids(4, 9, 1)]), "/linux/uidMappings/1/containerID: ids that the entry 0 maps too"),
+        (uids, json!([ids(0, 1, 5), ids(5, 5, 1)]), "/linux/uidMappings/1/hostID: ids that the entry 0 maps to, too"),
+        (uids, json!([ids(0, 1, 5), ids(0, 1, 5)]), "/linux/uidMappings/1/containerID: ids that the entry 0 maps too"),
+        (uids, json!(many), "/linux/uidMappings/340: the kernel takes at most 340 lines of a map"),
+        ("/linux/gidMappings", json!([ids(7, 7, 1)]), "/linux/gidMappings: root, id 0, is not mapped"),
+        ("/process/user/uid", json!(65_536), "/process/user/uid: 65536 is not mapped in the user namespace"),
+        ("/process/user/gid", json!(70_000), "/process/user/gid: 70000 is not mapped in the user namespace"),
+        (
+            "/process/user/additionalGids",
+            json!([5, 99_999]),
+            "/process/user/additionalGids/1: 99999 is not mapped in the user namespace",
+        ),
+        ("/linux/sysctl", json!({"user.max_user_namespaces": "1"}), ""),
+        ("/mounts/0/options", json!(["idmap"]), ""),
+        ("/linux/namespaces/-", json!({"type": "user"}), "/linux/namespaces/6: a second user namespace"),
+    ] {
+        let shown = value.to_string();
+        assert_eq!(said_in_user_namespace(pointer, value), expected, "{pointer} = {shown}");
+    }
+    let mut spec = sample("ctr-run");
+    set(&mut spec, "/linux/namespaces/-", json!({"type": "user"}));
+    assert_eq!(resolve(&spec).unwrap_err().to_string(), "/linux/uidMappings: missing: a new user namespace needs them");
+    let mut spec = sample("ctr-run");
+    set(&mut spec, uids, json!([ids(0, 0, 1)]));
+    set(&mut spec, "/linux/gidMappings", json!([ids(0, 0, 1)]));
+    let needs = "/linux/uidMappings: needs a user namespace, new or joined";
+    assert_eq!(resolve(&spec).unwrap_err().to_string(), needs);
+    set(&mut spec, "/linux/namespaces/-", json!({"type": "user", "path": "/proc/self/ns/user"}));
+    assert_eq!(resolve(&spec).unwrap_err().to_string(), needs, "the runtime's own is none of the container's");
+}
+
+#[test]
+fn a_mount_namespace_of_another_user_namespace_is_of_no_use() {
+    let mut spec = sample("ctr-run");
+    let holder = std::process::Command::new("unshare")
+        .args(["--mount", "--fork", "--kill-child", "cat"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn();
+    let mut holder = holder.unwrap();
+    // What it echoes shows that it has come into its namespace.
+    std::io::Write::write_all(holder.stdin.as_mut().unwrap(), b"x").unwrap();
+    std::io::Read::read_exact(holder.stdout.as_mut().unwrap(), &mut [0]).unwrap();
+    let path = format!("/proc/{}/ns/mnt", holder.id());
+    let mount = spec["linux"]["namespaces"].as_array().unwrap().iter().position(|n| n["type"] == "mount").unwrap();
+    set(&mut spec, &format!("/linux/namespaces/{mount}/path"), json!(path));
+    assert!(resolve(&spec).is_ok());
+    set(&mut spec, "/linux/namespaces/-", json!({"type": "user"}));
+    let refusal = resolve(&spec).unwrap_err().to_string();
+    holder.kill().and_then(|()| holder.wait()).unwrap();
+    let reason = "not of the container's user namespace, whose root may mount nothing in it";
+    assert_eq!(refusal, format!("/linux/namespaces/{mount}/path: {reason}: {path}"));
+}
+
+#[test]
+fn time_offsets() {
+    let said = |offsets: Value| {
+        let mut spec = sample("ctr-run");
+        set(&mut spec, "/linux/namespaces/-", json!({"type": "time"}));
+        set(&mut spec, "/linux/timeOffsets", offsets);
+        resolve(&spec).err().map(|refusal| refusal.to_string()).unwrap_or_default()
+    };
+    for (offsets, expected) in [
+        (json!({"monotonic": {"secs": -1, "nanosecs": 999_999_999}, "boottime": {}}), ""),
+        (
+            json!({"realtime": {"secs": 1}}),
+            "/linux/timeOffsets/realtime: no clock of a time namespace: those are monotonic and boottime",
+        ),
+        (
+            json!({"boottime": {"nanosecs": 1_000_000_000}}),
+            "/linux/timeOffsets/boottime/nanosecs: 1000000000 is not 0 to 999999999",
+        ),
+        (
+            json!({"boottime": {"secs": 4_611_686_019_i64}}),
+            "/linux/timeOffsets/boottime/secs: 4611686019 is not -4611686018 to 4611686018",
+        ),
+    ] {
+        let shown = offsets.to_string();
+        assert_eq!(said(offsets), expected, "{shown}");
+    }
+    let mut spec = sample("ctr-run");
+    set(&mut spec, "/linux/namespaces/-", json!({"type": "time", "path": "/proc/self/ns/time"}));
+    set(&mut spec, "/linux/timeOffsets", json!({"monotonic": {"secs": 1}}));
+    let refusal = resolve(&spec).unwrap_err().to_string();
+    assert_eq!(refusal, "/linux/timeOffsets: the time namespace is joined: its offsets are fixed");
 }
 
 #[test]
@@ -400,8 +518,8 @@ fn mounts() {
         (bind(&["bind", "async", "nolazytime", "nomand", "silent", "defaults", "rw"]), ""),
         (bind(&["remount", "size=1"]), "/options/1: size: a remount changes only the mount, not its file system"),
         (bind(&["bind", "remount", "ro"]), ""),
-        (bind(&["bind", "idmap"]), "/options/1: id-mapped mounts are not supported yet"),
-        (bind(&["ridmap"]), "/options/0: id-mapped mounts are not supported yet"),
+        (bind(&["bind", "idmap"]), "/options: idmap: neither the mount nor the container has mappings"),
+        (bind(&["rbind", "ridmap"]), "/options: idmap: neither the mount nor the container has mappings"),
         (bind(&["bind", "tmpcopyup"]), "/options/1: tmpcopyup: only a tmpfs can begin as a copy"),
         (bind(&["bind", "iversion"]), "/options/1: iversion: the kernel has no way to turn it on here"),
         (
@@ -422,11 +540,23 @@ fn mounts() {
         ),
         (
             json!({"destination": "/d", "type": "tmpfs", "uidMappings": [{"containerID": 0, "hostID": 1, "size": 1}]}),
-            "/uidMappings: id-mapped mounts are not supported yet",
+            "/gidMappings: missing: there are uidMappings",
         ),
         (
             json!({"destination": "/d", "type": "tmpfs", "gidMappings": [{"containerID": 0, "hostID": 1, "size": 1}]}),
-            "/gidMappings: id-mapped mounts are not supported yet",
+            "/uidMappings: missing: there are gidMappings",
+        ),
+        (
+            json!({"destination": "/d", "type": "cgroup", "uidMappings": [ids(0, 1, 1)], "gidMappings": [ids(0, 1, 1)]}),
+            "/uidMappings: only a bind or a new file system can be id-mapped",
+        ),
+        (
+            json!({"destination": "/d", "type": "tmpfs", "uidMappings": [ids(0, 1, 1)], "gidMappings": [ids(0, 1, 0)]}),
+            "/gidMappings/0/size: a map of no ids",
+        ),
+        (
+            json!({"destination": "/d", "type": "tmpfs", "uidMappings": [ids(0, 1, 1)], "gidMappings": [ids(0, 1, 1)]}),
+            "",
         ),
     ]);
 }
@@ -469,22 +599,11 @@ fn linux() {
         ("/linux/rootfsPropagation", json!("loose"), "/linux/rootfsPropagation: unknown propagation loose"),
         ("/linux/rootfsPropagation", json!("rslave"), ""),
         ("/linux/rootfsPropagation", json!(""), ""),
-        (
-            "/linux/uidMappings",
-            json!([{"containerID": 0, "hostID": 0, "size": 1}]),
-            "/linux/uidMappings: user namespaces are not supported yet",
-        ),
-        (
-            "/linux/gidMappings",
-            json!([{"containerID": 0, "hostID": 0, "size": 1}]),
-            "/linux/gidMappings: user namespaces are not supported yet",
-        ),
+        ("/linux/uidMappings", json!([ids(0, 0, 1)]), "/linux/gidMappings: missing: there are uidMappings"),
+        ("/linux/gidMappings", json!([ids(0, 0, 1)]), "/linux/uidMappings: missing: there are gidMappings"),
         ("/linux/uidMappings", json!([]), ""),
-        (
-            "/linux/timeOffsets",
-            json!({"monotonic": {"secs": 1}}),
-            "/linux/timeOffsets: time namespaces are not supported yet",
-        ),
+        ("/linux/timeOffsets", json!({"monotonic": {"secs": 1}}), "/linux/timeOffsets: needs a time namespace"),
+        ("/linux/timeOffsets", json!({}), ""),
         ("/linux/intelRdt", json!({"closID": "x"}), "/linux/intelRdt: Intel RDT is not supported yet"),
     ]);
 }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use config::container::{Hook, Namespace, NamespaceKind, SeccompListener};
+use config::ids::IdMaps;
 use config::resources::Resources;
 use init::sync::Point;
 use tokio::io::Interest;
@@ -19,6 +20,7 @@ use crate::cgroup::stats::Stats;
 use crate::cgroup::{Cgroup, Driver, Hierarchy};
 use crate::error::{Error, Kind, Result};
 use crate::hooks::{self, Inside};
+use crate::namespaces::Part;
 use crate::plan::seccomp::{self, Filter};
 use crate::plan::{Facts, Plan};
 use crate::process::{Process, Stdio};
@@ -39,6 +41,7 @@ pub struct Container {
     oom: Option<Rc<OomWatch>>,
     subject: Subject,
     namespaces: Vec<Namespace>,
+    mappings: IdMaps,
     filter: Option<Filter>,
     listener: Option<SeccompListener>,
     process: config::Process,
@@ -74,6 +77,7 @@ impl Container {
                 oom: oom.map(Rc::new),
                 subject: Subject::of(spec),
                 namespaces: spec.namespaces.clone(),
+                mappings: spec.mappings.clone(),
                 filter,
                 listener: listener(spec).cloned(),
                 process: spec.process.clone(),
@@ -113,7 +117,15 @@ impl Container {
         let plan = Plan::init(spec, &facts)?;
         let agent = listener(spec).map(|listener| Agent { listener, subject: &record.subject, init: None });
         let handover = Handover { stdio, placement: &placement, init: None, agent };
+        let part = Part {
+            namespaces: &spec.namespaces,
+            mappings: &spec.mappings,
+            offsets: &spec.time_offsets,
+            uid: spec.process.user.uid,
+            stdio,
+        };
         let at = async |point, pid| match point {
+            Point::Namespaces => part.perform(pid),
             Point::Root => {
                 let init = pidfd::open(pid)?;
                 // Hooks find the devices there.
@@ -121,7 +133,7 @@ impl Container {
                 let inside = Inside { pid, init: init.as_fd(), placement: &placement, facts: &facts, agent: None };
                 while_it_lives(init.as_fd(), hooks::before_pivot(spec, &inside)).await
             }
-            Point::Namespaces | Point::Ready => Ok(()),
+            Point::Ready => Ok(()),
         };
         let init = spawn::spawn(&plan, &handover, at).await?;
         record.pid = init.pid();
@@ -183,6 +195,7 @@ impl Container {
     pub async fn exec(&self, process: &config::Process, stdio: Stdio) -> Result<Process> {
         let gone = || Error::new(Kind::Precondition, "the container's init has ended");
         self.init.signal(0).map_err(|_| gone())?;
+        self.mappings.refuse_unmapped(&process.user)?;
         let mut process = process.clone();
         process.inherit(&self.process);
         let placement = self.cgroup.placement_beside(self.init.pid())?;
@@ -191,7 +204,15 @@ impl Container {
         let plan = Plan::exec(&process, &self.namespaces, &facts)?;
         let handover =
             Handover { stdio: &stdio, placement: &placement, init: Some(self.init.pidfd()), agent: self.agent() };
-        let spawned = spawn::spawn(&plan, &handover, async |_, _| Ok(())).await;
+        // The namespaces are as init left them.
+        let part = Part {
+            namespaces: &self.namespaces,
+            mappings: &IdMaps::default(),
+            offsets: &[],
+            uid: process.user.uid,
+            stdio: &stdio,
+        };
+        let spawned = spawn::spawn(&plan, &handover, async |_, pid| part.perform(pid)).await;
         // Init that ended in between takes its namespaces along: say that, not which step noticed it.
         spawned.map_err(|error| if self.init.signal(0).is_err() { gone() } else { error })
     }
@@ -335,7 +356,8 @@ fn compile(spec: &config::Container) -> Result<Option<Filter>> {
 
 fn facts<'a>(hierarchies: &'a [Hierarchy], joins: &'a [PathBuf], filter: Option<&'a Filter>) -> Facts<'a> {
     let (lsm, last_capability) = (kernel::lsm(), kernel::last_capability());
-    Facts { hierarchies, joins, filter, lsm, last_capability, no_pivot_root: false, keyring: None }
+    let makes_devices = kernel::in_first_user_namespace();
+    Facts { hierarchies, joins, filter, lsm, last_capability, makes_devices, no_pivot_root: false, keyring: None }
 }
 
 async fn remove_cgroup(cgroup: &Cgroup) -> Result<()> {

@@ -1,5 +1,6 @@
-//! Facts of the running kernel, read once.
+//! Facts of the running kernel and of where we are, read once.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::sync::OnceLock;
 
 use crate::plan::lsm::Lsm;
@@ -30,4 +31,14 @@ pub(crate) fn last_capability() -> u32 {
         let text = std::fs::read_to_string("/proc/sys/kernel/cap_last_cap").unwrap_or_default();
         text.trim().parse().unwrap_or(63)
     })
+}
+
+/// `PROC_USER_INIT_INO` (linux/proc_ns.h): how the machine's first user namespace is known. Not by its map: another may map each
+/// id to itself, too.
+const FIRST_USER_NAMESPACE: u64 = 0xefff_fffd;
+
+/// Whether the runtime is in the machine's first user namespace, whose root alone may make device nodes (mknod(2)).
+pub(crate) fn in_first_user_namespace() -> bool {
+    static IS: OnceLock<bool> = OnceLock::new();
+    *IS.get_or_init(|| std::fs::metadata("/proc/self/ns/user").is_ok_and(|file| file.ino() == FIRST_USER_NAMESPACE))
 }

@@ -14,8 +14,12 @@ pub mod reaper;
 pub mod rootfs;
 
 mod agent;
+mod handed;
 mod hooks;
+mod ids;
+mod kept;
 mod kernel;
+mod namespaces;
 mod net_device;
 #[allow(unsafe_code)] // one wait that fills in one structure
 mod peek;

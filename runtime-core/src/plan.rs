@@ -9,6 +9,7 @@
 
 mod devices;
 mod display;
+mod handed;
 mod hook;
 pub mod lsm;
 mod mounts;
@@ -21,7 +22,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI32, AtomicU8};
 
-use config::container::{Namespace, Process};
+use config::container::{Device, Idmap, Namespace, Process};
 use init::sync;
 use init::{Descriptor, Instruction, Pair, Program, Span, Step, Text};
 use nix::errno::Errno;
@@ -31,6 +32,7 @@ use crate::error::{Error, Kind, Result};
 use crate::plan::lsm::Lsm;
 use crate::plan::process::Executed;
 use crate::plan::seccomp::Filter;
+use crate::rootfs::RootfsMount;
 
 /// What a plan must know beside config.json.
 #[derive(Debug, Clone, Copy)]
@@ -45,6 +47,8 @@ pub struct Facts<'a> {
     pub lsm: Lsm,
     /// The highest capability that the kernel knows (/proc/sys/kernel/cap_last_cap).
     pub last_capability: u32,
+    /// Whether the runtime may make device nodes: only in the machine's first user namespace.
+    pub makes_devices: bool,
     /// `no_pivot_root`: `/` is a ramdisk, which pivot_root(2) cannot leave.
     pub no_pivot_root: bool,
     /// The session keyring's name, where the container gets one.
@@ -68,6 +72,33 @@ pub enum Source {
     Namespace(PathBuf),
     /// The pidfd of the container's init.
     Init,
+    /// A detached copy of what is mounted at a host path.
+    Tree {
+        /// Absolute.
+        path: PathBuf,
+        /// With the mounts below it.
+        recursive: bool,
+        /// Of a link itself, not of what it leads to.
+        nofollow: bool,
+        /// `MS_*` of all its mounts.
+        propagation: u64,
+        /// Whose ids it shows.
+        idmap: Option<Idmap>,
+    },
+    /// A new file system, detached.
+    Filesystem {
+        /// Its target is of no meaning.
+        mount: RootfsMount,
+        /// Whose ids it shows.
+        idmap: Idmap,
+    },
+    /// A detached copy of the host's node of this path, type and number.
+    Device {
+        /// What it must be.
+        device: Device,
+        /// `MS_*`
+        propagation: u64,
+    },
 }
 
 /// Steps and all they refer to. See the module's head.

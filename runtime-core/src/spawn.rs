@@ -23,6 +23,7 @@ use tokio::io::unix::AsyncFd;
 use crate::agent::Agent;
 use crate::cgroup::Placement;
 use crate::error::{Error, Kind, Result, errno_text};
+use crate::handed::{self, IdmapNamespaces};
 use crate::plan::{Plan, Source};
 use crate::process::{Process, Stdio, WALL};
 use crate::shared::Shared;
@@ -86,15 +87,15 @@ fn channel() -> Result<(OwnedFd, OwnedFd)> {
 /// The plan's sources, open: borrowed from the caller, or opened here and closed when the fork is done.
 struct Opened {
     numbers: Vec<i32>,
-    _files: Vec<OwnedFd>,
+    files: Vec<OwnedFd>,
 }
 
 impl Opened {
     fn new(plan: &Plan, handover: &Handover<'_>) -> Result<Self> {
-        let mut files = Vec::new();
-        let mut numbers = Vec::new();
+        let mut opened = Self { numbers: Vec::new(), files: Vec::new() };
+        let mut idmaps = IdmapNamespaces::default();
         for source in plan.sources() {
-            numbers.push(match source {
+            let number = match source {
                 Source::Stdio(number) => match handover.stdio {
                     Stdio::Files(files) => files[*number].as_raw_fd(),
                     Stdio::Terminal => {
@@ -103,15 +104,22 @@ impl Opened {
                 },
                 Source::Tasks(number) => handover.placement.tasks[*number].as_raw_fd(),
                 Source::Init => handover.init.as_ref().map_or(-1, AsRawFd::as_raw_fd),
-                Source::Namespace(path) => {
-                    let file = open_namespace(path)?;
-                    let number = file.as_raw_fd();
-                    files.push(file);
-                    number
+                Source::Namespace(path) => opened.keep(open_namespace(path)?),
+                Source::Tree { path, recursive, nofollow, propagation, idmap } => {
+                    opened.keep(idmaps.tree(path, (*recursive, *nofollow), *propagation, idmap.as_ref())?)
                 }
-            });
+                Source::Filesystem { mount, idmap } => opened.keep(idmaps.filesystem(mount, idmap)?),
+                Source::Device { device, propagation } => opened.keep(handed::device(device, *propagation)?),
+            };
+            opened.numbers.push(number);
         }
-        Ok(Self { numbers, _files: files })
+        Ok(opened)
+    }
+
+    fn keep(&mut self, file: OwnedFd) -> i32 {
+        let number = file.as_raw_fd();
+        self.files.push(file);
+        number
     }
 }
 

@@ -202,6 +202,18 @@ pub struct Prepared<'c> {
 }
 
 impl<'c> Prepared<'c> {
+    /// Shows the rootfs by `map` (`CONTAINER:HOST:SIZE`), as a snapshotter that remaps does it: lower layers by the mount options,
+    /// the upper one belongs to the map's `root`.
+    pub fn remap(mut self, map: &str, root: u32) -> Result<Self> {
+        for mount in &mut self.request.rootfs {
+            for directory in mount.options.iter().filter_map(|option| option.strip_prefix("upperdir=")) {
+                std::os::unix::fs::chown(directory, Some(root), Some(root)).context("give the upper layer away")?;
+            }
+            mount.options.extend([format!("uidmap={map}"), format!("gidmap={map}")]);
+        }
+        Ok(self)
+    }
+
     /// Creates the task: here the shim comes in.
     pub async fn create(self) -> Result<Container<'c>> {
         let Self { mut container, request } = self;

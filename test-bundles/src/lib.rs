@@ -6,7 +6,8 @@
 //! test runs once per release), [`client`] (containers and execs as values),
 //! [`spec`], [`stdio`] and [`events`].
 //!
-//! [`bundle`] runs single bundles through an OCI command line instead; [`cgroups`] reads what the kernel says of their limits.
+//! [`bundle`] runs single bundles through an OCI command line instead; [`cgroups`] reads what the kernel says of their limits,
+//! and [`holder`] has namespaces to join.
 //!
 //! Environment: `OCI` (the command line that runs bundles, ours by default), `RUNTIME` (default `io.containerd.myshim.v2`; the same tests pass on `io.containerd.runc.v2`), `SHIM` (the
 //! binary to test), `LAB` (where further containerds live), `CONTAINERD` (which releases, such as `1.6,2.4`),
@@ -23,6 +24,7 @@ pub mod containerd;
 pub mod ctr;
 #[cfg(feature = "client")]
 pub mod events;
+pub mod holder;
 pub mod image;
 pub mod leftovers;
 #[cfg(feature = "client")]

@@ -72,6 +72,19 @@ fn an_exec_has_a_terminal_of_its_own() {
 }
 
 #[test]
+fn in_a_user_namespace_the_terminal_is_the_users() {
+    let mut bundle = Bundle::new("user_namespace");
+    std::os::unix::fs::chown(bundle.rootfs(), Some(100_000), Some(200_000)).unwrap();
+    bundle.config["process"]["terminal"] = json!(true);
+    bundle.config["process"]["user"] = json!({ "uid": 33, "gid": 34 });
+    bundle.probe(&["stat", "/dev/console", "/dev/pts/0"]);
+    let seen = seen(&start(&bundle));
+    for file in ["/dev/console", "/dev/pts/0"] {
+        assert_eq!((&seen[file]["uid"], &seen[file]["gid"]), (&json!(33), &json!(5)), "{file}");
+    }
+}
+
+#[test]
 fn without_a_terminal_there_is_no_console() {
     let mut bundle = Bundle::new("terminal");
     bundle.config["process"]["terminal"] = json!(false);

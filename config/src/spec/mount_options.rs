@@ -28,6 +28,8 @@ pub(super) struct MountOptions {
     pub(super) links: Links,
     /// Where the first of the options about links was.
     pub(super) links_index: Option<usize>,
+    /// `idmap`, or `ridmap` (true).
+    pub(super) idmap: Option<bool>,
     pub(super) attributes: MountAttributes,
     pub(super) recursive_attributes: MountAttributes,
     pub(super) propagation: Vec<Propagation>,
@@ -64,10 +66,6 @@ pub(super) fn parse(options: &[String]) -> Result<MountOptions, Refusal> {
 
 impl MountOptions {
     fn add(&mut self, index: usize, option: &str) -> Result<(), Refusal> {
-        match option {
-            "idmap" | "ridmap" => return Err(Refusal::unsupported("", "id-mapped mounts are")),
-            _ => {}
-        }
         match meaning(option) {
             Some(Meaning::Nothing) => {}
             Some(Meaning::Bind { recursive }) => (self.bind, self.recursive) = (true, self.recursive || recursive),
@@ -78,6 +76,7 @@ impl MountOptions {
                 set(&mut self.links);
                 self.links_index.get_or_insert(index);
             }
+            Some(Meaning::Idmap { recursive }) => self.idmap = Some(recursive),
             Some(Meaning::CopyUp) => self.copy_up = Some(index),
             Some(Meaning::CountVersions) => self.count_versions = Some(index),
             Some(Meaning::NoVersions) => self.count_versions = None,
@@ -149,6 +148,9 @@ enum Meaning {
     Propagation(Propagation),
     /// Changes what a bind makes of symbolic links.
     Links(fn(&mut Links)),
+    Idmap {
+        recursive: bool,
+    },
     CopyUp,
     CountVersions,
     NoVersions,
@@ -157,7 +159,7 @@ enum Meaning {
 }
 
 /// Every option that is not the file system's own. The table is what is accepted and what the features document claims.
-const OPTIONS: [(&str, Meaning); 46] = [
+const OPTIONS: [(&str, Meaning); 48] = [
     // The defaults are what is there without an option, the next two are about the kernel's log.
     ("defaults", Meaning::Nothing),
     ("silent", Meaning::Nothing),
@@ -196,6 +198,8 @@ const OPTIONS: [(&str, Meaning); 46] = [
     ("src-nofollow", Meaning::Links(|links| links.source_nofollow = true)),
     ("dest-nofollow", Meaning::Links(|links| links.destination_nofollow = true)),
     ("copy-symlink", Meaning::Links(|links| links.copy = true)),
+    ("idmap", Meaning::Idmap { recursive: false }),
+    ("ridmap", Meaning::Idmap { recursive: true }),
     ("tmpcopyup", Meaning::CopyUp),
     ("sync", Meaning::Superblock),
     ("async", Meaning::Superblock),

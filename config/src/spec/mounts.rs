@@ -10,10 +10,10 @@ use nix::libc;
 use nix::sys::statfs::{FsType, statfs};
 use oci_spec::runtime as oci;
 
-use crate::container::{Mount, MountKind};
+use crate::container::{Idmap, Ids, Mount, MountKind};
 use crate::refuse::{At, Refusal};
 use crate::spec::mount_options::{self, Data, MountOptions};
-use crate::spec::paths;
+use crate::spec::{paths, user_namespace};
 
 /// File systems with nothing behind them.
 const IN_MEMORY: [&str; 17] = [
@@ -61,26 +61,47 @@ const OVER_PROC: [&str; 10] = [
 /// The magic number of proc (linux/magic.h).
 const PROC_MAGIC: FsType = FsType(libc::PROC_SUPER_MAGIC as _);
 
-/// Resolves all mounts; relative sources of binds start at `bundle`.
-pub(super) fn resolve(mounts: &[oci::Mount], bundle: &Path) -> Result<Vec<Mount>, Refusal> {
-    mounts.iter().enumerate().map(|(index, mount)| one(mount, bundle).at_index(index)).collect()
+/// Resolves all mounts; relative sources of binds start at `bundle`. `own` are the ids of the container's user namespace.
+pub(super) fn resolve(mounts: &[oci::Mount], bundle: &Path, own: Option<&Ids>) -> Result<Vec<Mount>, Refusal> {
+    mounts.iter().enumerate().map(|(index, mount)| one(mount, bundle, own).at_index(index)).collect()
 }
 
-fn one(mount: &oci::Mount, bundle: &Path) -> Result<Mount, Refusal> {
-    for (mappings, pointer) in [(mount.uid_mappings(), "/uidMappings"), (mount.gid_mappings(), "/gidMappings")] {
-        if mappings.as_ref().is_some_and(|mappings| !mappings.is_empty()) {
-            return Err(Refusal::unsupported(pointer, "id-mapped mounts are"));
-        }
-    }
+fn one(mount: &oci::Mount, bundle: &Path, own: Option<&Ids>) -> Result<Mount, Refusal> {
     let mut options = mount_options::parse(mount.options().as_deref().unwrap_or_default()).at("/options")?;
     let kind = kind(mount, &mut options, bundle)?;
+    let idmap = idmap(mount, &options, &kind, own)?;
     Ok(Mount {
         destination: destination(mount.destination(), &kind).at("/destination")?,
         kind,
         attributes: options.attributes,
         recursive_attributes: options.recursive_attributes,
         propagation: options.propagation,
+        idmap,
     })
+}
+
+/// The mount's own maps win over the container's, which the options alone ask for.
+fn idmap(
+    mount: &oci::Mount,
+    options: &MountOptions,
+    kind: &MountKind,
+    own: Option<&Ids>,
+) -> Result<Option<Idmap>, Refusal> {
+    let maps = user_namespace::maps(mount.uid_mappings().as_deref(), mount.gid_mappings().as_deref())?;
+    if maps.is_empty() && options.idmap.is_none() {
+        return Ok(None);
+    }
+    let pointer = if maps.is_empty() { "/options" } else { "/uidMappings" };
+    if matches!(kind, MountKind::Cgroup | MountKind::Remount) {
+        return Err(Refusal::new(pointer, "only a bind or a new file system can be id-mapped"));
+    }
+    if matches!(kind, MountKind::Filesystem { copy_up: true, .. }) {
+        return Err(Refusal::new(pointer, "an id-mapped file system cannot begin as a copy (tmpcopyup)"));
+    }
+    let ids = if maps.is_empty() { own.cloned() } else { Some(Ids::Maps(maps)) };
+    let missing = "idmap: neither the mount nor the container has mappings";
+    let ids = ids.ok_or_else(|| Refusal::new(pointer, missing))?;
+    Ok(Some(Idmap { ids, recursive: options.idmap.unwrap_or(false) }))
 }
 
 /// What is mounted. Options decide before the type does: for a bind the type is said to mean nothing.

@@ -16,18 +16,9 @@ pub(super) fn in_spec(spec: &oci::Spec) -> Result<(), Refusal> {
 }
 
 fn in_linux(linux: &oci::Linux) -> Result<(), Refusal> {
-    let offsets = linux.time_offsets().as_ref().is_some_and(|offsets| !offsets.is_empty());
-    refuse_if(some(linux.uid_mappings().as_ref()), "/linux/uidMappings", "user namespaces are")?;
-    refuse_if(some(linux.gid_mappings().as_ref()), "/linux/gidMappings", "user namespaces are")?;
-    refuse_if(offsets, "/linux/timeOffsets", "time namespaces are")?;
     refuse_if(linux.intel_rdt().is_some(), "/linux/intelRdt", "Intel RDT is")
 }
 
 fn refuse_if(given: bool, pointer: &str, what: &str) -> Result<(), Refusal> {
     if given { Err(Refusal::unsupported(pointer, what)) } else { Ok(()) }
-}
-
-/// Whether there is anything in it.
-fn some<T>(list: Option<&Vec<T>>) -> bool {
-    list.is_some_and(|list| !list.is_empty())
 }

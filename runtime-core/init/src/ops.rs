@@ -58,20 +58,29 @@ impl<'a> Work<'a> {
             Step::JoinCgroup { tasks, .. } => self.write_all(tasks, b"0")?,
             Step::WriteProc { procfs, path, value } => self.write_proc(procfs, path, value)?,
             Step::Set(setting) => self.set(setting)?,
-            Step::JoinNamespaces { target, kinds } => sys::setns(self.fd(target)?, kinds)?,
-            Step::NewNamespaces { kinds } => sys::unshare(kinds)?,
+            Step::JoinNamespaces { target, kinds } => {
+                sys::setns(self.fd(target)?, kinds)?;
+                identity::stay_hidden()?;
+            }
+            Step::NewNamespaces { kinds } => {
+                sys::unshare(kinds)?;
+                identity::stay_hidden()?;
+            }
             Step::LoopbackUp => sys::loopback_up()?,
             Step::NewSession => rustix::process::setsid().map(|_| ())?,
             Step::SessionKeyring { name, permissions } => sys::join_session_keyring(self.str(name)?, permissions)?,
             Step::HostPropagation { path, kind, recursive } => {
                 sys::mount_setattr_at(self.str(path)?, kind, recursive)?;
             }
-            Step::OpenRoot { path } => self.open_root(path)?,
-            Step::MountFilesystem { fs_type, source, options, attributes, take_over, destination } => {
-                self.mount_filesystem((fs_type, source), options, attributes, take_over, destination)?;
+            Step::OpenRoot { path, tree } => self.open_root(path, tree)?,
+            Step::MountFilesystem { fs_type, source, options, attributes, take_over, destination, instead } => {
+                let made = self.new_filesystem(self.str(fs_type)?, self.str(source)?, options, attributes);
+                let mount = self.or_instead(made, instead, attributes)?;
+                self.attach_filesystem(mount.as_fd(), fs_type, take_over, destination)?;
             }
-            Step::MountBind { source, recursive, links, attributes, recursive_attributes, destination } => {
-                self.mount_bind((source, recursive), links, [attributes, recursive_attributes], destination)?;
+            Step::MountBind { source, tree, recursive, links, attributes, recursive_attributes, destination } => {
+                let attributes = [attributes, recursive_attributes];
+                self.mount_bind((source, recursive), tree, links, attributes, destination)?;
             }
             Step::SetAttributes { path, attributes, recursive } => {
                 sys::mount_setattr(self.open(path)?.as_fd(), attributes, 0, recursive)?;
@@ -91,7 +100,8 @@ impl<'a> Work<'a> {
             Step::Domainname { name } => rustix::system::setdomainname(self.str(name)?.to_bytes())?,
             Step::OpenConsole { size, uid, mount } => self.open_console(size, uid, mount)?,
             Step::SetStdio { files, uid } => self.set_stdio(files, uid)?,
-            Step::Rlimit { resource, soft, hard } => sys::set_rlimit(resource, soft, hard)?,
+            Step::Rlimit { resource, soft: Some(soft), hard } => sys::set_rlimit(resource, soft, hard)?,
+            Step::Rlimit { resource, soft: None, hard } => sys::raise_rlimit(resource, hard)?,
             Step::WorkingDirectory { path, make } => self.working_directory(path, make)?,
             Step::Identity { uid, gid, groups } => self.identity(uid, gid, groups)?,
             Step::Umask { mask } => {

@@ -171,10 +171,13 @@ pub enum Step {
         /// The whole tree below it.
         recursive: bool,
     },
-    /// Mounts the rootfs over itself, so that it can be pivoted to, and keeps it open for all that follows.
+    /// Mounts the rootfs over itself, so that it can be pivoted to, and keeps it open for all that follows. One that was handed
+    /// over goes over `/`, for who may not walk the path.
     OpenRoot {
         /// Host path of the rootfs.
         path: Text,
+        /// Its mounts, detached.
+        tree: Option<Descriptor>,
     },
     /// Mounts a file system made new: fsopen, fsconfig, fsmount, move_mount.
     MountFilesystem {
@@ -190,11 +193,15 @@ pub enum Step {
         take_over: TakeOver,
         /// Where in the container; made where missing.
         destination: Text,
+        /// What is mounted where the kernel does not allow a new one (EPERM): the host's, detached.
+        instead: Option<Descriptor>,
     },
     /// Binds a host path: open_tree, mount_setattr, move_mount.
     MountBind {
         /// Host path, resolved before the pivot.
         source: Text,
+        /// The detached mount that the parent has made of it.
+        tree: Option<Descriptor>,
         /// With the mounts below it.
         recursive: bool,
         /// Symbolic ones.
@@ -293,8 +300,8 @@ pub enum Step {
     Rlimit {
         /// `RLIMIT_*`
         resource: u32,
-        /// Soft limit; `u64::MAX` is infinity.
-        soft: u64,
+        /// Soft limit; `u64::MAX` is infinity. None only raises the hard limit where it is lower, while there is the right to.
+        soft: Option<u64>,
         /// Hard limit.
         hard: u64,
     },

@@ -1,7 +1,7 @@
 //! What the children tell the parent, over one SOCK_SEQPACKET socket that both stages hold.
 //!
 //! ```text
-//! stage one ── Reached(Namespaces) ─▶ parent  where the parent has to write id maps; waits for "go"
+//! stage one ── Reached(Namespaces) ─▶ parent  where the parent has to write id maps or clock offsets; waits for "go"
 //! stage one    forks, exits                   the kernel writes stage two's pid into a page that the parent shares
 //! stage two ── Reached(Root) ─▶ parent        where hooks run or network devices move; waits for "go"
 //! stage two ── Console + fd ──▶ parent        where there is a terminal
@@ -38,7 +38,7 @@ pub const FORK: u32 = u32::MAX - 1;
 /// Where a child waits for its parent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Point {
-    /// Stage one has its user namespace, which has no ids yet.
+    /// Stage one has its user namespace, which has no ids yet where it is new, or a time namespace without offsets.
     Namespaces,
     /// Stage two has mounted all of the root; the host's tree is still there.
     Root,

@@ -73,8 +73,8 @@ pub(crate) enum Fork {
 
 /// What a new process is to its maker.
 pub(crate) enum Kinship<'a> {
-    /// Its child, with a pidfd, born in this v2 cgroup if one is given.
-    Child(Option<BorrowedFd<'a>>),
+    /// Its child, with a pidfd, born in this v2 cgroup if one is given, and in new namespaces (`CLONE_NEW*`).
+    Child(Option<BorrowedFd<'a>>, u64),
     /// Its parent's child, whose pid is written there before it runs.
     Sibling(&'a AtomicI32),
 }
@@ -94,8 +94,8 @@ pub(crate) unsafe fn fork(kinship: &Kinship<'_>) -> Result<Fork, Errno> {
             args.flags |= CLONE_PARENT | CLONE_PARENT_SETTID;
             args.parent_tid = pid.as_ptr().expose_provenance().try_into().map_err(|_| Errno::INVAL)?;
         }
-        Kinship::Child(cgroup) => {
-            args.flags |= CLONE_PIDFD;
+        Kinship::Child(cgroup, namespaces) => {
+            args.flags |= CLONE_PIDFD | *namespaces;
             args.pidfd = ptr::from_mut(&mut pidfd).expose_provenance().try_into().map_err(|_| Errno::INVAL)?;
             if let Some(cgroup) = cgroup {
                 args.flags |= CLONE_INTO_CGROUP;
@@ -263,6 +263,12 @@ pub(crate) fn set_groups(groups: &[u32]) -> Result<(), Errno> {
     result(unsafe { syscall!(Sysno::setgroups, groups.len(), groups.as_ptr()) }).map(|_| ())
 }
 
+/// How many supplementary groups this process has: getgroups(2) with no room.
+pub(crate) fn group_count() -> Result<usize, Errno> {
+    // SAFETY: with a size of 0 nothing is written.
+    result(unsafe { syscall!(Sysno::getgroups, 0, 0) })
+}
+
 /// setresgid(2), then setresuid(2), all three ids each.
 pub(crate) fn set_ids(uid: u32, gid: u32) -> Result<(), Errno> {
     // SAFETY: takes numbers.
@@ -309,6 +315,15 @@ pub(crate) fn set_rlimit(resource: u32, soft: u64, hard: u64) -> Result<(), Errn
     let limit = [soft, hard];
     // SAFETY: reads one struct rlimit64.
     result(unsafe { syscall!(Sysno::prlimit64, 0, resource, limit.as_ptr(), 0) }).map(|_| ())
+}
+
+/// Raises a hard limit of this process, if it is lower, and leaves the soft one.
+pub(crate) fn raise_rlimit(resource: u32, hard: u64) -> Result<(), Errno> {
+    let mut limit = [0_u64; 2];
+    // SAFETY: writes one struct rlimit64.
+    result(unsafe { syscall!(Sysno::prlimit64, 0, resource, 0, limit.as_mut_ptr()) })?;
+    let [soft, there] = limit;
+    if there < hard { set_rlimit(resource, soft, hard) } else { Ok(()) }
 }
 
 /// prctl(2) with numbers only; returns what it returns.

@@ -22,21 +22,18 @@
 //! remove the directory under it would leave the unit active for ever, for the event that tells of the end is the file's.
 
 use std::cell::RefCell;
-use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use config::container::CgroupPath;
 use config::resources::{DeviceRule, Resources};
-use nix::errno::Errno;
-use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::host::{self, Host, Mounted};
 use super::write::{Write, put};
 use super::{Cgroup, path, refuse_populated, remove};
 use crate::error::{Error, Kind, Result};
-use crate::process::WALL;
+use crate::kept::Kept;
 use bus::{Bus, Failure};
 pub(super) use properties::{Property, of_update as properties_of_update};
 
@@ -118,7 +115,7 @@ impl Cgroup {
             return Ok(Self { directories, unit: Some(unit) });
         }
         let keeper = Keeper::fork()?;
-        properties.push(("PIDs".into(), vec![keeper.pid.unsigned_abs()].into()));
+        properties.push(("PIDs".into(), vec![keeper.0.pid().unsigned_abs()].into()));
         start(name, &properties, Some(&keeper)).await?;
         let directories = keeper.directories(host)?;
         unit.keeper = RefCell::new(Some(keeper));
@@ -284,15 +281,11 @@ fn is_slice(name: &str) -> bool {
 
 /// The process that keeps a scope until init is in it. It ends when this is dropped.
 #[derive(Debug)]
-struct Keeper {
-    pid: i32,
-    pidfd: OwnedFd,
-}
+struct Keeper(Kept);
 
 impl Keeper {
     fn fork() -> Result<Self> {
-        let kept = init::keep().map_err(|errno| Error::sys("fork", Errno::from_raw(errno.raw_os_error())))?;
-        Ok(Self { pid: kept.pid, pidfd: kept.pidfd })
+        Kept::fork().map(Self)
     }
 
     /// Where systemd has put it, for each hierarchy of `host`: its own word for where the unit is.
@@ -312,15 +305,8 @@ impl Keeper {
     }
 
     fn table(&self) -> Result<String> {
-        let file = format!("/proc/{}/cgroup", self.pid);
+        let file = format!("/proc/{}/cgroup", self.0.pid());
         std::fs::read_to_string(&file).map_err(|error| Error::io(format_args!("read {file}"), &error))
-    }
-}
-
-impl Drop for Keeper {
-    fn drop(&mut self) {
-        let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
-        let _ = waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED | WALL);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use config::container::Device;
 use init::setting::{Scheduler, Setting};
 use init::step::{Attributes, Links};
 use init::sync::Point;
@@ -77,7 +78,7 @@ impl Plan {
                 Some(permissions) => format!("join session keyring {} ({permissions:08x})", self.show(name)),
                 None => format!("join session keyring {}", self.show(name)),
             },
-            Step::OpenRoot { path } => format!("open root {}", self.show(path)),
+            Step::OpenRoot { path, .. } => format!("open root {}", self.show(path)),
             Step::PivotRoot => "pivot to the root".to_owned(),
             Step::MoveRoot => "move the root over /".to_owned(),
             Step::WriteProc { path, value, .. } => {
@@ -85,19 +86,20 @@ impl Plan {
             }
             Step::Hostname { name } => format!("set hostname {}", self.show(name)),
             Step::Domainname { name } => format!("set domainname {}", self.show(name)),
-            Step::MountFilesystem { fs_type, source: _, options, attributes, take_over, destination } => {
+            Step::MountFilesystem { fs_type, source: _, options, attributes, take_over, destination, instead } => {
                 let set = Attributes { set: attributes, clear: 0 };
                 let own = (options.start..options.start + options.len).filter_map(|at| self.option(at));
                 let copy = take_over.content.then(|| "tmpcopyup".to_owned());
                 let words: Vec<_> = attribute_words(set).map(str::to_owned).chain(own).chain(copy).collect();
-                format!("mount {} at {}{}", self.show(fs_type), self.show(destination), bracketed(&words))
+                let or = if instead.is_some() { ", or the host's" } else { "" };
+                format!("mount {} at {}{}{or}", self.show(fs_type), self.show(destination), bracketed(&words))
             }
-            Step::MountBind { source, recursive, links, attributes, recursive_attributes, destination } => {
+            Step::MountBind { source, tree, recursive, links, attributes, recursive_attributes, destination } => {
                 let first = if recursive { "rbind" } else { "bind" };
                 let all = attribute_words(recursive_attributes).map(|word| format!("r{word}"));
                 let words = std::iter::once(first).chain(link_words(links)).chain(attribute_words(attributes));
-                let words = words.map(str::to_owned);
-                let words: Vec<_> = words.chain(all).collect();
+                let words = words.map(str::to_owned).chain(all);
+                let words: Vec<_> = words.chain(tree.and_then(|tree| self.idmap_word(tree))).collect();
                 format!("mount {} at {}{}", self.show(source), self.show(destination), bracketed(&words))
             }
             Step::SetAttributes { path, attributes, recursive } => {
@@ -126,7 +128,10 @@ impl Plan {
             Step::SetStdio { .. } => "set stdin, stdout and stderr".to_owned(),
             Step::Rlimit { resource, soft, hard } => {
                 let name = RLIMITS.get(resource as usize).copied().unwrap_or("?");
-                format!("set RLIMIT_{name} to {}:{}", limit(soft), limit(hard))
+                match soft {
+                    Some(soft) => format!("set RLIMIT_{name} to {}:{}", limit(soft), limit(hard)),
+                    None => format!("raise the hard RLIMIT_{name} to {}", limit(hard)),
+                }
             }
             Step::WorkingDirectory { path, .. } => format!("enter working directory {}", self.show(path)),
             Step::Identity { uid, gid, groups } => {
@@ -158,7 +163,7 @@ impl Plan {
             }
             Step::Home { uid } => format!("find HOME of user {uid} in /etc/passwd"),
             Step::CloseOnExec => "mark all other files close-on-exec".to_owned(),
-            Step::Sync { point: Point::Namespaces } => "wait for the ids of the user namespace".to_owned(),
+            Step::Sync { point: Point::Namespaces } => "wait for id maps and clock offsets".to_owned(),
             Step::Sync { point: Point::Root } => "wait for hooks and network devices".to_owned(),
             Step::Sync { point: Point::Ready } => "wait for start".to_owned(),
             Step::Execute => {
@@ -222,12 +227,26 @@ impl Plan {
         Some(word)
     }
 
+    /// The option by which a handed-over mount shows other ids.
+    fn idmap_word(&self, tree: init::Descriptor) -> Option<String> {
+        match self.sources.get(tree.0 as usize)? {
+            Source::Tree { idmap: Some(idmap), .. } | Source::Filesystem { idmap, .. } => {
+                Some(if idmap.recursive { "ridmap" } else { "idmap" }.to_owned())
+            }
+            _ => None,
+        }
+    }
+
     fn source_name(&self, descriptor: init::Descriptor) -> String {
         match self.sources.get(descriptor.0 as usize) {
             Some(Source::Namespace(path)) => path.display().to_string(),
             Some(Source::Init) => "the container's init".to_owned(),
             Some(Source::Tasks(number)) => format!("the cgroup in hierarchy {}", number + 1),
             Some(Source::Stdio(number)) => format!("descriptor {number}"),
+            Some(Source::Tree { path, .. } | Source::Device { device: Device { path, .. }, .. }) => {
+                path.display().to_string()
+            }
+            Some(Source::Filesystem { mount, .. }) => mount.fs_type.clone(),
             None => "?".to_owned(),
         }
     }

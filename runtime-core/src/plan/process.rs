@@ -98,7 +98,7 @@ pub(super) fn execute(plan: &mut Plan, process: &Process, executed: &Executed<'_
     }
     // While it has the right to raise them, and once no file is opened any more: it may be allowed fewer than we hold.
     for limit in &process.rlimits {
-        plan.second(Step::Rlimit { resource: limit.resource, soft: limit.soft, hard: limit.hard });
+        plan.second(Step::Rlimit { resource: limit.resource, soft: Some(limit.soft), hard: limit.hard });
     }
     plan.second(Step::BoundingSet { keep: bounding });
     identity(plan, process);

@@ -7,7 +7,7 @@ use init::step::{Attributes, Procfs};
 use init::sync::Point;
 
 use crate::error::{Error, Kind, Result};
-use crate::plan::{Facts, Plan, devices, mounts};
+use crate::plan::{Facts, Plan, devices, handed, mounts};
 
 /// `MOUNT_ATTR_RDONLY`
 const READONLY: Attributes = Attributes { set: 1, clear: 0 };
@@ -17,25 +17,25 @@ const READONLY: Attributes = Attributes { set: 1, clear: 0 };
 /// Without a pivot the host's mounts stay in the namespace and are detached one by one, so then they are slaves always, or
 /// they would go on the host too.
 pub(super) fn build(plan: &mut Plan, container: &config::Container, facts: &Facts<'_>) -> Result<()> {
-    // What the host mounts later may show in the container (slave); nothing of the container's shows on the host.
-    let default = Propagation { kind: PropagationKind::Slave, recursive: true };
-    let asked = container.rootfs_propagation.unwrap_or(default);
-    if facts.no_pivot_root && asked.kind == PropagationKind::Shared {
-        let reason = "/linux/rootfsPropagation: shared with the host, which no_pivot_root would unmount";
-        return Err(Error::new(Kind::Invalid, reason));
+    let mut propagation = handed::propagation(container);
+    if facts.no_pivot_root {
+        if propagation.kind == PropagationKind::Shared {
+            let reason = "/linux/rootfsPropagation: shared with the host, which no_pivot_root would unmount";
+            return Err(Error::new(Kind::Invalid, reason));
+        }
+        propagation = Propagation { kind: PropagationKind::Slave, recursive: true };
     }
-    let Propagation { kind, recursive } = if facts.no_pivot_root { default } else { asked };
-    // Unbindable would forbid the bind that follows; it is set on the finished root.
-    let kind = if kind == PropagationKind::Unbindable { PropagationKind::Private } else { kind };
+    let Propagation { kind, recursive } = propagation;
     let slash = plan.text("/");
     plan.second(Step::HostPropagation { path: slash, kind: mounts::flag(kind), recursive });
     let path = plan.path(&container.root.path);
-    plan.second(Step::OpenRoot { path });
+    let tree = handed::tree(plan, container, &container.root.path, (true, false), None);
+    plan.second(Step::OpenRoot { path, tree });
     for mount in &container.mounts {
         mounts::mount(plan, mount, container, facts);
     }
     if !brings_its_own_dev(container) {
-        devices::populate(plan, container);
+        devices::populate(plan, container, facts);
     }
     if waits_at_root(container) {
         plan.second(Step::Sync { point: Point::Root });

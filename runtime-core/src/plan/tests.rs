@@ -5,16 +5,17 @@ use std::sync::atomic::AtomicI32;
 
 use config::ContainerId;
 use config::container::{
-    Capabilities, CgroupPath, Container, Device, DeviceKind, Links, Mount, MountAttributes, MountKind, Namespace,
-    NamespaceKind, Process, Propagation, PropagationKind, Rlimit, Root, User,
+    Capabilities, CgroupPath, Clock, Container, Device, DeviceKind, Idmap, Ids, Links, Mount, MountAttributes,
+    MountKind, Namespace, NamespaceKind, Process, Propagation, PropagationKind, Rlimit, Root, TimeOffset, User,
 };
+use config::ids::{IdMap, IdMaps};
 use init::sync::Point;
 use init::{Instruction, Step};
 use proptest::prelude::*;
 
 use super::lsm::Lsm;
 use super::seccomp::Filter;
-use super::{Facts, Plan};
+use super::{Facts, Plan, Source};
 use crate::cgroup::Hierarchy;
 
 fn process() -> Process {
@@ -53,6 +54,7 @@ fn filesystem(fs_type: &str, destination: &str, set: u64, options: &[(&str, Opti
         attributes: MountAttributes { set, clear: 0 },
         recursive_attributes: MountAttributes::default(),
         propagation: Vec::new(),
+        idmap: None,
     }
 }
 
@@ -63,6 +65,7 @@ fn mounts() -> Vec<Mount> {
         attributes: MountAttributes { set: 1, clear: 2 },
         recursive_attributes: MountAttributes { set: 8, clear: 0 },
         propagation: vec![Propagation { kind: PropagationKind::Private, recursive: true }],
+        idmap: None,
     };
     let cgroup = Mount {
         destination: "/sys/fs/cgroup".into(),
@@ -70,6 +73,7 @@ fn mounts() -> Vec<Mount> {
         attributes: MountAttributes { set: 0xf, clear: 0 },
         recursive_attributes: MountAttributes::default(),
         propagation: Vec::new(),
+        idmap: None,
     };
     vec![
         filesystem("proc", "/proc", 0xe, &[]),
@@ -98,6 +102,8 @@ fn container() -> Container {
             namespace(NamespaceKind::Pid),
             namespace(NamespaceKind::Mount),
         ],
+        mappings: IdMaps::default(),
+        time_offsets: Vec::new(),
         cgroup: CgroupPath::Absolute("a/c1".into()),
         resources: config::resources::Resources::default(),
         devices: vec![Device {
@@ -135,7 +141,8 @@ fn filter() -> Filter {
 
 fn facts<'a>(hierarchies: &'a [Hierarchy], filter: Option<&'a Filter>) -> Facts<'a> {
     let (lsm, keyring) = (Lsm::default(), Some("_ses.c1"));
-    Facts { hierarchies, joins: &[], filter, lsm, last_capability: 40, no_pivot_root: false, keyring }
+    let (last_capability, makes_devices, no_pivot_root) = (40, true, false);
+    Facts { hierarchies, joins: &[], filter, lsm, last_capability, makes_devices, no_pivot_root, keyring }
 }
 
 fn text(plan: &Plan) -> String {
@@ -421,5 +428,153 @@ fn namespaces_are_named_as_in_the_spec() {
         container.namespaces = vec![Namespace { kind, path: None }];
         let plan = Plan::init(&container, &facts(&[], None)).unwrap();
         assert!(text(&plan).contains(&format!("make new {name} namespace")));
+    }
+}
+
+fn id_maps() -> IdMaps {
+    let map = vec![IdMap { container: 0, host: 100_000, size: 65_536 }];
+    IdMaps { uids: map.clone(), gids: map }
+}
+
+/// The container in a user namespace and a time namespace of its own.
+fn user_namespaced() -> Container {
+    let mut container = container();
+    let new = |kind| Namespace { kind, path: None };
+    container.namespaces.insert(3, new(NamespaceKind::Time));
+    container.namespaces.push(new(NamespaceKind::User));
+    container.mappings = id_maps();
+    container.time_offsets = vec![TimeOffset { clock: Clock::Boottime, seconds: 86_400, nanoseconds: 0 }];
+    container
+}
+
+#[test]
+fn the_plan_of_a_user_namespace() {
+    let (hierarchies, filter) = (hierarchies(), filter());
+    let joins = ["/sys/fs/cgroup/memory/a/c1".into()];
+    let facts = Facts { joins: &joins, ..facts(&hierarchies, Some(&filter)) };
+    insta::assert_snapshot!(text(&Plan::init(&user_namespaced(), &facts).unwrap()));
+}
+
+#[test]
+fn the_plan_of_an_exec_into_a_user_namespace() {
+    let plan = Plan::exec(&process(), &user_namespaced().namespaces, &facts(&[], None)).unwrap();
+    let stage_one: Vec<_> = plan.lines().take(plan.stage_one.len()).collect();
+    insta::assert_snapshot!(stage_one.join("\n"));
+}
+
+#[test]
+fn id_mapped_mounts_are_the_parents_to_make() {
+    let mut container = container();
+    for mount in container
+        .mounts
+        .iter_mut()
+        .filter(|mount| ["/run", "/etc/hosts"].contains(&mount.destination.to_str().unwrap()))
+    {
+        mount.idmap = Some(Idmap { ids: Ids::Maps(id_maps()), recursive: true });
+    }
+    let plan = Plan::init(&container, &facts(&[], None)).unwrap();
+    let lines: Vec<_> = plan.lines().filter(|line| line.contains("idmap")).map(|line| line[6..].to_owned()).collect();
+    assert_eq!(
+        lines,
+        ["mount tmpfs at /run (bind,ridmap)", "mount /var/lib/x/hosts at /etc/hosts (rbind,ro,suid,rnoexec,ridmap)",]
+    );
+    let handed =
+        plan.sources().iter().filter(|source| matches!(source, Source::Tree { .. } | Source::Filesystem { .. }));
+    assert_eq!(handed.count(), 2, "and nothing else is");
+}
+
+#[test]
+fn outside_the_first_user_namespace_devices_are_the_hosts() {
+    let facts = Facts { makes_devices: false, ..facts(&[], None) };
+    let plan = text(&Plan::init(&container(), &facts).unwrap());
+    assert!(
+        plan.contains("mount /dev/null at /dev/null (bind)") && plan.contains("mount /dev/fuse at /dev/fuse (bind)"),
+        "{plan}"
+    );
+    assert!(!plan.contains("make /dev/"), "{plan}");
+}
+
+/// New, joined or inherited, each kind by itself.
+fn combinations() -> impl Strategy<Value = Container> {
+    const KINDS: [NamespaceKind; 8] = [
+        NamespaceKind::Ipc,
+        NamespaceKind::Uts,
+        NamespaceKind::Network,
+        NamespaceKind::Pid,
+        NamespaceKind::Cgroup,
+        NamespaceKind::Time,
+        NamespaceKind::Mount,
+        NamespaceKind::User,
+    ];
+    (prop::collection::vec(0..3, KINDS.len()), any::<bool>()).prop_map(|(ways, offsets)| {
+        let mut container = container();
+        let namespace = |(kind, way): (&NamespaceKind, &i32)| match way {
+            0 => None,
+            1 => Some(Namespace { kind: *kind, path: None }),
+            _ => Some(Namespace { kind: *kind, path: Some(format!("/n/{kind:?}").into()) }),
+        };
+        container.namespaces = KINDS.iter().zip(&ways).filter_map(namespace).collect();
+        let has_new = |kind| container.namespaces.iter().any(|n| n.kind == kind && n.path.is_none());
+        if offsets && has_new(NamespaceKind::Time) {
+            container.time_offsets = vec![TimeOffset { clock: Clock::Monotonic, seconds: 5, nanoseconds: 0 }];
+        }
+        if has_new(NamespaceKind::User) {
+            container.mappings = id_maps();
+        }
+        container
+    })
+}
+
+proptest! {
+    #[test]
+    fn every_combination_of_namespaces_is_entered_in_order(container in combinations()) {
+        let plan = Plan::init(&container, &facts(&[], None)).unwrap();
+        let steps = &plan.stage_one;
+        let user = super::namespaces::bit(NamespaceKind::User);
+        let place = |of: &dyn Fn(&Step) -> bool| steps.iter().position(of);
+        let (mut joined, mut made) = (0, 0);
+        for step in steps {
+            match *step {
+                Step::JoinNamespaces { target, kinds } => {
+                    let Source::Namespace(path) = &plan.sources()[target.0 as usize] else { panic!("{step:?}") };
+                    let namespace = container.namespaces.iter().find(|n| n.path.as_ref() == Some(path)).unwrap();
+                    prop_assert_eq!(super::namespaces::bit(namespace.kind), kinds);
+                    prop_assert_eq!((joined & (kinds | user), made), (0, 0), "each once, the user's last, all before any is made");
+                    joined |= kinds;
+                }
+                Step::NewNamespaces { kinds } => {
+                    prop_assert_eq!(made & kinds, 0);
+                    made |= kinds;
+                }
+                _ => {}
+            }
+        }
+        let bits = |new: bool| {
+            let wanted = container.namespaces.iter().filter(|n| n.path.is_none() == new);
+            wanted.fold(0, |bits, n| bits | super::namespaces::bit(n.kind))
+        };
+        prop_assert_eq!((joined, made), (bits(false), bits(true)));
+
+        let waits = place(&|step| matches!(step, Step::Sync { point: Point::Namespaces }));
+        let has_user = (joined | made) & user != 0;
+        prop_assert_eq!(waits.is_some(), has_user || !container.time_offsets.is_empty());
+        let roots: Vec<_> = (0..).zip(steps).filter(|(_, step)| matches!(step, Step::Identity { .. })).map(|(at, _)| at).collect();
+        prop_assert_eq!(roots.len(), if has_user { 2 } else { 0 });
+        if has_user {
+            let enters = place(&|step| matches!(step,
+                Step::JoinNamespaces { kinds, .. } | Step::NewNamespaces { kinds } if kinds & user != 0)).unwrap();
+            let enters_first = place(&|step| matches!(step, Step::JoinNamespaces { .. } | Step::NewNamespaces { .. })).unwrap();
+            prop_assert!(roots[0] < enters_first && enters < waits.unwrap() && waits.unwrap() < roots[1]);
+            let rest = made & !user & if container.time_offsets.is_empty() { u32::MAX } else { !super::namespaces::bit(NamespaceKind::Time) };
+            let makes = place(&|step| matches!(step, Step::NewNamespaces { kinds } if *kinds == rest && rest != 0));
+            prop_assert!(rest == 0 || makes.unwrap() > roots[1], "what is made is the mapped root's");
+        }
+        // Nothing that comes from the host is left to the mapped root to open.
+        let opened = plan.stage_two.iter().all(|step| match step {
+            Step::OpenRoot { tree, .. } | Step::MountBind { tree, .. } => tree.is_some(),
+            Step::MakeNode { mode, .. } => mode & 0o170_000 == 0o010_000,
+            _ => true,
+        });
+        prop_assert!(opened || !has_user);
     }
 }

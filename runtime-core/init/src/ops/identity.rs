@@ -28,11 +28,16 @@ impl Work<'_> {
     }
 
     pub(super) fn identity(&self, uid: u32, gid: u32, groups: Span) -> Result<(), Errno> {
-        sys::set_groups(entries(self.program.gids, groups)?)?;
+        let groups = entries(self.program.gids, groups)?;
+        match sys::set_groups(groups) {
+            // A user namespace may forbid it, lest somebody drop a group that is denied something (CVE-2014-8989): all were
+            // dropped before it was joined.
+            Err(Errno::PERM) if groups.is_empty() && sys::group_count()? == 0 => {}
+            done => done?,
+        }
         sys::prctl(PR_SET_KEEPCAPS, 1, 0)?;
         sys::set_ids(uid, gid)?;
-        // A change of user resets it to fs.suid_dumpable, by which the user's other processes might look into us.
-        sys::prctl(PR_SET_DUMPABLE, 0, 0).map(drop)
+        stay_hidden()
     }
 
     /// CVE-2024-21626: a descriptor that leaked could make `/proc/self/fd/N` a directory outside the root.
@@ -68,6 +73,11 @@ impl Work<'_> {
         }
         accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS)
     }
+}
+
+/// A change of user or of user namespace resets it to fs.suid_dumpable, by which the user's other processes might look into us.
+pub(super) fn stay_hidden() -> Result<(), Errno> {
+    sys::prctl(PR_SET_DUMPABLE, 0, 0).map(drop)
 }
 
 /// Drops what is not in `keep`; EINVAL tells that the kernel knows no higher capability.

@@ -12,7 +12,7 @@ use rustix::mount::{
 };
 
 use crate::ops::{Failure, Work, copy, paths};
-use crate::step::{Attributes, Links, Pair, Procfs, Span, TakeOver, Text, entries};
+use crate::step::{Attributes, Descriptor, Links, Pair, Procfs, Span, TakeOver, Text, entries};
 use crate::sync::DETAIL_BYTES;
 use crate::sys;
 
@@ -28,15 +28,18 @@ const SEALED: u64 = 0xf;
 /// `PROC_SUPER_MAGIC`, linux/magic.h.
 const PROC_MAGIC: u64 = 0x9fa0;
 
+/// A span of no entries.
+const NO_OPTIONS: Span = Span { start: 0, len: 0 };
+
 /// Major and minor number of /dev/null.
 const NULL_DEVICE: (u32, u32) = (1, 3);
 
 impl Work<'_> {
     /// Makes the rootfs a mount of its own, for pivot_root(2) wants one, and opens it.
-    pub(super) fn open_root(&mut self, path: Text) -> Result<(), Errno> {
-        let path = self.str(path)?;
+    pub(super) fn open_root(&mut self, path: Text, tree: Option<Descriptor>) -> Result<(), Errno> {
+        let path = if tree.is_some() { c"/" } else { self.str(path)? };
         paths::make_enclosing_mount_private(path)?;
-        let tree = clone_mount(CWD, path, true)?;
+        let tree = self.handed_or_cloned(tree, path, true)?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let place = rustix::fs::open(path, flags, Mode::empty())?;
         attach(tree.as_fd(), place.as_fd())?;
@@ -44,17 +47,33 @@ impl Work<'_> {
         Ok(())
     }
 
-    pub(super) fn mount_filesystem(
+    /// What was made, or the host's in its place where the kernel does not allow it: in a user namespace only those may mount
+    /// a proc, sysfs or mqueue whose own is the namespace that it shows.
+    pub(super) fn or_instead(
+        &self,
+        made: Result<OwnedFd, Failure>,
+        instead: Option<Descriptor>,
+        set: u64,
+    ) -> Result<OwnedFd, Failure> {
+        match (made, instead) {
+            (Err(Failure { errno: Errno::PERM, .. }), Some(instead)) => {
+                let mount = rustix::io::fcntl_dupfd_cloexec(self.fd(instead)?, 3)?;
+                // The host has its own mounts below.
+                sys::mount_setattr(mount.as_fd(), Attributes { set, clear: 0 }, 0, true)?;
+                Ok(mount)
+            }
+            (made, _) => made,
+        }
+    }
+
+    pub(super) fn attach_filesystem(
         &mut self,
-        (fs_type, source): (Text, Text),
-        options: Span,
-        attributes: u64,
+        mount: BorrowedFd<'_>,
+        fs_type: Text,
         take_over: TakeOver,
         destination: Text,
-    ) -> Result<(), Failure> {
-        let options = entries(self.program.pairs, options)?;
+    ) -> Result<(), Errno> {
         let fs_type = self.str(fs_type)?;
-        let mount = self.new_filesystem(fs_type, self.str(source)?, options, attributes)?;
         let there = if take_over.mode { self.open_if_there(destination)? } else { None };
         let place = self.directory(destination)?;
         if fs_type == c"proc" || fs_type == c"sysfs" || self.is_relied_on(destination)? {
@@ -62,17 +81,18 @@ impl Work<'_> {
         }
         self.refuse_proc(place.as_fd(), destination)?;
         if let Some(there) = there {
-            copy::permissions(there.as_fd(), mount.as_fd())?;
+            copy::permissions(there.as_fd(), mount)?;
         }
         if take_over.content {
-            copy::directory(place.as_fd(), mount.as_fd())?;
+            copy::directory(place.as_fd(), mount)?;
         }
-        Ok(attach(mount.as_fd(), place.as_fd())?)
+        attach(mount, place.as_fd())
     }
 
     pub(super) fn mount_bind(
         &mut self,
         (source, recursive): (Text, bool),
+        tree: Option<Descriptor>,
         links: Links,
         [own, all]: [Attributes; 2],
         destination: Text,
@@ -81,10 +101,10 @@ impl Work<'_> {
             return Ok(());
         }
         let source = self.str(source)?;
-        let mount = if links.source_nofollow {
+        let mount = if tree.is_none() && links.source_nofollow {
             clone_mount(open_as_it_is(source)?.as_fd(), c"", recursive)?
         } else {
-            clone_mount(CWD, source, recursive)?
+            self.handed_or_cloned(tree, source, recursive)?
         };
         if !own.is_empty() {
             sys::mount_setattr(mount.as_fd(), own, 0, false)?;
@@ -103,6 +123,14 @@ impl Work<'_> {
         }
         self.refuse_proc(place.as_fd(), destination)?;
         attach(mount.as_fd(), place.as_fd())
+    }
+
+    /// The detached mount that the parent has made, or one made here of a host path.
+    fn handed_or_cloned(&self, tree: Option<Descriptor>, path: &CStr, recursive: bool) -> Result<OwnedFd, Errno> {
+        match tree {
+            Some(tree) => rustix::io::fcntl_dupfd_cloexec(self.fd(tree)?, 3),
+            None => clone_mount(CWD, path, recursive),
+        }
     }
 
     pub(super) fn mask_path(&mut self, path: Text) -> Result<(), Failure> {
@@ -146,7 +174,7 @@ impl Work<'_> {
     /// A procfs that is attached nowhere, made when it is first needed.
     pub(super) fn own_procfs(&mut self) -> Result<BorrowedFd<'_>, Failure> {
         if self.procfs.is_none() {
-            self.procfs = Some(self.new_filesystem(c"proc", c"proc", &[], INERT)?);
+            self.procfs = Some(self.new_filesystem(c"proc", c"proc", NO_OPTIONS, INERT)?);
         }
         Ok(self.procfs.as_ref().ok_or(Errno::BADF)?.as_fd())
     }
@@ -201,7 +229,7 @@ impl Work<'_> {
             let cover = clone_mount(mask.as_fd(), c"", false)?;
             return Ok(attach(cover.as_fd(), place)?);
         }
-        let mask = self.new_filesystem(c"tmpfs", c"tmpfs", &[], SEALED)?;
+        let mask = self.new_filesystem(c"tmpfs", c"tmpfs", NO_OPTIONS, SEALED)?;
         attach(mask.as_fd(), place)?;
         self.mask = Some(mask);
         Ok(())
@@ -219,13 +247,14 @@ impl Work<'_> {
     }
 
     /// A new file system, attached nowhere.
-    fn new_filesystem(
+    pub(super) fn new_filesystem(
         &self,
         fs_type: &CStr,
         source: &CStr,
-        options: &[Pair],
+        options: Span,
         attributes: u64,
     ) -> Result<OwnedFd, Failure> {
+        let options = entries(self.program.pairs, options)?;
         let context = fsopen(fs_type, FsOpenFlags::FSOPEN_CLOEXEC)?;
         let attributes = MountAttrFlags::from_bits_retain(u32::try_from(attributes).map_err(|_| Errno::INVAL)?);
         self.configure(context.as_fd(), source, options)

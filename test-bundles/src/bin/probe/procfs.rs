@@ -61,6 +61,12 @@ pub(crate) fn lines(path: &str) -> Value {
     json!(fs::read_to_string(path).ok().map(|text| text.lines().map(String::from).collect::<Vec<_>>()))
 }
 
+/// A file of lines of numbers, with or without a name in front: uid_map, timens_offsets.
+pub(crate) fn numbers(path: &str) -> Value {
+    let line = |line: &str| line.split_whitespace().filter_map(|word| word.parse().ok()).collect::<Vec<i64>>();
+    json!(fs::read_to_string(path).ok().map(|text| text.lines().map(line).collect::<Vec<_>>()))
+}
+
 /// Every symbolic link of a directory by name, with where it leads. A link that is gone when it is read is left out: of
 /// /proc/self/fd, that is the descriptor which read the directory.
 pub(crate) fn links(directory: &str) -> Value {

@@ -39,6 +39,10 @@ pub(crate) fn document() -> Value {
         "hostname": uname.nodename().to_string_lossy(),
         "domainname": uname.domainname().to_string_lossy(),
         "namespaces": procfs::links("/proc/self/ns"),
+        "uid_map": procfs::numbers("/proc/self/uid_map"),
+        "gid_map": procfs::numbers("/proc/self/gid_map"),
+        "setgroups": procfs::lines("/proc/self/setgroups"),
+        "clocks": clocks(),
         "pid": std::process::id(),
         "ppid": nix::unistd::getppid().as_raw(),
         "sid": nix::unistd::getsid(None).ok().map(nix::unistd::Pid::as_raw),
@@ -53,6 +57,16 @@ pub(crate) fn document() -> Value {
         "cgroup": procfs::lines("/proc/self/cgroup"),
         "mounts": procfs::mounts(),
         "devices": devices(),
+    })
+}
+
+/// Seconds of the clocks that a time namespace may set off, and the offsets themselves.
+fn clocks() -> Value {
+    let seconds = |id| rustix::time::clock_gettime(id).tv_sec;
+    json!({
+        "monotonic": seconds(rustix::time::ClockId::Monotonic),
+        "boottime": seconds(rustix::time::ClockId::Boottime),
+        "offsets": procfs::numbers("/proc/self/timens_offsets"),
     })
 }
 
