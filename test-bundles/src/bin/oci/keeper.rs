@@ -96,7 +96,7 @@ impl Keeper {
             Request::Wait => self.wait().await.map(|exit| Answer::Exit(exit.status)),
             Request::Pause => self.pause().await.map(|()| Answer::Done),
             Request::Resume => self.resume().map(|()| Answer::Done),
-            Request::Update(resources) => self.update(&resources).map(|()| Answer::Done),
+            Request::Update(resources) => self.update(&resources).await.map(|()| Answer::Done),
             Request::Exec(exec) => self.exec(&exec, fds, &mut stream).await.map(|exit| Answer::Exit(exit.status)),
         };
         say(&mut stream, &answer.unwrap_or_else(|error| Answer::Failed(error.to_string()))).await;
@@ -228,12 +228,12 @@ impl Keeper {
     }
 
     /// Changes what it may use.
-    fn update(&self, resources: &str) -> Result<()> {
+    async fn update(&self, resources: &str) -> Result<()> {
         let kept = self.kept()?;
         if kept.status() == Status::Stopped {
             return Err(Error::new(Kind::Precondition, format!("container {} has stopped", self.id)));
         }
-        kept.container.update(&Bundle::resources(resources.as_bytes())?)
+        kept.container.update(&Bundle::resources(resources.as_bytes())?).await
     }
 
     /// Executes a further process, says its pid to `stream` once it runs, and waits for its end.
