@@ -22,6 +22,7 @@ use super::host::Version;
 use super::stats::Keyed;
 use crate::error::Result;
 
+mod births;
 mod v1;
 mod v2;
 
