@@ -81,7 +81,12 @@ fn throttle(directory: &Path) -> Result<Value> {
 /// `ctr task metrics`, as JSON.
 fn metrics(case: &Case, id: &str) -> Result<Value> {
     let text = case.daemon.ctr(&["task", "metrics", "--format", "json", id])?.success()?;
-    serde_json::from_str(&text).with_context(|| format!("the metrics are JSON: {text}"))
+    let mut metrics: Value = serde_json::from_str(&text).with_context(|| format!("the metrics are JSON: {text}"))?;
+    // runc's shim has them in the order in which the kernel happens to list them.
+    if let Some(sizes) = metrics["hugetlb"].as_array_mut() {
+        sizes.sort_by_key(|size| size["pagesize"].to_string());
+    }
+    Ok(metrics)
 }
 
 /// A container of runc's in the cgroup of `ours`: the distribution's runc only warns that it is not empty.
