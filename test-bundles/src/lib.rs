@@ -11,6 +11,7 @@
 //!
 //! Environment: `OCI` (the command line that runs bundles, ours by default), `RUNTIME` (default `io.containerd.myshim.v2`; the same tests pass on `io.containerd.runc.v2`), `SHIM` (the
 //! binary to test), `LAB` (where further containerds live), `CONTAINERD` (which releases, such as `1.6,2.4`),
+//! `OOM_KILLS` (how many containers `containerd_resources` has killed for want of memory on each containerd),
 //! `SLOWER` (how many times slower than usual the machine is: an emulated one is 5 to 20).
 
 // What a test does not expect is its end.

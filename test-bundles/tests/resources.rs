@@ -110,8 +110,8 @@ const TABLE: &[Row] = &[
     },
     Row {
         name: "cpu.realtimeRuntime",
-        json: r#"{"cpu": {"realtimeRuntime": 0}}"#,
-        v1: Files(&[("cpu.rt_runtime_us", "0")]),
+        json: r#"{"cpu": {"realtimeRuntime": 1000}}"#,
+        v1: Files(&[("cpu.rt_runtime_us", "1000")]),
         v2: Refused("resources/cpu/realtimeRuntime: cgroup v2 has none"),
         systemd: &[],
     },
