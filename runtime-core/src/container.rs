@@ -20,8 +20,8 @@ use crate::spawn::{self, Handover};
 use crate::state::{self, State};
 use crate::{home, kernel, rootfs};
 
-/// Where the node's compiled seccomp profiles are kept.
-const SECCOMP_CACHE: &str = "/run/containerd-shim-myshim/seccomp";
+/// Where the node's compiled seccomp profiles are kept, below the runtime's root.
+const SECCOMP_CACHE: &str = "seccomp";
 
 /// A created container. Dropping it kills nothing; [`Container::delete`] does.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ impl Container {
         if options.no_pivot_root {
             return Err(Error::new(Kind::Unimplemented, "no_pivot_root is not supported yet"));
         }
-        let filter = compile(spec)?;
+        let filter = compile(spec, &options.root)?;
         let driver = Driver::choose(options.systemd_cgroup, &spec.cgroup, &spec.annotations);
         let cgroup = Cgroup::create(&spec.cgroup, &spec.resources, driver).await?;
         let unfinished = Unfinished::new(cgroup, &spec.bundle);
@@ -217,8 +217,9 @@ async fn undo(cgroup: Rc<Cgroup>, bundle: PathBuf) {
     }
 }
 
-fn compile(spec: &config::Container) -> Result<Option<Filter>> {
-    spec.seccomp.as_ref().map(|profile| seccomp::compile_cached(profile, Path::new(SECCOMP_CACHE))).transpose()
+fn compile(spec: &config::Container, root: &Path) -> Result<Option<Filter>> {
+    let cache = root.join(SECCOMP_CACHE);
+    spec.seccomp.as_ref().map(|profile| seccomp::compile_cached(profile, &cache)).transpose()
 }
 
 fn facts<'a>(

@@ -16,8 +16,9 @@ use std::path::PathBuf;
 use containerd_shim::bootstrap::{BootstrapParams, BootstrapResult, LogLevel, nearest_log_level};
 use containerd_shim::protos::TASK_API_VERSION;
 use containerd_shim::protos::protobuf::Message;
+use containerd_shim::protos::protobuf::well_known_types::any::Any;
 use log::LevelFilter;
-use runtime_core::{Error, Result};
+use runtime_core::{Error, Kind, Result};
 
 use crate::flags::Flags;
 
@@ -40,8 +41,10 @@ pub(crate) struct Request {
     pub(crate) ttrpc_address: Option<String>,
     /// The directory for our socket.
     pub(crate) socket_dir: PathBuf,
-    /// How much the server logs.
+    /// How much the server logs, as far as containerd is concerned.
     pub(crate) log_level: LevelFilter,
+    /// The runtime's options.
+    pub(crate) options: Option<Any>,
     /// How the answer is written.
     pub(crate) dialect: Dialect,
 }
@@ -66,9 +69,13 @@ pub(crate) fn read_stdin() -> Result<Vec<u8>> {
 }
 
 /// Makes one request of the command line, stdin and the environment.
-pub(crate) fn request(flags: &Flags, stdin: &[u8], env: impl Fn(&str) -> Option<String>) -> Request {
+pub(crate) fn request(flags: &Flags, stdin: &[u8], env: impl Fn(&str) -> Option<String>) -> Result<Request> {
     let params = params(stdin, &flags.id, &flags.namespace);
     let dialect = if params.is_some() { Dialect::Protobuf } else { Dialect::Address };
+    let options = match &params {
+        Some(params) => params.extensions.iter().filter_map(|one| one.value.as_ref()).find(|any| is_options(any)).cloned(),
+        None => legacy_options(stdin)?,
+    };
     let params = params.unwrap_or_default();
 
     let grpc_address = first([params.containerd_grpc_address, flags.address.clone()])
@@ -78,15 +85,16 @@ pub(crate) fn request(flags: &Flags, stdin: &[u8], env: impl Fn(&str) -> Option<
         .or_else(|| env("TTRPC_ADDRESS").filter(|address| !address.is_empty()))
         .or_else(|| (!grpc_address.is_empty()).then(|| format!("{grpc_address}.ttrpc")));
     let asked = level(nearest_log_level(params.log_level.value()));
-    Request {
+    Ok(Request {
         id: flags.id.clone(),
         namespace: flags.namespace.clone(),
         grpc_address,
         ttrpc_address,
         socket_dir: first([params.socket_dir.unwrap_or_default()]).unwrap_or_else(|| SOCKET_DIR.to_owned()).into(),
         log_level: if flags.debug { asked.max(LevelFilter::Debug) } else { asked },
+        options,
         dialect,
-    }
+    })
 }
 
 /// What `start` prints: where the server listens.
@@ -108,6 +116,12 @@ pub(crate) fn reply(dialect: Dialect, address: &str) -> Vec<u8> {
 fn params(stdin: &[u8], id: &str, namespace: &str) -> Option<BootstrapParams> {
     let params = BootstrapParams::parse_from_bytes(stdin).ok()?;
     (!stdin.is_empty() && params.instance_id == id && params.namespace == namespace).then_some(params)
+}
+
+/// All of stdin, for those who know no params.
+fn legacy_options(stdin: &[u8]) -> Result<Option<Any>> {
+    let decoded = (!stdin.is_empty()).then(|| Any::parse_from_bytes(stdin)).transpose();
+    decoded.map_err(|e| Error::new(Kind::Invalid, format!("decode the runtime options on stdin: {e}")))
 }
 
 fn first<const N: usize>(candidates: [String; N]) -> Option<String> {
@@ -159,7 +173,7 @@ mod tests {
 
     #[test]
     fn params_for_this_container_are_the_new_dialect() {
-        let request = request(&flags(), &params().write_to_bytes().unwrap(), old_env);
+        let request = request(&flags(), &params().write_to_bytes().unwrap(), old_env).unwrap();
         assert_eq!(
             request,
             Request {
@@ -169,6 +183,7 @@ mod tests {
                 ttrpc_address: Some("/new/c.sock.ttrpc".into()),
                 socket_dir: "/new/s".into(),
                 log_level: LevelFilter::Info,
+                options: None,
                 dialect: Dialect::Protobuf,
             }
         );
@@ -179,22 +194,34 @@ mod tests {
         // With every field at its default the Any is a type url alone, which is a valid BootstrapParams.
         for options in [Options::default(), Options { systemd_cgroup: true, ..Options::default() }] {
             let stdin = convert_to_any(Box::new(options)).unwrap().write_to_bytes().unwrap();
-            assert_eq!(request(&flags(), &stdin, old_env).dialect, Dialect::Address);
+            let request = request(&flags(), &stdin, old_env).unwrap();
+            assert_eq!(request.dialect, Dialect::Address);
+            assert_eq!(request.options.unwrap().write_to_bytes().unwrap(), stdin);
         }
         let type_url = convert_to_any(Box::new(Options::default())).unwrap().write_to_bytes().unwrap();
         assert!(BootstrapParams::parse_from_bytes(&type_url).is_ok(), "the trap is gone: simplify");
     }
 
     #[test]
+    fn options_are_one_of_the_extensions_of_params() {
+        let options = convert_to_any(Box::new(Options { io_uid: 7, ..Options::default() })).unwrap();
+        let sandbox = Any { type_url: "containerd.io/sandbox.v1.SandboxConfig".into(), ..Any::default() };
+        let extensions = [sandbox, options.clone()].map(|any| Extension { value: Some(any).into(), ..Extension::default() });
+        let stdin = BootstrapParams { extensions: extensions.into(), ..params() }.write_to_bytes().unwrap();
+        assert_eq!(request(&flags(), &stdin, old_env).unwrap().options, Some(options));
+    }
+
+    #[test]
     fn params_for_another_container_are_not_ours() {
         let mut other = params();
         other.namespace = "default".into();
-        assert_eq!(request(&flags(), &other.write_to_bytes().unwrap(), old_env).dialect, Dialect::Address);
+        // Nor are they options.
+        assert!(request(&flags(), &other.write_to_bytes().unwrap(), old_env).is_err());
     }
 
     #[test]
     fn old_containerds_speak_by_flags_and_environment() {
-        let request = request(&flags(), b"", old_env);
+        let request = request(&flags(), b"", old_env).unwrap();
         assert_eq!(request.dialect, Dialect::Address);
         assert_eq!(request.grpc_address, "/run/containerd/containerd.sock");
         assert_eq!(request.ttrpc_address.as_deref(), Some("/env/c.sock.ttrpc"));
@@ -203,9 +230,9 @@ mod tests {
 
     #[test]
     fn without_a_ttrpc_address_containerds_own_rule_gives_one() {
-        let by_rule = request(&flags(), b"", |_| None);
+        let by_rule = request(&flags(), b"", |_| None).unwrap();
         assert_eq!(by_rule.ttrpc_address.as_deref(), Some("/run/containerd/containerd.sock.ttrpc"));
-        assert_eq!(request(&Flags::default(), b"", |_| None).ttrpc_address, None);
+        assert_eq!(request(&Flags::default(), b"", |_| None).unwrap().ttrpc_address, None);
     }
 
     #[test]
@@ -219,8 +246,8 @@ mod tests {
         ] {
             let stdin =
                 BootstrapParams { log_level: EnumOrUnknown::from_i32(wire), ..params() }.write_to_bytes().unwrap();
-            assert_eq!(request(&flags(), &stdin, old_env).log_level, plain);
-            assert_eq!(request(&debug, &stdin, old_env).log_level, raised);
+            assert_eq!(request(&flags(), &stdin, old_env).unwrap().log_level, plain);
+            assert_eq!(request(&debug, &stdin, old_env).unwrap().log_level, raised);
         }
     }
 
@@ -236,7 +263,8 @@ mod tests {
     proptest! {
         #[test]
         fn garbage_is_an_old_containerd(stdin in proptest::collection::vec(any::<u8>(), 0..64)) {
-            prop_assert_eq!(request(&flags(), &stdin, old_env).dialect, Dialect::Address);
+            let dialect = request(&flags(), &stdin, old_env).map_or(Dialect::Address, |request| request.dialect);
+            prop_assert_eq!(dialect, Dialect::Address);
         }
     }
 }

@@ -18,6 +18,7 @@ mod io;
 mod lifecycle;
 mod logger;
 mod metrics;
+mod options;
 mod plan;
 mod publisher;
 mod seal;
