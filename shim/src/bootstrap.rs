@@ -14,13 +14,13 @@ use std::io::{IsTerminal, Read};
 use std::path::PathBuf;
 
 use containerd_shim::bootstrap::{BootstrapParams, BootstrapResult, LogLevel, nearest_log_level};
-use containerd_shim::protos::TASK_API_VERSION;
 use containerd_shim::protos::protobuf::Message;
 use containerd_shim::protos::protobuf::well_known_types::any::Any;
 use log::LevelFilter;
 use runtime_core::{Error, Kind, Result};
 
 use crate::flags::Flags;
+use crate::options;
 
 /// containerd writes no more than this, and reads no more from its own shims.
 const MAX_STDIN_BYTES: u64 = 10 << 20;
@@ -29,7 +29,7 @@ const MAX_STDIN_BYTES: u64 = 10 << 20;
 const SOCKET_DIR: &str = "/run/containerd/s";
 
 /// One `start`, whichever way it was asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Request {
     /// The container.
     pub(crate) id: String,
@@ -54,7 +54,7 @@ pub(crate) struct Request {
 pub(crate) enum Dialect {
     /// The bare address: task API version 2 over ttrpc.
     Address,
-    /// A `BootstrapResult`: version 3.
+    /// A `BootstrapResult`, which names a version.
     Protobuf,
 }
 
@@ -73,7 +73,9 @@ pub(crate) fn request(flags: &Flags, stdin: &[u8], env: impl Fn(&str) -> Option<
     let params = params(stdin, &flags.id, &flags.namespace);
     let dialect = if params.is_some() { Dialect::Protobuf } else { Dialect::Address };
     let options = match &params {
-        Some(params) => params.extensions.iter().filter_map(|one| one.value.as_ref()).find(|any| is_options(any)).cloned(),
+        Some(params) => {
+            params.extensions.iter().filter_map(|one| one.value.as_ref()).find(|any| options::are(any)).cloned()
+        }
         None => legacy_options(stdin)?,
     };
     let params = params.unwrap_or_default();
@@ -97,12 +99,12 @@ pub(crate) fn request(flags: &Flags, stdin: &[u8], env: impl Fn(&str) -> Option<
     })
 }
 
-/// What `start` prints: where the server listens.
-pub(crate) fn reply(dialect: Dialect, address: &str) -> Vec<u8> {
+/// What `start` prints: where the server listens, and which version of the task API it speaks, where that can be said.
+pub(crate) fn reply(dialect: Dialect, address: &str, version: i32) -> Vec<u8> {
     match dialect {
         Dialect::Address => address.as_bytes().to_vec(),
         Dialect::Protobuf => BootstrapResult {
-            version: TASK_API_VERSION,
+            version,
             address: address.to_owned(),
             protocol: "ttrpc".to_owned(),
             ..BootstrapResult::default()
@@ -141,6 +143,7 @@ fn level(level: LogLevel) -> LevelFilter {
 #[cfg(test)]
 mod tests {
     use containerd_shim::api::Options;
+    use containerd_shim::bootstrap::Extension;
     use containerd_shim::protos::protobuf::EnumOrUnknown;
     use containerd_shim::util::convert_to_any;
     use proptest::prelude::*;
@@ -206,7 +209,8 @@ mod tests {
     fn options_are_one_of_the_extensions_of_params() {
         let options = convert_to_any(Box::new(Options { io_uid: 7, ..Options::default() })).unwrap();
         let sandbox = Any { type_url: "containerd.io/sandbox.v1.SandboxConfig".into(), ..Any::default() };
-        let extensions = [sandbox, options.clone()].map(|any| Extension { value: Some(any).into(), ..Extension::default() });
+        let extensions =
+            [sandbox, options.clone()].map(|any| Extension { value: Some(any).into(), ..Extension::default() });
         let stdin = BootstrapParams { extensions: extensions.into(), ..params() }.write_to_bytes().unwrap();
         assert_eq!(request(&flags(), &stdin, old_env).unwrap().options, Some(options));
     }
@@ -253,8 +257,8 @@ mod tests {
 
     #[test]
     fn the_answer_is_what_each_dialect_reads() {
-        assert_eq!(reply(Dialect::Address, "unix:///s/a"), b"unix:///s/a");
-        let answer = BootstrapResult::parse_from_bytes(&reply(Dialect::Protobuf, "unix:///s/a")).unwrap();
+        assert_eq!(reply(Dialect::Address, "unix:///s/a", 2), b"unix:///s/a");
+        let answer = BootstrapResult::parse_from_bytes(&reply(Dialect::Protobuf, "unix:///s/a", 3)).unwrap();
         assert_eq!((answer.version, answer.address.as_str(), answer.protocol.as_str()), (3, "unix:///s/a", "ttrpc"));
         // A new containerd tries the protobuf first: a bare address must not pass for one.
         assert!(BootstrapResult::parse_from_bytes(b"unix:///run/containerd/s/a").is_err());

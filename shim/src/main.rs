@@ -13,6 +13,7 @@ mod delete;
 mod descriptors;
 mod error;
 mod flags;
+mod idle;
 mod info;
 mod io;
 mod lifecycle;

@@ -29,6 +29,11 @@ pub(crate) fn resolve(sent: Option<&Any>) -> Result<Options> {
     resolve_with(&node.map_or_else(|| NODE_FILE.into(), PathBuf::from), sent)
 }
 
+/// Whether a message is one of those that carry options.
+pub(crate) fn are(any: &Any) -> bool {
+    [RUNC_OPTIONS, CRI_OPTIONS].iter().any(|name| any.type_url.rsplit('/').next() == Some(name))
+}
+
 fn resolve_with(node: &Path, sent: Option<&Any>) -> Result<Options> {
     let mut sources = vec![Source::node(node)?];
     if let Some(any) = sent.filter(|any| !any.type_url.is_empty()) {
@@ -58,8 +63,7 @@ fn runc(options: oci::Options) -> Source {
         ("NoNewKeyring", options.no_new_keyring),
         ("SystemdCgroup", options.systemd_cgroup),
     ];
-    let numbers =
-        [("IoUid", options.io_uid), ("IoGid", options.io_gid), ("TaskApiVersion", options.task_api_version)];
+    let numbers = [("IoUid", options.io_uid), ("IoGid", options.io_gid), ("TaskApiVersion", options.task_api_version)];
     let texts = [
         ("ShimCgroup", options.shim_cgroup),
         ("BinaryName", options.binary_name),

@@ -80,7 +80,8 @@ impl Case {
     pub fn container(&self, args: &[&str]) -> NewContainer<'_> {
         let id = self.new_id();
         let spec = spec::container(&self.daemon.namespace, &id, args);
-        NewContainer { case: self, id, spec, spec_text: None, runtime: crate::runtime(), stdio: Stdio::outputs() }
+        let (runtime, stdio) = (crate::runtime(), Stdio::outputs());
+        NewContainer { case: self, id, spec, spec_text: None, runtime, options: None, stdio }
     }
 
     /// The end of a test: whatever it made must be gone, or go in the time that a shim has to end.
@@ -119,6 +120,7 @@ pub struct NewContainer<'c> {
     /// Sent in place of `spec`: what is no JSON cannot be a value.
     spec_text: Option<String>,
     runtime: String,
+    options: Option<Any>,
     stdio: Stdio,
 }
 
@@ -154,6 +156,13 @@ impl<'c> NewContainer<'c> {
         self
     }
 
+    /// Sends runtime options: a message of the type `kind`.
+    #[must_use]
+    pub fn options(mut self, kind: &str, value: Vec<u8>) -> Self {
+        self.options = Some(Any { type_url: kind.to_owned(), value });
+        self
+    }
+
     /// Creates container, snapshot and task. When the task is refused, container and snapshot go again.
     pub async fn create(self) -> Result<Container<'c>> {
         self.prepare().await?.create().await
@@ -161,7 +170,8 @@ impl<'c> NewContainer<'c> {
 
     /// Creates the container's record, its snapshot and its fifos: all but the task.
     pub async fn prepare(self) -> Result<Prepared<'c>> {
-        let Self { case, id, spec, spec_text, runtime, stdio } = self;
+        let Self { case, id, spec, spec_text, runtime, options, stdio } = self;
+        let runtime = api::container::Runtime { name: runtime, options };
         let rootfs = record(case, &id, runtime, spec_text.unwrap_or_else(|| spec.to_string())).await?;
         let streams = Streams::open(&case.daemon.dir().join("io"), &id, &stdio)?;
         let request = api::CreateTaskRequest {
@@ -201,11 +211,11 @@ impl<'c> Prepared<'c> {
 }
 
 /// The container's record and its snapshot; returns the mounts of its rootfs.
-async fn record(case: &Case, id: &str, runtime: String, spec: String) -> Result<Vec<Mount>> {
+async fn record(case: &Case, id: &str, runtime: api::container::Runtime, spec: String) -> Result<Vec<Mount>> {
     let record = api::Container {
         id: id.to_owned(),
         image: crate::image::NAME.to_owned(),
-        runtime: Some(api::container::Runtime { name: runtime, options: None }),
+        runtime: Some(runtime),
         spec: Some(any("types.containerd.io/opencontainers/runtime-spec/1/Spec", spec)),
         snapshotter: SNAPSHOTTER.to_owned(),
         snapshot_key: id.to_owned(),
@@ -262,6 +272,20 @@ impl<'c> Container<'c> {
     pub async fn kill(&self, signal: u32, all: bool) -> Result<()> {
         let request = api::KillRequest { container_id: self.id.clone(), signal, all, ..Default::default() };
         self.case.client().tasks().kill(self.case.ask(request)).await?;
+        Ok(())
+    }
+
+    /// Stops every process where it is.
+    pub async fn pause(&self) -> Result<()> {
+        let request = api::PauseTaskRequest { container_id: self.id.clone() };
+        self.case.client().tasks().pause(self.case.ask(request)).await?;
+        Ok(())
+    }
+
+    /// Lets every process go on.
+    pub async fn resume(&self) -> Result<()> {
+        let request = api::ResumeTaskRequest { container_id: self.id.clone() };
+        self.case.client().tasks().resume(self.case.ask(request)).await?;
         Ok(())
     }
 

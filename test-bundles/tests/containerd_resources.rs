@@ -39,18 +39,6 @@ fn main() -> ExitCode {
 const RUNNING: i32 = 2;
 const PAUSED: i32 = 4;
 
-async fn pause(case: &Case, id: &str) -> Result<()> {
-    let request = api::PauseTaskRequest { container_id: id.to_owned() };
-    case.client().tasks().pause(case.ask(request)).await?;
-    Ok(())
-}
-
-async fn resume(case: &Case, id: &str) -> Result<()> {
-    let request = api::ResumeTaskRequest { container_id: id.to_owned() };
-    case.client().tasks().resume(case.ask(request)).await?;
-    Ok(())
-}
-
 /// Uses a bit of everything, and then nothing any more.
 const WORK: &str = "dd if=/dev/zero of=/file bs=64k count=16 oflag=direct 2>/dev/null; \
                     dd if=/dev/zero of=/file bs=1M count=4 2>/dev/null; cat /file >/dev/null; \
@@ -152,7 +140,7 @@ async fn a_paused_container_stands_still(case: &Case) -> Result<()> {
     let mut output = container.output();
     container.start().await?;
     output.until("ready\n").await?;
-    pause(case, &container.id).await?;
+    container.pause().await?;
     let state = container.process("").state().await?;
     ensure!(state.status == PAUSED && state.pid == container.pid, "{state:?}");
     let used = || anyhow::Ok(metrics(case, &container.id)?.pointer("/cpu/usage/total").and_then(Value::as_u64));
@@ -160,7 +148,7 @@ async fn a_paused_container_stands_still(case: &Case) -> Result<()> {
     // Two loops would use as much in this time; they are watched, not waited for.
     tokio::time::sleep(Duration::from_millis(200)).await;
     ensure!(before.is_some() && used()? == before, "it used CPU while paused: {before:?}, then {:?}", used()?);
-    resume(case, &container.id).await?;
+    container.resume().await?;
     ensure!(container.process("").state().await?.status == RUNNING);
     ensure!(wait_until(Duration::from_secs(5), || used().is_ok_and(|used| used != before)), "it does not go on");
     let id = container.id.clone();
@@ -176,7 +164,7 @@ async fn a_paused_container_can_be_killed(case: &Case) -> Result<()> {
         let mut output = container.output();
         container.start().await?;
         output.until("ready\n").await?;
-        pause(case, &container.id).await?;
+        container.pause().await?;
         let (code, text) = refusal(container.delete_task().await)?;
         ensure!(code == Code::FailedPrecondition, "{code:?} {text}");
         container.kill(9, all).await?;
@@ -196,16 +184,16 @@ async fn pause_and_resume_are_refused_at_the_wrong_moment(case: &Case) -> Result
         ensure!(code_fits && said.contains(text), "{code:?}: {said}, not {text}");
         Ok(())
     };
-    refused(pause(case, &id).await, "cannot pause task in created state")?;
-    refused(resume(case, &id).await, "cannot resume task in created state")?;
+    refused(container.pause().await, "cannot pause task in created state")?;
+    refused(container.resume().await, "cannot resume task in created state")?;
     container.start().await?;
-    refused(resume(case, &id).await, "cannot resume a running process")?;
-    pause(case, &id).await?;
-    refused(pause(case, &id).await, "cannot pause a paused container")?;
+    refused(container.resume().await, "cannot resume a running process")?;
+    container.pause().await?;
+    refused(container.pause().await, "cannot pause a paused container")?;
     container.kill(9, false).await?;
     container.wait().await?;
-    refused(pause(case, &id).await, "cannot pause a stopped container")?;
-    refused(resume(case, &id).await, "cannot resume a stopped container")?;
+    refused(container.pause().await, "cannot pause a stopped container")?;
+    refused(container.resume().await, "cannot resume a stopped container")?;
     container.delete().await?;
     Ok(())
 }
@@ -215,12 +203,12 @@ async fn execs_are_paused_and_refused_with_the_container(case: &Case) -> Result<
     container.start().await?;
     let running = container.exec("runs", &spec::process(&["sleep", "1000"]), &Stdio::null()).await?;
     running.process.start().await?;
-    pause(case, &container.id).await?;
+    container.pause().await?;
     ensure!(running.process.state().await?.status == PAUSED);
     let added = container.exec("late", &spec::process(&["true"]), &Stdio::null()).await;
     let (_, text) = refusal(added.map(drop))?;
     ensure!(text.contains("cannot exec in a paused state"), "{text}");
-    resume(case, &container.id).await?;
+    container.resume().await?;
     ensure!(running.process.state().await?.status == RUNNING);
     let late = container.exec("late", &spec::process(&["true"]), &Stdio::null()).await?;
     ensure!(late.run().await?.0 == 0);
@@ -396,11 +384,11 @@ async fn updates_are_live_whatever_the_state(case: &Case) -> Result<()> {
     is("cpu.cfs_period_us", "60000")?;
     is("cpu.cfs_burst_us", "10000")?;
     is("cpuset.cpus", "0")?;
-    pause(case, &id).await?;
+    container.pause().await?;
     update(case, &id, json!({"pids": {"limit": -1}})).await?;
     is("pids.max", "max")?;
     ensure!(cgroup_file(case, &id, "devices.list")? == devices, "an update without device rules changed them");
-    resume(case, &id).await?;
+    container.resume().await?;
     container.kill(9, false).await?;
     container.wait().await?;
     let (_, text) = refusal(update(case, &id, json!({"pids": {"limit": 1}})).await)?;

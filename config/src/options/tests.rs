@@ -54,7 +54,10 @@ fn a_refusal_names_source_and_key() {
         ("ShimCgroup = \"/a/../b\"", "/etc/x.toml: ShimCgroup: \"/a/../b\" is not the absolute path of a cgroup"),
         ("ShimCgroup = \"a\"", "/etc/x.toml: ShimCgroup: \"a\" is not the absolute path of a cgroup"),
         ("LogLevel = \"off\"", "/etc/x.toml: LogLevel: \"off\" is none of error, warn, info, debug and trace"),
-        ("BinaryName = \"crun\"", "/etc/x.toml: BinaryName: \"crun\": this shim runs containers itself and no other runtime"),
+        (
+            "BinaryName = \"crun\"",
+            "/etc/x.toml: BinaryName: \"crun\": this shim runs containers itself and no other runtime",
+        ),
         ("CriuPath = \"/c\"", "/etc/x.toml: CriuPath: \"/c\": checkpoints are not supported yet"),
         ("ConfigPath = \"/c\"", "/etc/x.toml: ConfigPath: \"/c\": a source of options names no further one"),
         ("[Inner]\nIoUid = 1", "/etc/x.toml: Inner: no option has a value of this kind"),

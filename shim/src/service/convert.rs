@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use config::resources::Resources;
 use config::{Bundle, ContainerId, Process};
 use containerd_shim_protos::api::{
-    CreateTaskRequest, ExecProcessRequest, PidsResponse, ProcessInfo, ResizePtyRequest, StateRequest,
-    StateResponse, Status as ApiStatus, UpdateTaskRequest,
+    CreateTaskRequest, ExecProcessRequest, PidsResponse, ProcessInfo, ResizePtyRequest, StateRequest, StateResponse,
+    Status as ApiStatus, UpdateTaskRequest,
 };
 use containerd_shim_protos::events::task::{TaskCreate, TaskIO};
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
