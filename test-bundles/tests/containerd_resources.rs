@@ -176,7 +176,6 @@ async fn a_paused_container_can_be_killed(case: &Case) -> Result<()> {
 
 async fn pause_and_resume_are_refused_at_the_wrong_moment(case: &Case) -> Result<()> {
     let mut container = case.container(&["sleep", "1000"]).stdio(Stdio::null()).create().await?;
-    let id = container.id.clone();
     let refused = |result, text: &'static str| {
         let (code, said) = refusal(result)?;
         // The Go shim's errors have no code.

@@ -60,7 +60,8 @@ async fn crash_and_return(case: &Case, containers: &[&Container<'_>]) -> Result<
     case.daemon.kill()?;
     case.daemon.restart()?;
     case.reconnect().await?;
-    ensure!(shims() == before && before.iter().all(|one| one.len() == 1), "{before:?}, then {:?}", shims());
+    // An init that waits to be started still goes by the shim's command line.
+    ensure!(shims() == before && before.iter().all(|one| !one.is_empty()), "{before:?}, then {:?}", shims());
     Ok(())
 }
 
