@@ -111,8 +111,8 @@ impl Source {
     /// Options as TOML text, that of `name`.
     pub fn toml(name: &str, text: &str) -> Result<Self, Refusal> {
         let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
-            let end = error.span().map_or(0, |span| span.start).min(text.len());
-            let line = text.as_bytes()[..end].iter().filter(|byte| **byte == b'\n').count() + 1;
+            let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+            let line = before.split('\n').count();
             Refusal::new(format!("{name}: line {line}"), error.message().replace('\n', ", "))
         })?;
         let setting = |(key, value)| match setting(value) {
