@@ -142,7 +142,7 @@ impl Drop for Connection {
 mod tests {
     use super::*;
 
-    const LIMIT: Duration = Duration::from_secs(60);
+    const LIMIT: Duration = Duration::from_mins(1);
 
     impl Idle {
         fn left(&self) -> Option<Duration> {

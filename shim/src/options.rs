@@ -120,11 +120,11 @@ mod tests {
         Any { type_url: type_url.to_owned(), value, ..Default::default() }
     }
 
-    fn resolve(node: &str, sent: Option<Any>) -> Result<Options> {
+    fn resolve(node: &str, sent: Option<&Any>) -> Result<Options> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("myshim.toml");
         std::fs::write(&path, node).unwrap();
-        resolve_with(&path, sent.as_ref())
+        resolve_with(&path, sent)
     }
 
     /// One length-delimited field of a message.
@@ -135,7 +135,7 @@ mod tests {
     #[test]
     fn nothing_sent_leaves_the_nodes_file() {
         for sent in [None, Some(any("", vec![])), Some(any(RUNC_OPTIONS, vec![])), Some(any(CRI_OPTIONS, vec![]))] {
-            let options = resolve("SystemdCgroup = true\nIoUid = 3\n", sent).unwrap();
+            let options = resolve("SystemdCgroup = true\nIoUid = 3\n", sent.as_ref()).unwrap();
             assert!(options.systemd_cgroup && options.io_uid == 3, "{options:?}");
         }
     }
@@ -153,7 +153,7 @@ mod tests {
             ..Default::default()
         };
         let sent = any("types.example/containerd.runc.v1.Options", sent.write_to_bytes().unwrap());
-        let options = resolve("SystemdCgroup = true\nIoUid = 3\nIoGid = 4\n", Some(sent)).unwrap();
+        let options = resolve("SystemdCgroup = true\nIoUid = 3\nIoGid = 4\n", Some(&sent)).unwrap();
         assert!(options.no_pivot_root && options.no_new_keyring && options.systemd_cgroup);
         assert_eq!((options.io_uid, options.io_gid), (7, 4));
         assert_eq!((options.shim_cgroup.unwrap(), options.root), ("shims".into(), "/run/r".into()));
@@ -167,7 +167,7 @@ mod tests {
         let mut message = field(1, "containerd.runc.v1.Options");
         message.extend(field(2, file.to_str().unwrap()));
         message.extend(field(3, "IoGid = 3\nBinaryName = ''\n"));
-        let options = resolve("IoUid = 1\nIoGid = 1\nLogLevel = 'debug'", Some(any(CRI_OPTIONS, message))).unwrap();
+        let options = resolve("IoUid = 1\nIoGid = 1\nLogLevel = 'debug'", Some(&any(CRI_OPTIONS, message))).unwrap();
         assert_eq!((options.io_uid, options.io_gid), (2, 3));
         assert_eq!(options.log_level, Some(log::LevelFilter::Debug));
     }
@@ -189,7 +189,7 @@ mod tests {
             (any(CRI_OPTIONS, field(3, "Speed = 9")), "config_body: Speed: there is no such option"),
             (any(CRI_OPTIONS, field(4, "x")), "runtimeoptions.v1.Options: field 4: there is no such option"),
         ] {
-            let error = resolve("", Some(sent)).unwrap_err();
+            let error = resolve("", Some(&sent)).unwrap_err();
             assert_eq!(error.kind(), Kind::Invalid);
             assert!(error.to_string().starts_with(expected), "{error}, not {expected}");
         }

@@ -532,8 +532,8 @@ fn the_output_of_a_logger_that_dies_goes_nowhere_and_never_waits() {
         let (io, [_, mut stdout, mut stderr]) = open(&Streams { stdout: uri, ..Streams::default() }).await;
         // More than a pipe holds.
         aside(move || {
-            stdout.write_all(&[b'x'; 1 << 20]).unwrap();
-            stderr.write_all(&[b'x'; 1 << 20]).unwrap();
+            stdout.write_all(&vec![b'x'; 1 << 20]).unwrap();
+            stderr.write_all(&vec![b'x'; 1 << 20]).unwrap();
         })
         .await;
         io.close().await;
@@ -546,10 +546,10 @@ fn pipes_and_fifos_go_to_their_owner_and_files_stay() {
         let dir = TempDir::new().unwrap();
         let (path, log) = (fifo(&dir, "out"), dir.path().join("log"));
         fs::write(&log, "").unwrap();
-        let stdin = fifo(&dir, "in");
+        let keyboard = fifo(&dir, "in");
         let _client = client(&path);
         let streams = Streams {
-            stdin: stdin.display().to_string(),
+            stdin: keyboard.display().to_string(),
             stdout: path.display().to_string(),
             stderr: log.display().to_string(),
             terminal: false,
