@@ -25,6 +25,7 @@ use nix::sys::stat::Mode;
 
 use crate::error::{Error, Kind, Result};
 use host::{Host, Mounted, Version};
+pub use join::join;
 use oom::OomWatch;
 use stats::Stats;
 use write::Write;
@@ -36,6 +37,7 @@ mod devices;
 mod events;
 mod freezer;
 mod host;
+mod join;
 pub mod oom;
 mod path;
 mod processes;

@@ -30,8 +30,8 @@ use crate::subject::Subject;
 use crate::watch::watch;
 use crate::{kernel, net_device, pidfd, rootfs};
 
-/// Where the node's compiled seccomp profiles are kept.
-const SECCOMP_CACHE: &str = "/run/containerd-shim-myshim/seccomp";
+/// Where the node's compiled seccomp profiles are kept, below the runtime's root.
+const SECCOMP_CACHE: &str = "seccomp";
 
 /// A created container. Dropping it kills nothing; [`Container::delete`] does.
 #[derive(Debug)]
@@ -57,7 +57,7 @@ impl Container {
     /// On error nothing is left: no process, no cgroup, no record. When the future is dropped, they go soon after, by a task
     /// of the caller's `LocalSet`.
     pub async fn create(spec: &config::Container, options: &config::Options, stdio: Stdio) -> Result<Self> {
-        let filter = compile(spec)?;
+        let filter = compile(spec, &options.root)?;
         let keyring = if options.no_new_keyring { None } else { keyring(spec) };
         let driver = Driver::choose(options.systemd_cgroup, &spec.cgroup, &spec.annotations);
         let cgroup = Cgroup::create(&spec.cgroup, &spec.resources, driver).await?;
@@ -350,8 +350,9 @@ fn listener(spec: &config::Container) -> Option<&SeccompListener> {
     spec.seccomp.as_ref()?.listener.as_ref()
 }
 
-fn compile(spec: &config::Container) -> Result<Option<Filter>> {
-    spec.seccomp.as_ref().map(|profile| seccomp::compile_cached(profile, Path::new(SECCOMP_CACHE))).transpose()
+fn compile(spec: &config::Container, root: &Path) -> Result<Option<Filter>> {
+    let cache = root.join(SECCOMP_CACHE);
+    spec.seccomp.as_ref().map(|profile| seccomp::compile_cached(profile, &cache)).transpose()
 }
 
 fn facts<'a>(hierarchies: &'a [Hierarchy], joins: &'a [PathBuf], filter: Option<&'a Filter>) -> Facts<'a> {

@@ -80,15 +80,8 @@ impl Case {
     pub fn container(&self, args: &[&str]) -> NewContainer<'_> {
         let id = self.new_id();
         let spec = spec::container(&self.daemon.namespace, &id, args);
-        NewContainer {
-            case: self,
-            id,
-            spec,
-            spec_text: None,
-            runtime: crate::runtime(),
-            options: None,
-            stdio: Stdio::outputs(),
-        }
+        let (runtime, stdio) = (crate::runtime(), Stdio::outputs());
+        NewContainer { case: self, id, spec, spec_text: None, runtime, options: None, stdio }
     }
 
     /// The end of a test: whatever it made must be gone, or go in the time that a shim has to end.
@@ -163,12 +156,18 @@ impl<'c> NewContainer<'c> {
         self
     }
 
+    /// Sends runtime options: a message of the type `kind`.
+    #[must_use]
+    pub fn options(mut self, kind: &str, value: Vec<u8>) -> Self {
+        self.options = Some(Any { type_url: kind.to_owned(), value });
+        self
+    }
+
     /// Has the cgroup made by systemd: `SystemdCgroup` of the runtime options.
     #[must_use]
-    pub fn systemd_cgroup(mut self) -> Self {
+    pub fn systemd_cgroup(self) -> Self {
         // Field 9 of containerd.runc.v1.Options, a bool.
-        self.options = Some(Any { type_url: "containerd.runc.v1.Options".to_owned(), value: vec![9 << 3, 1] });
-        self
+        self.options("containerd.runc.v1.Options", vec![9 << 3, 1])
     }
 
     /// Creates container, snapshot and task. When the task is refused, container and snapshot go again.
@@ -178,8 +177,8 @@ impl<'c> NewContainer<'c> {
 
     /// Creates the container's record, its snapshot and its fifos: all but the task.
     pub async fn prepare(self) -> Result<Prepared<'c>> {
-        let Self { case, id, spec, spec_text, runtime: name, options, stdio } = self;
-        let runtime = api::container::Runtime { name, options };
+        let Self { case, id, spec, spec_text, runtime, options, stdio } = self;
+        let runtime = api::container::Runtime { name: runtime, options };
         let rootfs = record(case, &id, runtime, spec_text.unwrap_or_else(|| spec.to_string())).await?;
         let streams = Streams::open(&case.daemon.dir().join("io"), &id, &stdio)?;
         let request = api::CreateTaskRequest {
@@ -292,6 +291,20 @@ impl<'c> Container<'c> {
     pub async fn kill(&self, signal: u32, all: bool) -> Result<()> {
         let request = api::KillRequest { container_id: self.id.clone(), signal, all, ..Default::default() };
         self.case.client().tasks().kill(self.case.ask(request)).await?;
+        Ok(())
+    }
+
+    /// Stops every process where it is.
+    pub async fn pause(&self) -> Result<()> {
+        let request = api::PauseTaskRequest { container_id: self.id.clone() };
+        self.case.client().tasks().pause(self.case.ask(request)).await?;
+        Ok(())
+    }
+
+    /// Lets every process go on.
+    pub async fn resume(&self) -> Result<()> {
+        let request = api::ResumeTaskRequest { container_id: self.id.clone() };
+        self.case.client().tasks().resume(self.case.ask(request)).await?;
         Ok(())
     }
 

@@ -41,18 +41,6 @@ fn main() -> ExitCode {
 const RUNNING: i32 = 2;
 const PAUSED: i32 = 4;
 
-async fn pause(case: &Case, id: &str) -> Result<()> {
-    let request = api::PauseTaskRequest { container_id: id.to_owned() };
-    case.client().tasks().pause(case.ask(request)).await?;
-    Ok(())
-}
-
-async fn resume(case: &Case, id: &str) -> Result<()> {
-    let request = api::ResumeTaskRequest { container_id: id.to_owned() };
-    case.client().tasks().resume(case.ask(request)).await?;
-    Ok(())
-}
-
 /// Uses a bit of everything, more CPU than it gets at once, and then nothing any more.
 fn work() -> String {
     let turns = 60_000 / test_bundles::slower();
@@ -176,7 +164,7 @@ async fn a_paused_container_stands_still(case: &Case) -> Result<()> {
     let mut output = container.output();
     container.start().await?;
     output.until("ready\n").await?;
-    pause(case, &container.id).await?;
+    container.pause().await?;
     let state = container.process("").state().await?;
     ensure!(state.status == PAUSED && state.pid == container.pid, "{state:?}");
     let usage = either("/cpu/usage/total", "/cpu/usage_usec");
@@ -185,7 +173,7 @@ async fn a_paused_container_stands_still(case: &Case) -> Result<()> {
     // Two loops would use as much in this time; they are watched, not waited for.
     tokio::time::sleep(Duration::from_millis(200)).await;
     ensure!(before.is_some() && used()? == before, "it used CPU while paused: {before:?}, then {:?}", used()?);
-    resume(case, &container.id).await?;
+    container.resume().await?;
     ensure!(container.process("").state().await?.status == RUNNING);
     ensure!(wait_until(Duration::from_secs(5), || used().is_ok_and(|used| used != before)), "it does not go on");
     let id = container.id.clone();
@@ -201,7 +189,7 @@ async fn a_paused_container_can_be_killed(case: &Case) -> Result<()> {
         let mut output = container.output();
         container.start().await?;
         output.until("ready\n").await?;
-        pause(case, &container.id).await?;
+        container.pause().await?;
         let (code, text) = refusal(container.delete_task().await)?;
         ensure!(code == Code::FailedPrecondition, "{code:?} {text}");
         container.kill(9, all).await?;
@@ -213,7 +201,6 @@ async fn a_paused_container_can_be_killed(case: &Case) -> Result<()> {
 
 async fn pause_and_resume_are_refused_at_the_wrong_moment(case: &Case) -> Result<()> {
     let mut container = case.container(&["sleep", "1000"]).stdio(Stdio::null()).create().await?;
-    let id = container.id.clone();
     let refused = |result, text: &'static str| {
         let (code, said) = refusal(result)?;
         // The Go shim's errors have no code.
@@ -221,16 +208,16 @@ async fn pause_and_resume_are_refused_at_the_wrong_moment(case: &Case) -> Result
         ensure!(code_fits && said.contains(text), "{code:?}: {said}, not {text}");
         Ok(())
     };
-    refused(pause(case, &id).await, "cannot pause task in created state")?;
-    refused(resume(case, &id).await, "cannot resume task in created state")?;
+    refused(container.pause().await, "cannot pause task in created state")?;
+    refused(container.resume().await, "cannot resume task in created state")?;
     container.start().await?;
-    refused(resume(case, &id).await, "cannot resume a running process")?;
-    pause(case, &id).await?;
-    refused(pause(case, &id).await, "cannot pause a paused container")?;
+    refused(container.resume().await, "cannot resume a running process")?;
+    container.pause().await?;
+    refused(container.pause().await, "cannot pause a paused container")?;
     container.kill(9, false).await?;
     container.wait().await?;
-    refused(pause(case, &id).await, "cannot pause a stopped container")?;
-    refused(resume(case, &id).await, "cannot resume a stopped container")?;
+    refused(container.pause().await, "cannot pause a stopped container")?;
+    refused(container.resume().await, "cannot resume a stopped container")?;
     container.delete().await?;
     Ok(())
 }
@@ -240,12 +227,12 @@ async fn execs_are_paused_and_refused_with_the_container(case: &Case) -> Result<
     container.start().await?;
     let running = container.exec("runs", &spec::process(&["sleep", "1000"]), &Stdio::null()).await?;
     running.process.start().await?;
-    pause(case, &container.id).await?;
+    container.pause().await?;
     ensure!(running.process.state().await?.status == PAUSED);
     let added = container.exec("late", &spec::process(&["true"]), &Stdio::null()).await;
     let (_, text) = refusal(added.map(drop))?;
     ensure!(text.contains("cannot exec in a paused state"), "{text}");
-    resume(case, &container.id).await?;
+    container.resume().await?;
     ensure!(running.process.state().await?.status == RUNNING);
     let late = container.exec("late", &spec::process(&["true"]), &Stdio::null()).await?;
     ensure!(late.run().await?.0 == 0);
@@ -418,10 +405,10 @@ async fn updates_are_live_whatever_the_state(case: &Case) -> Result<()> {
     // Half of what belongs together leaves the other half alone.
     update(case, &id, json!({"cpu": {"period": 50_000}})).await?;
     is(either("cpu.cfs_quota_us", "cpu.max"), either("30000", "30000 50000"))?;
-    pause(case, &id).await?;
+    container.pause().await?;
     update(case, &id, json!({"pids": {"limit": -1}})).await?;
     is("pids.max", "max")?;
-    resume(case, &id).await?;
+    container.resume().await?;
     // There is no room to be left for now.
     update(case, &id, json!({"pids": {"limit": 1}})).await?;
     is("pids.max", "1")?;

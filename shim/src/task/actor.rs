@@ -38,6 +38,7 @@ struct Actor {
     surroundings: Surroundings,
     teller: Teller,
     container: Rc<Container>,
+    options: config::Options,
     /// Where we mounted something for it.
     rootfs: Option<PathBuf>,
     lifecycle: Lifecycle,
@@ -125,6 +126,7 @@ impl Actor {
             id,
             surroundings,
             container: Rc::new(container),
+            options: order.options,
             rootfs,
             lifecycle,
             processes: BTreeMap::from([(INIT.to_owned(), init)]),
@@ -326,7 +328,8 @@ impl Actor {
         let streams = Arc::clone(&entry.streams);
         self.processes.insert(id.clone(), entry);
         let container = Rc::clone(&self.container);
-        let owner = Owner { id: id.clone(), namespace: self.surroundings.namespace.clone() };
+        let (uid, gid) = (self.options.io_uid, self.options.io_gid);
+        let owner = Owner { id: id.clone(), namespace: self.surroundings.namespace.clone(), uid, gid };
         self.work.spawn_local(async move {
             let prepared = prepare(&container, spec, &streams, &owner).await;
             Done::Prepared(id, prepared.map(Box::new))

@@ -51,7 +51,8 @@ async fn create(order: &Create, namespace: &str) -> Result<Created> {
     let mut spec = Bundle::read(&order.bundle, &order.id)?;
     // The request knows whether a client is there to hold the other end.
     spec.process.terminal = order.streams.terminal;
-    let owner = Owner { id: order.id.as_str().to_owned(), namespace: namespace.to_owned() };
+    let (uid, gid) = (order.options.io_uid, order.options.io_gid);
+    let owner = Owner { id: order.id.as_str().to_owned(), namespace: namespace.to_owned(), uid, gid };
     let (mut io, stdio) = Io::open(&order.streams, &owner).await?;
     let mounted = Mounted::new(&order.rootfs, order.bundle.join("rootfs"))?;
     let container = Container::create(&spec, &order.options, stdio).await?;
