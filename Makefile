@@ -8,7 +8,7 @@ RELEASE := target/release/$(SHIM)
 SETUP   := test-bundles/scripts/setup
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-guest bench build install lint deny clean root
+.PHONY: help demo test test-guest bench fuzz build install features lint deny clean root
 
 help: ## This list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,11 @@ bench: root ## Times a container's life and an exec, beside the distribution's r
 	@cargo build -p test-bundles --bin bench
 	@SHIM=$(CURDIR)/$(RELEASE) target/$(TARGET)/debug/bench $(ARGS)
 
+fuzz: ## Every fuzz target for SECONDS_EACH (60) on a stable toolchain; installs cargo-fuzz where it is missing.
+	@command -v cargo-fuzz >/dev/null || cargo install cargo-fuzz --locked
+	@$(SETUP) fuzz
+	@test-bundles/scripts/fuzz
+
 build: ## The release binary, static and stripped, at target/release/containerd-shim-myshim-v2.
 	@$(SETUP) build
 	cargo build --release --package shim
@@ -45,6 +50,10 @@ build: ## The release binary, static and stripped, at target/release/containerd-
 install: ## Puts the release binary into $(DESTDIR)$(PREFIX)/bin (default /usr/local/bin), where containerd finds it.
 	@test -x $(RELEASE) || $(MAKE) --no-print-directory build
 	install -D -m 755 $(RELEASE) $(DESTDIR)$(PREFIX)/bin/$(SHIM)
+
+features: root ## Writes the table of the features document into the README.
+	@cargo build -p test-bundles --no-default-features --bin oci --bin probe
+	@FEATURES=write cargo test -p test-bundles --no-default-features --test features
 
 lint: ## Format, clippy and documentation, every warning an error.
 	@$(SETUP) test

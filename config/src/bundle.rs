@@ -27,7 +27,12 @@ impl Bundle {
         }
         let file = path.join("config.json");
         let text = fs::read(&file).map_err(|error| Refusal::new("", format!("read {}: {error}", file.display())))?;
-        spec::container(&json::read::<oci::Spec>(&text).map_err(whole)?, path, id)
+        Self::resolve(&text, path, id)
+    }
+
+    /// Resolves the text of a `config.json`, as [`Bundle::read`] does with that of the bundle at `path`.
+    pub fn resolve(text: &[u8], path: &Path, id: &ContainerId) -> Result<Container, Refusal> {
+        spec::container(&json::read::<oci::Spec>(text).map_err(whole)?, path, id)
     }
 
     /// Resolves the JSON of a `process` object, as an exec request carries it. Pointers are relative to that object.

@@ -5,8 +5,12 @@
 //! the runtime spec (config.md, config-linux.md, version 1.3).
 
 use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 use crate::id::ContainerId;
+use crate::ids::IdMaps;
 use crate::resources::Resources;
 
 /// One container, ready to be planned.
@@ -20,20 +24,30 @@ pub struct Container {
     pub root: Root,
     /// `process`: what init executes.
     pub process: Process,
+    /// `hooks`.
+    pub hooks: Hooks,
     /// `hostname`; present only with a UTS namespace of its own.
     pub hostname: Option<String>,
     /// `domainname`; present only with a UTS namespace of its own.
     pub domainname: Option<String>,
     /// `mounts`, in order.
     pub mounts: Vec<Mount>,
-    /// `linux.namespaces`: one entry a kind at the most, in the order in which they must be joined.
+    /// `linux.namespaces`: one entry a kind at the most, in the order of [`NamespaceKind`]. A user namespace that is the runtime's
+    /// own is left out, for the container inherits that one.
     pub namespaces: Vec<Namespace>,
+    /// `linux.uidMappings` and `linux.gidMappings`: never empty with a new user namespace; with a joined one what it is to be
+    /// like, where that was said.
+    pub mappings: IdMaps,
+    /// `linux.timeOffsets`; present only with a new time namespace.
+    pub time_offsets: Vec<TimeOffset>,
     /// `linux.cgroupsPath`.
     pub cgroup: CgroupPath,
     /// `linux.resources`.
     pub resources: Resources,
     /// `linux.devices`, beside the default ones.
     pub devices: Vec<Device>,
+    /// `linux.netDevices`; present only with a network namespace of its own.
+    pub net_devices: Vec<NetDevice>,
     /// `linux.sysctl` as (path below /proc/sys, value): `net/ipv4/ip_forward`, `1`.
     pub sysctl: Vec<(String, String)>,
     /// `linux.maskedPaths`, absolute in the container.
@@ -44,6 +58,8 @@ pub struct Container {
     pub rootfs_propagation: Option<Propagation>,
     /// `linux.seccomp`.
     pub seccomp: Option<Seccomp>,
+    /// `linux.mountLabel`.
+    pub mount_label: Option<String>,
     /// `annotations`, for those who look for theirs.
     pub annotations: Vec<(String, String)>,
 }
@@ -80,6 +96,110 @@ pub struct Process {
     pub no_new_privileges: bool,
     /// `oomScoreAdj`: none leaves the one inherited.
     pub oom_score_adj: Option<i32>,
+    /// `apparmorProfile`
+    pub apparmor_profile: Option<String>,
+    /// `selinuxLabel`
+    pub selinux_label: Option<String>,
+    /// `scheduler`
+    pub scheduler: Option<Scheduler>,
+    /// `ioPriority`, as ioprio_set(2) takes it.
+    pub io_priority: Option<u32>,
+    /// `execCPUAffinity`: for an exec only.
+    pub exec_cpu_affinity: Option<CpuAffinity>,
+    /// `linux.personality`, as personality(2) takes it; an exec request has none of its own.
+    pub personality: Option<u32>,
+    /// `linux.memoryPolicy`; an exec request has none of its own.
+    pub memory_policy: Option<MemoryPolicy>,
+}
+
+impl Process {
+    /// Gives an exec what it leaves to `init`, the container's own process, as runc does.
+    pub fn inherit(&mut self, init: &Self) {
+        fn fill<T: Clone>(own: &mut Option<T>, other: Option<&T>) {
+            if own.is_none() {
+                *own = other.cloned();
+            }
+        }
+        if self.rlimits.is_empty() {
+            self.rlimits.clone_from(&init.rlimits);
+        }
+        // Without a value of its own it would have the shim's, which is there to spare the shim.
+        fill(&mut self.oom_score_adj, init.oom_score_adj.as_ref());
+        fill(&mut self.apparmor_profile, init.apparmor_profile.as_ref());
+        fill(&mut self.selinux_label, init.selinux_label.as_ref());
+        fill(&mut self.scheduler, init.scheduler.as_ref());
+        fill(&mut self.io_priority, init.io_priority.as_ref());
+        fill(&mut self.exec_cpu_affinity, init.exec_cpu_affinity.as_ref());
+        fill(&mut self.personality, init.personality.as_ref());
+        fill(&mut self.memory_policy, init.memory_policy.as_ref());
+    }
+}
+
+/// `process.scheduler`: the kernel's `struct sched_attr`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Scheduler {
+    /// `policy` as `SCHED_*`.
+    pub policy: u32,
+    /// `nice`
+    pub nice: i32,
+    /// `priority`
+    pub priority: u32,
+    /// `flags` as `SCHED_FLAG_*` bits.
+    pub flags: u64,
+    /// `runtime`, nanoseconds.
+    pub runtime: u64,
+    /// `deadline`, nanoseconds.
+    pub deadline: u64,
+    /// `period`, nanoseconds.
+    pub period: u64,
+}
+
+/// `process.execCPUAffinity`: CPUs as bits, CPU n in word n / 64.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CpuAffinity {
+    /// `initial`: before the process enters the container's cgroup.
+    pub initial: Option<Vec<u64>>,
+    /// `final`: once it is there.
+    pub last: Option<Vec<u64>>,
+}
+
+/// `linux.memoryPolicy`, as set_mempolicy(2) takes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemoryPolicy {
+    /// `mode` and `flags`: `MPOL_*`.
+    pub mode: u32,
+    /// `nodes` as bits, node n in word n / 64; may be empty.
+    pub nodes: Vec<u64>,
+}
+
+/// `hooks`: what runs beside the container, in order, at six points of its life.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Hooks {
+    /// `prestart`
+    pub prestart: Vec<Hook>,
+    /// `createRuntime`
+    pub create_runtime: Vec<Hook>,
+    /// `createContainer`
+    pub create_container: Vec<Hook>,
+    /// `startContainer`
+    pub start_container: Vec<Hook>,
+    /// `poststart`
+    pub poststart: Vec<Hook>,
+    /// `poststop`
+    pub poststop: Vec<Hook>,
+}
+
+/// One of `hooks`. It can be written down, for who must run it after the runtime has died.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hook {
+    /// `path`: absolute, on the host or in the container, as its kind has it.
+    pub path: PathBuf,
+    /// `args`: the program's own name is the first; never empty.
+    pub args: Vec<String>,
+    /// `env`: all that it gets.
+    pub env: Vec<String>,
+    /// `timeout`: how long it may take.
+    pub timeout: Option<Duration>,
 }
 
 /// `process.user`.
@@ -130,11 +250,9 @@ pub struct Namespace {
     pub path: Option<PathBuf>,
 }
 
-/// Namespace kinds in the order in which they are joined: the user namespace first, for it gives the rights to the rest.
+/// Namespace kinds in the order in which they are joined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum NamespaceKind {
-    /// `user`
-    User,
     /// `ipc`
     Ipc,
     /// `uts`
@@ -149,6 +267,28 @@ pub enum NamespaceKind {
     Time,
     /// `mount`
     Mount,
+    /// `user`
+    User,
+}
+
+/// `linux.timeOffsets[]`: what is added to a clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimeOffset {
+    /// Which clock.
+    pub clock: Clock,
+    /// `secs`
+    pub seconds: i64,
+    /// `nanosecs`: less than a second.
+    pub nanoseconds: u32,
+}
+
+/// The clocks that a time namespace has to itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Clock {
+    /// `monotonic`
+    Monotonic,
+    /// `boottime`
+    Boottime,
 }
 
 /// `linux.cgroupsPath`, told apart by its form.
@@ -182,6 +322,26 @@ pub struct Mount {
     pub recursive_attributes: MountAttributes,
     /// `private`, `rslave`, …, in order.
     pub propagation: Vec<Propagation>,
+    /// `uidMappings` and `gidMappings`, or the options `idmap` and `ridmap`.
+    pub idmap: Option<Idmap>,
+}
+
+/// How the owners of files in a mount are shown: mount_setattr(2), "ID-mapped mounts".
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Idmap {
+    /// By which ids.
+    pub ids: Ids,
+    /// `ridmap`: also the mounts below.
+    pub recursive: bool,
+}
+
+/// Whose ids an id-mapped mount has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ids {
+    /// Those of these maps; the container's own where the mount has none.
+    Maps(IdMaps),
+    /// Those of the user namespace at this path, which the container joins.
+    Namespace(PathBuf),
 }
 
 /// What a mount's source is.
@@ -193,6 +353,8 @@ pub enum MountKind {
         source: PathBuf,
         /// `rbind`
         recursive: bool,
+        /// What is made of symbolic links.
+        links: Links,
     },
     /// The container's cgroup tree, whichever version the host has (`type` of cgroup or cgroup2).
     Cgroup,
@@ -204,9 +366,22 @@ pub enum MountKind {
         source: String,
         /// Options that are the file system's own, as fsconfig(2) takes them: (`size`, `65536k`), (`newinstance`, none).
         options: Vec<(String, Option<String>)>,
+        /// `tmpcopyup`: begins with a copy of what the image has at the destination. Of a tmpfs only.
+        copy_up: bool,
     },
     /// `remount`: changes the attributes of what is already mounted at the destination.
     Remount,
+}
+
+/// What a bind makes of symbolic links in the last place of its two paths. They are followed where nothing is said.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Links {
+    /// `src-nofollow`: a source that is a link is bound as such.
+    pub source_nofollow: bool,
+    /// `dest-nofollow`: a destination that is a link is mounted on, and not where it leads.
+    pub destination_nofollow: bool,
+    /// `copy-symlink`: a source that is a link is made anew at the destination, and nothing is mounted.
+    pub copy: bool,
 }
 
 /// Bits of `mount_setattr(2)`: `MOUNT_ATTR_*`. A later option wins over an earlier one.
@@ -270,8 +445,17 @@ pub enum DeviceKind {
     Fifo,
 }
 
+/// `linux.netDevices{}`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetDevice {
+    /// Its name on the host.
+    pub host: String,
+    /// Its name in the container; a `%d` in it stands for the first number that is free.
+    pub name: String,
+}
+
 /// `linux.seccomp`, by the kernel's and libseccomp's own names and numbers.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seccomp {
     /// `defaultAction`, with `defaultErrnoRet` folded in.
     pub default_action: SeccompAction,
@@ -281,6 +465,17 @@ pub struct Seccomp {
     pub flags: u32,
     /// `syscalls`, in order.
     pub rules: Vec<SeccompRule>,
+    /// Who answers the calls of [`SeccompAction::Notify`]: there, and only there, where a rule has that action.
+    pub listener: Option<SeccompListener>,
+}
+
+/// The agent that is sent a filter's descriptor, and decides on the calls that it is notified of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeccompListener {
+    /// `listenerPath`: a unix stream socket, absolute.
+    pub path: PathBuf,
+    /// `listenerMetadata`: for the agent, as it is.
+    pub metadata: Option<String>,
 }
 
 /// `SCMP_ACT_*` with its errno where it has one.
@@ -300,6 +495,8 @@ pub enum SeccompAction {
     Log,
     /// `SCMP_ACT_ALLOW`
     Allow,
+    /// `SCMP_ACT_NOTIFY`: never the default action, and never for write(2).
+    Notify,
 }
 
 /// One of `linux.seccomp.syscalls[]`.

@@ -10,7 +10,9 @@
 
 pub mod bundle;
 pub mod container;
+pub mod features;
 pub mod id;
+pub mod ids;
 mod json;
 pub mod options;
 pub mod refuse;

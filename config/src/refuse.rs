@@ -8,7 +8,8 @@ use std::fmt;
 /// A field of the input that cannot be honoured. Prints as `/linux/namespaces/2/path: not a namespace file: /run/x`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// JSON pointer (RFC 6901) into config.json, or into the JSON of a request; empty for the document itself.
+    /// JSON pointer (RFC 6901) into config.json, or into the JSON of a request; empty for the document itself. Of a runtime
+    /// option: its source and its key.
     pub pointer: String,
     /// One clause, lower case, no full stop.
     pub reason: String,

@@ -9,24 +9,30 @@ mod annotations;
 mod capabilities;
 mod cgroup;
 mod devices;
-mod mount_options;
+mod hooks;
+mod lists;
+pub(crate) mod mount_options;
 mod mounts;
 mod names;
 mod namespaces;
-// SAFETY: holds one ioctl(2) that takes no argument, on a descriptor that outlives the call.
+mod net_devices;
+// SAFETY: holds ioctl(2) requests that take no argument, on descriptors that outlive the calls.
 #[allow(unsafe_code)]
 mod nsfs;
 mod paths;
 pub(crate) mod process;
+mod scheduling;
 mod seccomp;
 mod sysctl;
+mod time_offsets;
 mod unsupported;
+mod user_namespace;
 
 use std::path::Path;
 
 use oci_spec::runtime as oci;
 
-use crate::container::{Container, Propagation, Root};
+use crate::container::{Container, Process, Propagation, Root};
 use crate::id::ContainerId;
 use crate::refuse::{At, Refusal};
 use crate::resources::Resources;
@@ -38,25 +44,44 @@ pub(crate) fn container(spec: &oci::Spec, bundle: &Path, id: &ContainerId) -> Re
     let process = spec.process().as_ref().ok_or_else(|| Refusal::new("/process", "missing: a container runs one"))?;
     let linux = spec.linux().as_ref().ok_or_else(|| Refusal::new("/linux", "missing: a container needs namespaces"))?;
     let namespaces = namespaces::resolve(linux.namespaces().as_deref().unwrap_or_default()).at("/linux/namespaces")?;
+    let mappings = user_namespace::resolve(linux, &namespaces).at("/linux")?;
+    let own_ids = namespaces::ids(&namespaces, &mappings);
     let no_resources = oci::LinuxResources::default();
     let resources = linux.resources().as_ref().unwrap_or(&no_resources);
+    let process = Process {
+        personality: linux.personality().as_ref().map(scheduling::personality).transpose().at("/linux/personality")?,
+        memory_policy: linux
+            .memory_policy()
+            .as_ref()
+            .map(scheduling::memory_policy)
+            .transpose()
+            .at("/linux/memoryPolicy")?,
+        ..process::resolve(process).at("/process")?
+    };
+    mappings.refuse_unmapped(&process.user).at("/process")?;
     Ok(Container {
         id: id.clone(),
         bundle: bundle.to_owned(),
         root: root(spec.root().as_ref(), bundle).at("/root")?,
-        process: process::resolve(process).at("/process")?,
+        hooks: hooks::resolve(spec.hooks().as_ref(), &process.env).at("/hooks")?,
+        process,
         hostname: names::resolve(spec.hostname().as_deref(), &namespaces).at("/hostname")?,
         domainname: names::resolve(spec.domainname().as_deref(), &namespaces).at("/domainname")?,
-        mounts: mounts::resolve(spec.mounts().as_deref().unwrap_or_default(), bundle).at("/mounts")?,
+        mounts: mounts::resolve(spec.mounts().as_deref().unwrap_or_default(), bundle, own_ids.as_ref())
+            .at("/mounts")?,
         cgroup: cgroup::resolve(linux.cgroups_path().as_deref(), id).at("/linux/cgroupsPath")?,
         resources: Resources::resolve(resources, "/linux/resources")?,
         devices: devices::resolve(linux.devices().as_deref().unwrap_or_default()).at("/linux/devices")?,
+        net_devices: net_devices::resolve(linux.net_devices().as_ref(), &namespaces).at("/linux/netDevices")?,
         sysctl: sysctl::resolve(linux.sysctl().as_ref(), &namespaces).at("/linux/sysctl")?,
         masked_paths: paths::list(linux.masked_paths().as_deref()).at("/linux/maskedPaths")?,
         readonly_paths: paths::list(linux.readonly_paths().as_deref()).at("/linux/readonlyPaths")?,
         rootfs_propagation: propagation(linux.rootfs_propagation().as_deref()).at("/linux/rootfsPropagation")?,
         seccomp: linux.seccomp().as_ref().map(seccomp::resolve).transpose().at("/linux/seccomp")?,
+        mount_label: process::filled(linux.mount_label().as_ref()),
         annotations: annotations::resolve(spec.annotations().as_ref()).at("/annotations")?,
+        time_offsets: time_offsets::resolve(linux.time_offsets().as_ref(), &namespaces).at("/linux/timeOffsets")?,
+        mappings,
         namespaces,
     })
 }

@@ -1,6 +1,6 @@
 //! Defaults and conversions that the samples of real clients do not show.
 
-use config::container::{DeviceKind, MountKind, PropagationKind};
+use config::container::{CpuAffinity, DeviceKind, Links, MemoryPolicy, MountKind, PropagationKind, Scheduler};
 use serde_json::{Value, json};
 
 use crate::common::{resolve, sample, set};
@@ -33,7 +33,7 @@ fn a_bind_by_any_spelling() {
         fields["destination"] = json!("../d/./e/");
         fields["source"] = json!("/s/../t");
         let shown = fields.to_string();
-        let bind = MountKind::Bind { source: "/s/../t".into(), recursive };
+        let bind = MountKind::Bind { source: "/s/../t".into(), recursive, links: Links::default() };
         assert_eq!(mount(fields), ("/d/e".to_owned(), bind), "{shown}");
     }
 }
@@ -56,11 +56,29 @@ fn a_superblock_is_read_only_where_there_is_something_behind_it() {
         ("tmpfs", &["ro", "size=1m"], &[("size", Some("1m"))]),
         ("sysfs", &["ro"], &[]),
         ("xfs", &["sync", "lazytime"], &[("sync", None), ("lazytime", None)]),
+        ("xfs", &["iversion"], &[]),
+        ("ext4", &["iversion"], &[("i_version", None)]),
+        ("ext4", &["iversion", "noiversion"], &[]),
     ] {
         let (_, kind) = mount(json!({"destination": "/d", "type": fs_type, "source": "/dev/x", "options": options}));
         let MountKind::Filesystem { options: resolved, source, .. } = kind else { panic!("{kind:?}") };
         let resolved: Vec<_> = resolved.iter().map(|(key, value)| (key.as_str(), value.as_deref())).collect();
         assert_eq!((resolved.as_slice(), source.as_str()), (expected, "/dev/x"), "{fs_type} {options:?}");
+    }
+}
+
+#[test]
+fn options_about_links_and_copies() {
+    let (_, kind) =
+        mount(json!({"destination": "/d", "source": "/s", "options": ["bind", "src-nofollow,dest-nofollow"]}));
+    let links = Links { source_nofollow: true, destination_nofollow: true, copy: false };
+    assert_eq!(kind, MountKind::Bind { source: "/s".into(), recursive: false, links });
+    let (_, kind) = mount(json!({"destination": "/d", "source": "/s", "options": ["rbind", "copy-symlink"]}));
+    let links = Links { copy: true, ..Links::default() };
+    assert_eq!(kind, MountKind::Bind { source: "/s".into(), recursive: true, links });
+    for (option, expected) in [("tmpcopyup", true), ("nosuid", false)] {
+        let (_, kind) = mount(json!({"destination": "/d", "type": "tmpfs", "options": [option]}));
+        assert!(matches!(kind, MountKind::Filesystem { copy_up, .. } if copy_up == expected), "{option}: {kind:?}");
     }
 }
 
@@ -108,4 +126,49 @@ fn rootfs_propagation() {
     assert_eq!(of(""), None);
     let propagation = of("runbindable").unwrap();
     assert_eq!((propagation.kind, propagation.recursive), (PropagationKind::Unbindable, true));
+}
+
+#[test]
+fn scheduling() {
+    let process = with(
+        "/process/scheduler",
+        json!({"policy": "SCHED_DEADLINE", "runtime": 1, "deadline": 2, "period": 3, "flags": [
+            "SCHED_FLAG_RESET_ON_FORK", "SCHED_FLAG_RECLAIM", "SCHED_FLAG_DL_OVERRUN", "SCHED_FLAG_KEEP_POLICY",
+            "SCHED_FLAG_KEEP_PARAMS", "SCHED_FLAG_UTIL_CLAMP_MIN", "SCHED_FLAG_UTIL_CLAMP_MAX",
+        ]}),
+    );
+    let scheduler = Scheduler { policy: 6, nice: 0, priority: 0, flags: 0x7f, runtime: 1, deadline: 2, period: 3 };
+    assert_eq!(process.process.scheduler, Some(scheduler));
+    for (policy, number) in [("OTHER", 0), ("FIFO", 1), ("RR", 2), ("BATCH", 3), ("IDLE", 5)] {
+        let scheduler = with("/process/scheduler", json!({"policy": format!("SCHED_{policy}")})).process.scheduler;
+        assert_eq!(scheduler.unwrap().policy, number, "{policy}");
+    }
+    let io = with("/process/ioPriority", json!({"class": "IOPRIO_CLASS_BE", "priority": 5})).process.io_priority;
+    assert_eq!(io, Some(2 << 13 | 5));
+    let affinity = with("/process/execCPUAffinity", json!({"final": "0-1,70"})).process.exec_cpu_affinity;
+    assert_eq!(affinity, Some(CpuAffinity { initial: None, last: Some(vec![3, 64]) }));
+    let policy = json!({"mode": "MPOL_INTERLEAVE", "nodes": "1,3", "flags": ["MPOL_F_STATIC_NODES"]});
+    let policy = with("/linux/memoryPolicy", policy).process.memory_policy;
+    assert_eq!(policy, Some(MemoryPolicy { mode: 0x8003, nodes: vec![0b1010] }));
+    assert_eq!(with("/linux/personality", json!({"domain": "LINUX32"})).process.personality, Some(8));
+}
+
+/// What a newer kernel has is left out, and what is known stays; so that clients may send the same to every node.
+#[test]
+fn capabilities_that_nobody_knows_are_left_out() {
+    let sets = json!({"bounding": ["CAP_CHOWN", "CAP_OF_LINUX_9"], "permitted": ["CAP_OF_LINUX_9"]});
+    let capabilities = with("/process/capabilities", sets).process.capabilities;
+    assert_eq!((capabilities.bounding, capabilities.permitted), (1, 0));
+}
+
+#[test]
+fn an_exec_takes_what_it_lacks_from_init() {
+    let mut init = with("/process/apparmorProfile", json!("of-init")).process;
+    init.personality = Some(8);
+    init.oom_score_adj = Some(7);
+    let mut process = with("/process/selinuxLabel", json!("of-exec")).process;
+    process.oom_score_adj = Some(3);
+    process.inherit(&init);
+    assert_eq!((process.apparmor_profile.as_deref(), process.personality), (Some("of-init"), Some(8)));
+    assert_eq!((process.selinux_label.as_deref(), process.oom_score_adj), (Some("of-exec"), Some(3)));
 }

@@ -18,7 +18,7 @@ fn printed(container: &Container) -> String {
     let Container { sysctl, masked_paths, readonly_paths, rootfs_propagation, seccomp, annotations, .. } = container;
     let mut lines = vec![
         format!("{id} {bundle:?} {root:?} {cgroup:?}"),
-        format!("{hostname:?} {domainname:?} {rootfs_propagation:?}"),
+        format!("{hostname:?} {domainname:?} {rootfs_propagation:?} {:?}", container.mount_label),
         format!("{process:?}").replace(&format!("{:?}", process.capabilities), "…"),
         format!("{:x?}", process.capabilities),
         format!("masked {masked_paths:?}"),
@@ -28,8 +28,8 @@ fn printed(container: &Container) -> String {
     lines.extend(namespaces.iter().map(|namespace| format!("{namespace:?}")));
     lines.extend(devices.iter().map(|device| format!("{device:?}")));
     lines.extend(sysctl.iter().chain(annotations).map(|(key, value)| format!("{key} = {value}")));
-    if let Some(Seccomp { default_action, architectures, flags, rules }) = seccomp {
-        lines.push(format!("seccomp {default_action:?} {architectures:?} {flags:#x}"));
+    if let Some(Seccomp { default_action, architectures, flags, rules, listener }) = seccomp {
+        lines.push(format!("seccomp {default_action:?} {architectures:?} {flags:#x} {listener:?}"));
         lines.extend(rules.iter().map(|rule| format!("{rule:x?}")));
     }
     lines.join("\n")

@@ -25,6 +25,7 @@ use nix::sys::stat::Mode;
 
 use crate::error::{Error, Kind, Result};
 use host::{Host, Mounted, Version};
+pub use join::join;
 use oom::OomWatch;
 use stats::Stats;
 use write::Write;
@@ -36,12 +37,13 @@ mod devices;
 mod events;
 mod freezer;
 mod host;
+mod join;
 pub mod oom;
 mod path;
 mod processes;
 mod remove;
 pub mod stats;
-mod systemd;
+pub(crate) mod systemd;
 mod update;
 mod v1;
 mod v2;
@@ -153,12 +155,8 @@ impl Cgroup {
     pub fn settle(&self, resources: &Resources) -> Result<()> {
         self.unit.as_ref().map_or(Ok(()), systemd::Unit::settle)?;
         let host = Host::get()?;
-        match resources.pids {
-            Some(Limit::At(limit)) if limit < STAGES => {
-                write::apply(&[Write::new("pids.max", 1)], |controller| self.directory_of(host, controller))
-            }
-            _ => Ok(()),
-        }
+        let late = late_pids_max(resources).map(|limit| Write::new("pids.max", limit));
+        write::apply(late.as_slice(), |controller| self.directory_of(host, controller))
     }
 
     /// What a new process needs to be born in the cgroup.
@@ -253,16 +251,20 @@ impl Cgroup {
         }
     }
 
-    /// Changes what `resources` names, at once and for the processes that are in it: all of it, or on error nothing.
+    /// Changes what `resources` names, at once and for the processes that are in it: all of it, or on error nothing. For one
+    /// caller at a time, and to be waited for to its end.
     ///
     /// Kind `Precondition` for a memory limit below present use where that was to be checked, `Unimplemented` for what this
-    /// host has no file for, `System` with file, value and reason for a value that the kernel refuses.
-    pub fn update(&self, resources: &Resources) -> Result<()> {
+    /// host has no file for, `System` with file, value and reason for a value that the kernel refuses, and with the unit's
+    /// name for one that systemd refuses.
+    pub async fn update(&self, resources: &Resources) -> Result<()> {
         let host = Host::get()?;
-        update::check(&resources.memory, self.directory_of(host, "memory"), host.version)?;
-        let writes = update::writes(resources, host.version)?;
-        update::apply(&writes, |controller| self.directory_of(host, controller))
-            .map_err(|error| error.context(self.name()))
+        let directory = |controller: &str| self.directory_of(host, controller);
+        update::check(&resources.memory, directory("memory"), host.version)?;
+        let resources = update::complete(resources, directory("cpu"), host.version);
+        let unit = self.unit.as_ref();
+        let change = update::Change::prepare(&resources, host.version, directory, unit)?;
+        change.carry_out(directory, unit).await.map_err(|error| error.context(self.name()))
     }
 
     /// Begins to count who is killed for want of memory. None where memory is not accounted here.
@@ -378,6 +380,16 @@ fn pids_max(limit: Limit) -> String {
     match limit {
         Limit::Unlimited => "max".into(),
         Limit::At(limit) => limit.max(STAGES).to_string(),
+    }
+}
+
+/// A limit too low for init's stages, to be set once they are over: `unified` wins, as everywhere.
+fn late_pids_max(resources: &Resources) -> Option<String> {
+    let low = |text: &str| text.trim().parse::<u64>().is_ok_and(|limit| limit < STAGES);
+    match resources.unified.iter().rfind(|(file, _)| file == "pids.max") {
+        Some((_, value)) => low(value).then(|| value.trim().to_owned()),
+        // None at all, runc takes for one.
+        None => matches!(resources.pids, Some(Limit::At(..STAGES))).then(|| "1".to_owned()),
     }
 }
 

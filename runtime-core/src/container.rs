@@ -3,26 +3,36 @@
 //! Called by the shim's task actor and by the `oci` command line. Nothing here is `Send`: everything runs on the caller's
 //! one thread (D4).
 
+use std::cell::Cell;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use config::container::{Namespace, NamespaceKind};
+use config::container::{Hook, Namespace, NamespaceKind, SeccompListener};
+use config::ids::IdMaps;
 use config::resources::Resources;
+use init::sync::Point;
+use tokio::io::Interest;
 
+use crate::agent::Agent;
 use crate::cgroup::oom::OomWatch;
 use crate::cgroup::stats::Stats;
 use crate::cgroup::{Cgroup, Driver, Hierarchy};
 use crate::error::{Error, Kind, Result};
+use crate::hooks::{self, Inside};
+use crate::namespaces::Part;
 use crate::plan::seccomp::{self, Filter};
 use crate::plan::{Facts, Plan};
 use crate::process::{Process, Stdio};
 use crate::spawn::{self, Handover};
 use crate::state::{self, State};
+use crate::subject::Subject;
 use crate::timing::Timing;
-use crate::{home, kernel, rootfs};
+use crate::watch::watch;
+use crate::{kernel, net_device, pidfd, rootfs};
 
-/// Where the node's compiled seccomp profiles are kept.
-const SECCOMP_CACHE: &str = "/run/containerd-shim-myshim/seccomp";
+/// Where the node's compiled seccomp profiles are kept, below the runtime's root.
+const SECCOMP_CACHE: &str = "seccomp";
 
 /// A created container. Dropping it kills nothing; [`Container::delete`] does.
 #[derive(Debug)]
@@ -30,10 +40,15 @@ pub struct Container {
     init: Rc<Process>,
     cgroup: Rc<Cgroup>,
     oom: Option<Rc<OomWatch>>,
-    bundle: PathBuf,
+    subject: Subject,
     namespaces: Vec<Namespace>,
+    mappings: IdMaps,
     filter: Option<Filter>,
-    oom_score_adj: Option<i32>,
+    listener: Option<SeccompListener>,
+    process: config::Process,
+    keyring: Option<String>,
+    started: Cell<bool>,
+    hooks: config::container::Hooks,
 }
 
 impl Container {
@@ -48,19 +63,19 @@ impl Container {
         stdio: Stdio,
         timing: &mut Timing,
     ) -> Result<Self> {
-        if options.no_pivot_root {
-            return Err(Error::new(Kind::Unimplemented, "no_pivot_root is not supported yet"));
-        }
-        let filter = compile(spec)?;
+        let filter = compile(spec, &options.root)?;
         timing.lap("compile the seccomp profile");
+        let keyring = if options.no_new_keyring { None } else { keyring(spec) };
         let driver = Driver::choose(options.systemd_cgroup, &spec.cgroup, &spec.annotations);
         let cgroup = Cgroup::create(&spec.cgroup, &spec.resources, driver).await?;
         timing.lap("make the cgroup");
-        let unfinished = Unfinished::new(cgroup, &spec.bundle);
+        let unfinished = Unfinished::new(cgroup, spec);
         let created = match unfinished.cgroup.oom_watch() {
             Ok(oom) => {
                 timing.lap("watch for want of memory");
-                Self::fork(spec, &unfinished.cgroup, filter.as_ref(), &stdio, timing).await.map(|init| (init, oom))
+                let chosen = (filter.as_ref(), keyring.as_deref(), options.no_pivot_root);
+                let forked = Self::fork(spec, &unfinished.cgroup, chosen, &stdio, timing);
+                forked.await.map(|init| (init, oom))
             }
             Err(error) => Err(error),
         };
@@ -70,13 +85,18 @@ impl Container {
                 init: Rc::new(init),
                 cgroup,
                 oom: oom.map(Rc::new),
-                bundle: spec.bundle.clone(),
+                subject: Subject::of(spec),
                 namespaces: spec.namespaces.clone(),
+                mappings: spec.mappings.clone(),
                 filter,
-                oom_score_adj: spec.process.oom_score_adj,
+                listener: listener(spec).cloned(),
+                process: spec.process.clone(),
+                keyring,
+                started: Cell::new(false),
+                hooks: spec.hooks.clone(),
             }),
             Err(error) => {
-                undo(cgroup, spec.bundle.clone()).await;
+                undo(cgroup, Subject::of(spec), spec.hooks.poststop.clone()).await;
                 Err(error)
             }
         }
@@ -86,20 +106,46 @@ impl Container {
     async fn fork(
         spec: &config::Container,
         cgroup: &Cgroup,
-        filter: Option<&Filter>,
+        (filter, keyring, no_pivot_root): (Option<&Filter>, Option<&str>, bool),
         stdio: &Stdio,
         timing: &mut Timing,
     ) -> Result<Process> {
         let unit = cgroup.unit().map(str::to_owned);
-        let mut record = State { cgroup: cgroup.directories().to_vec(), unit, ..State::default() };
+        let mut record = State {
+            cgroup: cgroup.directories().to_vec(),
+            unit,
+            poststop: spec.hooks.poststop.clone(),
+            subject: Subject::of(spec),
+            ..State::default()
+        };
         record.write(&spec.bundle)?;
         let placement = cgroup.placement()?;
         let hierarchies = cgroup.hierarchies();
-        let home = home::directory(&spec.root.path, spec.process.user.uid);
-        let plan = Plan::init(spec, &facts(&hierarchies, &placement.directories, filter, &home))?;
-        let handover = Handover { stdio, placement: &placement, init: None };
+        let facts = facts(&hierarchies, &placement.directories, filter);
+        let facts = Facts { keyring, no_pivot_root, ..facts };
+        let plan = Plan::init(spec, &facts)?;
+        let agent = listener(spec).map(|listener| Agent { listener, subject: &record.subject, init: None });
+        let handover = Handover { stdio, placement: &placement, init: None, agent };
+        let part = Part {
+            namespaces: &spec.namespaces,
+            mappings: &spec.mappings,
+            offsets: &spec.time_offsets,
+            uid: spec.process.user.uid,
+            stdio,
+        };
+        let at = async |point, pid| match point {
+            Point::Namespaces => part.perform(pid),
+            Point::Root => {
+                let init = pidfd::open(pid)?;
+                // Hooks find the devices there.
+                net_device::relocate(&spec.net_devices, pid)?;
+                let inside = Inside { pid, init: init.as_fd(), placement: &placement, facts: &facts, agent: None };
+                while_it_lives(init.as_fd(), hooks::before_pivot(spec, &inside)).await
+            }
+            Point::Ready => Ok(()),
+        };
         timing.lap("plan");
-        let (init, steps) = spawn::spawn(&plan, &handover, async |_, _| Ok(())).await?;
+        let (init, steps) = spawn::spawn(&plan, &handover, at).await?;
         timing.steps(plan, steps);
         record.pid = init.pid();
         record.start_time = state::start_time(init.pid()).unwrap_or_default();
@@ -111,9 +157,49 @@ impl Container {
         Ok(init)
     }
 
-    /// The container's init. Start it with [`Process::start`].
+    /// The container's init. Start it with [`Container::start`].
     pub fn init(&self) -> &Rc<Process> {
         &self.init
+    }
+
+    /// Runs the startContainer hooks, lets init execute its program and waits until execve has succeeded or failed. Where a
+    /// hook fails init is killed, and the container waits to be deleted, like one whose program could not be executed: its
+    /// caller knows it and will come back for it. Kind `Precondition` when called twice, or when init has ended.
+    pub async fn start(&self) -> Result<()> {
+        if self.started.replace(true) {
+            return Err(Error::new(Kind::Precondition, "the process was started before"));
+        }
+        if !self.hooks.start_container.is_empty() {
+            while_it_lives(self.init.pidfd(), self.before_start()).await.inspect_err(|_| self.kill())?;
+        }
+        self.init.start().await
+    }
+
+    async fn before_start(&self) -> Result<()> {
+        let placement = self.cgroup.placement_beside(self.init.pid())?;
+        let keyring = self.keyring.as_deref();
+        let facts = Facts { keyring, ..facts(&[], &placement.directories, self.filter.as_ref()) };
+        let (pid, init, agent) = (self.init.pid(), self.init.pidfd(), self.agent());
+        let inside = Inside { pid, init, placement: &placement, facts: &facts, agent };
+        let hooks = &self.hooks.start_container;
+        hooks::before_start(hooks, &self.subject, &self.process, &self.namespaces, &inside).await
+    }
+
+    /// Whether there is something to do in [`Container::after_start`].
+    pub fn has_poststart_hooks(&self) -> bool {
+        !self.hooks.poststart.is_empty()
+    }
+
+    /// Runs the poststart hooks, after [`Container::start`]. Where one fails the container is killed.
+    pub async fn after_start(&self) -> Result<()> {
+        let pid = self.init.signal(0).is_ok().then(|| self.init.pid());
+        hooks::after_start(&self.hooks.poststart, &self.subject, pid).await.inspect_err(|_| self.kill())
+    }
+
+    /// After a hook has failed. What init leaves is killed when the container is deleted.
+    fn kill(&self) {
+        // It may have ended by itself.
+        let _ = self.init.signal(nix::libc::SIGKILL);
     }
 
     /// Forks a further process into the container's namespaces and cgroup and leaves it waiting just before execve.
@@ -121,18 +207,32 @@ impl Container {
     pub async fn exec(&self, process: &config::Process, stdio: Stdio) -> Result<Process> {
         let gone = || Error::new(Kind::Precondition, "the container's init has ended");
         self.init.signal(0).map_err(|_| gone())?;
+        self.mappings.refuse_unmapped(&process.user)?;
         let mut process = process.clone();
-        // Without a value of its own it would have the shim's, which is there to spare the shim.
-        process.oom_score_adj = process.oom_score_adj.or(self.oom_score_adj);
+        process.inherit(&self.process);
         let placement = self.cgroup.placement_beside(self.init.pid())?;
-        let root = PathBuf::from(format!("/proc/{}/root", self.init.pid()));
-        let home = home::directory(&root, process.user.uid);
-        let facts = facts(&[], &placement.directories, self.filter.as_ref(), &home);
+        let keyring = self.keyring.as_deref();
+        let facts = Facts { keyring, ..facts(&[], &placement.directories, self.filter.as_ref()) };
         let plan = Plan::exec(&process, &self.namespaces, &facts)?;
-        let handover = Handover { stdio: &stdio, placement: &placement, init: Some(self.init.pidfd()) };
-        let spawned = spawn::spawn(&plan, &handover, async |_, _| Ok(())).await;
+        let handover =
+            Handover { stdio: &stdio, placement: &placement, init: Some(self.init.pidfd()), agent: self.agent() };
+        // The namespaces are as init left them.
+        let part = Part {
+            namespaces: &self.namespaces,
+            mappings: &IdMaps::default(),
+            offsets: &[],
+            uid: process.user.uid,
+            stdio: &stdio,
+        };
+        let spawned = spawn::spawn(&plan, &handover, async |_, pid| part.perform(pid)).await;
         // Init that ended in between takes its namespaces along: say that, not which step noticed it.
         spawned.map(|(process, _)| process).map_err(|error| if self.init.signal(0).is_err() { gone() } else { error })
+    }
+
+    /// Who hears of a further process's seccomp filter.
+    fn agent(&self) -> Option<Agent<'_>> {
+        let init = Some((self.init.pid(), self.init.is_started()));
+        self.listener.as_ref().map(|listener| Agent { listener, subject: &self.subject, init })
     }
 
     /// Whether init is pid 1 of a pid namespace of its own, so that the kernel ends the rest when it ends.
@@ -161,9 +261,10 @@ impl Container {
         self.cgroup.stats()
     }
 
-    /// Changes what the container may use, while it runs: all that `resources` names, or on error nothing.
-    pub fn update(&self, resources: &Resources) -> Result<()> {
-        self.cgroup.update(resources)
+    /// Changes what the container may use, while it runs: all that `resources` names, or on error nothing. One after another,
+    /// each waited for to its end.
+    pub async fn update(&self, resources: &Resources) -> Result<()> {
+        self.cgroup.update(resources).await
     }
 
     /// Counts who is killed for want of memory, from before init was forked. None where memory is not accounted.
@@ -181,36 +282,36 @@ impl Container {
         self.cgroup.thaw()
     }
 
-    /// Kills what is left and removes the cgroup. Init has ended and was reaped. Goes on past errors and reports the first.
-    /// May be called again.
+    /// Kills what is left, removes the cgroup and runs the poststop hooks. Init has ended and was reaped. Goes on past errors
+    /// and reports the first. May be called again.
     pub async fn delete(&self) -> Result<()> {
         let removed = remove_cgroup(&self.cgroup).await;
-        removed.and(State::remove(&self.bundle))
+        removed.and(conclude(&self.subject.bundle, &self.hooks.poststop, &self.subject).await)
     }
 }
 
 /// A container of which only the cgroup is made. Dropped as such, it goes.
 struct Unfinished {
     cgroup: Rc<Cgroup>,
-    bundle: Option<PathBuf>,
+    last: Option<(Subject, Vec<Hook>)>,
 }
 
 impl Unfinished {
-    fn new(cgroup: Cgroup, bundle: &Path) -> Self {
-        Self { cgroup: Rc::new(cgroup), bundle: Some(bundle.to_owned()) }
+    fn new(cgroup: Cgroup, spec: &config::Container) -> Self {
+        Self { cgroup: Rc::new(cgroup), last: Some((Subject::of(spec), spec.hooks.poststop.clone())) }
     }
 
     /// It is finished, one way or the other.
     fn finish(mut self) -> Rc<Cgroup> {
-        self.bundle = None;
+        self.last = None;
         Rc::clone(&self.cgroup)
     }
 }
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
-        if let Some(bundle) = self.bundle.take() {
-            tokio::task::spawn_local(undo(Rc::clone(&self.cgroup), bundle));
+        if let Some((subject, poststop)) = self.last.take() {
+            tokio::task::spawn_local(undo(Rc::clone(&self.cgroup), subject, poststop));
         }
     }
 }
@@ -225,24 +326,51 @@ async fn end(process: &Process) {
 }
 
 /// Takes back what a failed create has made. Its error is the one to tell; what goes wrong here is logged.
-async fn undo(cgroup: Rc<Cgroup>, bundle: PathBuf) {
+async fn undo(cgroup: Rc<Cgroup>, subject: Subject, poststop: Vec<Hook>) {
     let removed = remove_cgroup(&cgroup).await;
-    if let Err(error) = removed.and(State::remove(&bundle)) {
+    if let Err(error) = removed.and(conclude(&subject.bundle, &poststop, &subject).await) {
         log::warn!("undo a failed create: {error}");
     }
 }
 
-fn compile(spec: &config::Container) -> Result<Option<Filter>> {
-    spec.seccomp.as_ref().map(|profile| seccomp::compile_cached(profile, Path::new(SECCOMP_CACHE))).transpose()
+/// Removes the record and runs the poststop hooks. They are run by whoever has removed the record: so never twice, even where
+/// the one who began to is killed in the middle of it.
+async fn conclude(bundle: &Path, poststop: &[Hook], subject: &Subject) -> Result<()> {
+    if State::remove(bundle)? {
+        hooks::after_delete(poststop, subject).await;
+    }
+    Ok(())
 }
 
-fn facts<'a>(
-    hierarchies: &'a [Hierarchy],
-    joins: &'a [PathBuf],
-    filter: Option<&'a Filter>,
-    home: &'a str,
-) -> Facts<'a> {
-    Facts { hierarchies, joins, filter, last_capability: kernel::last_capability(), home }
+/// Does `work` unless init ends before it is done: hooks for a container that is no more are ended, too.
+async fn while_it_lives(init: BorrowedFd<'_>, work: impl Future<Output = Result<()>>) -> Result<()> {
+    let watched = init.try_clone_to_owned().and_then(|init| watch(init, Interest::READABLE));
+    let watched = watched.map_err(|error| Error::io("watch init", &error))?;
+    tokio::select! {
+        biased;
+        done = work => done,
+        _ = watched.readable() => Err(Error::new(Kind::Precondition, "init has ended while hooks ran")),
+    }
+}
+
+/// The name of its session keyring, where the kernel has such. It is the one that runc gives it, and tools look for.
+fn keyring(spec: &config::Container) -> Option<String> {
+    kernel::has_keyrings().then(|| format!("_ses.{}", spec.id.as_str()))
+}
+
+fn listener(spec: &config::Container) -> Option<&SeccompListener> {
+    spec.seccomp.as_ref()?.listener.as_ref()
+}
+
+fn compile(spec: &config::Container, root: &Path) -> Result<Option<Filter>> {
+    let cache = root.join(SECCOMP_CACHE);
+    spec.seccomp.as_ref().map(|profile| seccomp::compile_cached(profile, &cache)).transpose()
+}
+
+fn facts<'a>(hierarchies: &'a [Hierarchy], joins: &'a [PathBuf], filter: Option<&'a Filter>) -> Facts<'a> {
+    let (lsm, last_capability) = (kernel::lsm(), kernel::last_capability());
+    let makes_devices = kernel::in_first_user_namespace();
+    Facts { hierarchies, joins, filter, lsm, last_capability, makes_devices, no_pivot_root: false, keyring: None }
 }
 
 async fn remove_cgroup(cgroup: &Cgroup) -> Result<()> {
@@ -258,7 +386,7 @@ pub struct Destroyed {
 }
 
 /// Ends a container from what is on disk alone, after its shim has died: kills every process of its cgroup, removes the
-/// cgroup and unmounts the bundle's rootfs. Works with a broken or missing config.json and is idempotent. Goes on past
+/// cgroup, unmounts the bundle's rootfs and runs the poststop hooks. Works with a broken or missing config.json and is idempotent. Goes on past
 /// errors and reports the first, beside what it found.
 pub async fn destroy(bundle: &Path) -> (Destroyed, Result<()>) {
     let read = State::read(bundle);
@@ -271,7 +399,8 @@ pub async fn destroy(bundle: &Path) -> (Destroyed, Result<()>) {
         outcome = outcome.and(remove_cgroup(&Cgroup::open(state.cgroup, state.unit)).await);
     }
     outcome = outcome.and(rootfs::unmount(&bundle.join("rootfs")));
-    outcome = outcome.and(State::remove(bundle));
+    // Last, for whoever waits for us may lose patience with them.
+    outcome = outcome.and(conclude(bundle, &state.poststop, &state.subject).await);
     (Destroyed { pid: state.pid }, outcome)
 }
 
@@ -286,8 +415,9 @@ fn kill(pid: i32) {
 /// The plan of `spec`'s init in words, one step a line, without doing any of it.
 pub fn explain(spec: &config::Container) -> Result<Vec<String>> {
     let filter = spec.seccomp.as_ref().map(seccomp::compile).transpose()?;
-    let home = home::directory(&spec.root.path, spec.process.user.uid);
     let cgroup = Cgroup::locate(&spec.cgroup)?;
     let (hierarchies, joins) = (cgroup.hierarchies(), cgroup.joined()?);
-    Ok(Plan::init(spec, &facts(&hierarchies, &joins, filter.as_ref(), &home))?.lines().collect())
+    let keyring = keyring(spec);
+    let facts = Facts { keyring: keyring.as_deref(), ..facts(&hierarchies, &joins, filter.as_ref()) };
+    Ok(Plan::init(spec, &facts)?.lines().collect())
 }

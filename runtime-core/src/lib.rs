@@ -7,13 +7,20 @@
 pub mod cgroup;
 pub mod container;
 pub mod error;
+pub mod features;
 pub mod plan;
 pub mod process;
 pub mod reaper;
 pub mod rootfs;
 
-mod home;
+mod agent;
+mod handed;
+mod hooks;
+mod ids;
+mod kept;
 mod kernel;
+mod namespaces;
+mod net_device;
 #[allow(unsafe_code)] // one wait that fills in one structure
 mod peek;
 #[allow(unsafe_code)] // one system call that takes numbers
@@ -22,6 +29,7 @@ mod pidfd;
 mod shared;
 mod spawn;
 mod state;
+mod subject;
 pub mod timing;
 #[allow(unsafe_code)] // keeps by type what tokio asks as a promise
 pub mod watch;

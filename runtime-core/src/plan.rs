@@ -9,6 +9,9 @@
 
 mod devices;
 mod display;
+mod handed;
+mod hook;
+pub mod lsm;
 mod mounts;
 mod namespaces;
 mod process;
@@ -17,14 +20,19 @@ pub mod seccomp;
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU8;
 
-use config::container::{Namespace, Process};
+use config::container::{Device, Idmap, Namespace, Process};
 use init::sync::{self, Board};
 use init::{Descriptor, Instruction, Pair, Program, Span, Step, Text};
+use nix::errno::Errno;
 
 use crate::cgroup::Hierarchy;
 use crate::error::{Error, Kind, Result};
+use crate::plan::lsm::Lsm;
+use crate::plan::process::Executed;
 use crate::plan::seccomp::Filter;
+use crate::rootfs::RootfsMount;
 
 /// What a plan must know beside config.json.
 #[derive(Debug, Clone, Copy)]
@@ -35,11 +43,23 @@ pub struct Facts<'a> {
     pub joins: &'a [PathBuf],
     /// The compiled seccomp profile.
     pub filter: Option<&'a Filter>,
+    /// What can confine a process.
+    pub lsm: Lsm,
     /// The highest capability that the kernel knows (/proc/sys/kernel/cap_last_cap).
     pub last_capability: u32,
-    /// The user's home directory, for a `HOME` where the environment has none.
-    pub home: &'a str,
+    /// Whether the runtime may make device nodes: only in the machine's first user namespace.
+    pub makes_devices: bool,
+    /// `no_pivot_root`: `/` is a ramdisk, which pivot_root(2) cannot leave.
+    pub no_pivot_root: bool,
+    /// The session keyring's name, where the container gets one.
+    pub keyring: Option<&'a str>,
 }
+
+/// The variable that a program expects and images leave out.
+const HOME: &str = "HOME=";
+
+/// PATH_MAX, linux/limits.h.
+const LONGEST_PATH: usize = 4096;
 
 /// An open file that the children need, by what it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +72,33 @@ pub enum Source {
     Namespace(PathBuf),
     /// The pidfd of the container's init.
     Init,
+    /// A detached copy of what is mounted at a host path.
+    Tree {
+        /// Absolute.
+        path: PathBuf,
+        /// With the mounts below it.
+        recursive: bool,
+        /// Of a link itself, not of what it leads to.
+        nofollow: bool,
+        /// `MS_*` of all its mounts.
+        propagation: u64,
+        /// Whose ids it shows.
+        idmap: Option<Idmap>,
+    },
+    /// A new file system, detached.
+    Filesystem {
+        /// Its target is of no meaning.
+        mount: RootfsMount,
+        /// Whose ids it shows.
+        idmap: Idmap,
+    },
+    /// A detached copy of the host's node of this path, type and number.
+    Device {
+        /// What it must be.
+        device: Device,
+        /// `MS_*`
+        propagation: u64,
+    },
 }
 
 /// Steps and all they refer to. See the module's head.
@@ -63,10 +110,13 @@ pub struct Plan {
     sources: Vec<Source>,
     pairs: Vec<Pair>,
     gids: Vec<u32>,
+    words: Vec<u64>,
     candidates: Vec<Text>,
     filter: Vec<Instruction>,
     args: Vec<Text>,
     env: Vec<Text>,
+    /// Whether the environment has a `HOME` that is found out by the children.
+    finds_home: bool,
 }
 
 impl Plan {
@@ -77,25 +127,30 @@ impl Plan {
     /// all that writes. Then the process: what needs rights first, rights away, seccomp as near to execve as it can be.
     pub fn init(container: &config::Container, facts: &Facts<'_>) -> Result<Self> {
         let mut plan = Self::default();
+        lsm::confine(&mut plan, &container.process, facts, "/process")?;
+        lsm::check_mounts(container, facts)?;
         namespaces::enter(&mut plan, container, facts);
         plan.second(Step::NewSession);
-        rootfs::build(&mut plan, container, facts);
+        process::keyring(&mut plan, facts, Some(&container.namespaces));
+        rootfs::build(&mut plan, container, facts)?;
         process::attach(&mut plan, &container.process, true);
         rootfs::protect(&mut plan, container);
-        process::settle(&mut plan, &container.process, true);
+        process::settle(&mut plan, &container.process.cwd, true);
         rootfs::finish(&mut plan, container);
-        process::execute(&mut plan, &container.process, facts);
+        process::execute(&mut plan, &container.process, &Executed::of(&container.process), facts);
         plan.checked()
     }
 
     /// The plan of a process executed into a container whose namespaces are `namespaces`.
     pub fn exec(process: &Process, namespaces: &[Namespace], facts: &Facts<'_>) -> Result<Self> {
         let mut plan = Self::default();
+        lsm::confine(&mut plan, process, facts, "")?;
         namespaces::join_container(&mut plan, process, namespaces, facts);
         plan.second(Step::NewSession);
+        process::keyring(&mut plan, facts, None);
         process::attach(&mut plan, process, false);
-        process::settle(&mut plan, process, false);
-        process::execute(&mut plan, process, facts);
+        process::settle(&mut plan, &process.cwd, false);
+        process::execute(&mut plan, process, &Executed::of(process), facts);
         plan.checked()
     }
 
@@ -115,9 +170,14 @@ impl Plan {
     ) -> T {
         let vector = |texts: &[Text]| -> Vec<*const u8> {
             let strings = texts.iter().map(|text| self.text[text.0 as usize..].as_ptr());
-            strings.chain([std::ptr::null()]).collect()
+            strings.collect()
         };
-        let (argv, envp) = (vector(&self.args), vector(&self.env));
+        let end = std::ptr::null();
+        let (mut argv, mut envp) = (vector(&self.args), vector(&self.env));
+        argv.push(end);
+        let home = self.home();
+        envp.extend(home.first().map(|first| std::ptr::from_ref(first).cast::<u8>()));
+        envp.push(end);
         let mut keep: Vec<i32> = descriptors.iter().copied().chain([channel]).collect();
         keep.sort_unstable();
         f(&Program {
@@ -127,14 +187,24 @@ impl Plan {
             descriptors,
             pairs: &self.pairs,
             gids: &self.gids,
+            words: &self.words,
             candidates: &self.candidates,
             filter: &self.filter,
             argv: &argv,
             envp: &envp,
+            home: home.get(HOME.len()..).unwrap_or_default(),
             channel,
             board,
             keep: &keep,
         })
+    }
+
+    /// `HOME=` with room for a path; empty where there is none to find.
+    fn home(&self) -> Vec<AtomicU8> {
+        if !self.finds_home {
+            return Vec::new();
+        }
+        HOME.bytes().chain(std::iter::repeat_n(0, LONGEST_PATH)).map(AtomicU8::new).collect()
     }
 
     /// All steps with their numbers, as errors name them: `  17  mount proc at /proc (nosuid,nodev,noexec)`.
@@ -155,6 +225,17 @@ impl Plan {
         match steps.enumerate().nth(place) {
             Some((_, step)) => format!("step {}: {}", place + 1, self.describe(step)),
             None => format!("step {}", place + 1),
+        }
+    }
+
+    /// What `errno` means for the step at `place`, where the number alone would mislead.
+    pub(crate) fn hint(&self, place: u32, errno: Errno) -> Option<&'static str> {
+        let step = self.stage_one.iter().chain(&self.stage_two).nth(place as usize)?;
+        match *step {
+            Step::WriteProc { path, .. } if errno == Errno::ENOENT && self.show(path) == lsm::APPARMOR => {
+                Some("no such AppArmor profile is loaded")
+            }
+            _ => None,
         }
     }
 
@@ -188,6 +269,13 @@ impl Plan {
     fn source(&mut self, source: Source) -> Descriptor {
         self.sources.push(source);
         Descriptor(u32::try_from(self.sources.len() - 1).unwrap_or(u32::MAX))
+    }
+
+    /// A set of the words' table.
+    fn set(&mut self, words: &[u64]) -> Span {
+        let start = self.words.len();
+        self.words.extend(words);
+        Self::span(start, self.words.len())
     }
 
     /// The span of a table that begins at `start` and ends at `end`.

@@ -107,6 +107,11 @@ impl Process {
         }
     }
 
+    /// Whether it was given its go.
+    pub(crate) fn is_started(&self) -> bool {
+        self.channel.borrow().is_none()
+    }
+
     /// Sends `signal` (0 probes). Kind `NotFound` once it has ended, reaped or not.
     pub fn signal(&self, signal: i32) -> Result<()> {
         if self.exit.borrow().is_some() || self.ended(WaitIdOptions::NOWAIT)?.is_some() {
@@ -117,6 +122,15 @@ impl Process {
             Err(Errno::ESRCH) => Err(Error::new(Kind::NotFound, format!("process {} has ended", self.pid()))),
             Err(Errno::EINVAL) => Err(Error::new(Kind::Invalid, format!("there is no signal {signal}"))),
             Err(errno) => Err(Error::sys(format!("send signal {signal} to process {}", self.pid()), errno)),
+        }
+    }
+
+    /// Kills it with all of its process group, which it leads since its session began. Until it is reaped its pid, and so the
+    /// group's, is nobody else's.
+    pub(crate) fn kill_group(&self) {
+        if self.exit.borrow().is_none() {
+            // A group that has ended needs no kill.
+            let _ = nix::sys::signal::killpg(nix::unistd::Pid::from_raw(self.pid), nix::sys::signal::Signal::SIGKILL);
         }
     }
 

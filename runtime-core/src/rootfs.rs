@@ -14,7 +14,10 @@ use nix::errno::Errno;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags};
 
+use config::container::Ids;
+
 use crate::error::{Error, Kind, Result};
+use crate::ids;
 use options::Options;
 
 mod mountinfo;
@@ -22,7 +25,7 @@ mod options;
 mod overlay;
 // SAFETY: one syscall wrapper; it passes a live fd, a static empty string and a struct on its own stack.
 #[allow(unsafe_code)]
-mod setattr;
+pub(crate) mod setattr;
 
 /// One mount as containerd's API carries it (`containerd.types.Mount`).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +42,7 @@ pub struct RootfsMount {
 
 /// Makes `mounts`, in order, at `rootfs` (made, 0711, where missing and `mounts` is not empty). On error nothing is left.
 ///
-/// Kind `Invalid` for a mount that can never be made, `Unimplemented` for `fuse.*`, `loop`, `uidmap=` and `gidmap=`.
+/// Kind `Invalid` for a mount that can never be made, `Unimplemented` for `fuse.*` and `loop`.
 pub fn mount(mounts: &[RootfsMount], rootfs: &Path) -> Result<()> {
     if mounts.is_empty() {
         return Ok(());
@@ -105,13 +108,21 @@ fn mount_one(mount: &RootfsMount, rootfs: &Path) -> Result<OwnedFd> {
     let detached = if is_bind {
         bind(mount, &options)?
     } else if mount.fs_type == "overlay" && !overlay::takes_single_layers() {
+        if !options.maps.is_empty() {
+            return Err(Error::new(Kind::Unimplemented, "id-mapped layers of an overlay need Linux 6.8 or newer"));
+        }
         let target = open_target(rootfs, &mount.target)?;
         overlay::mount_by_string(mount, &options, &target)?;
         // What was mounted is found on top of the target.
         let root = open_target(rootfs, &mount.target)?;
         return set_propagation(&options, root);
+    } else if mount.fs_type == "overlay" && !options.maps.is_empty() {
+        let layers = overlay::MappedLayers::mount(&options, &open_target(rootfs, &mount.target)?)?;
+        filesystem(mount, &options, Some(&layers))?
     } else {
-        filesystem(mount, &options)?
+        let made = filesystem(mount, &options, None)?;
+        idmap(&made, &options)?;
+        made
     };
     let detached = set_propagation(&options, detached)?;
     let target = open_target(rootfs, &mount.target)?;
@@ -124,35 +135,49 @@ fn refuse_what_needs_a_mount_program(mount: &RootfsMount) -> Result<()> {
     if mount.fs_type.starts_with("fuse.") || mount.fs_type.starts_with("fuse3.") {
         return Err(Error::new(Kind::Unimplemented, "file systems in user space are not supported for a rootfs"));
     }
-    let refused =
-        |option: &&String| *option == "loop" || option.starts_with("uidmap=") || option.starts_with("gidmap=");
-    match mount.options.iter().find(refused) {
-        Some(option) => {
-            Err(Error::new(Kind::Unimplemented, format!("the option {option} is not supported for a rootfs")))
-        }
-        None => Ok(()),
+    if mount.options.iter().any(|option| option == "loop") {
+        return Err(Error::new(Kind::Unimplemented, "the option loop is not supported for a rootfs"));
     }
+    Ok(())
+}
+
+/// A new file system, attached nowhere. Its target means nothing.
+pub(crate) fn detached(mount: &RootfsMount) -> Result<OwnedFd> {
+    let options = Options::parse(&mount.options)?;
+    filesystem(mount, &options, None)
+        .map_err(|error| error.context(format_args!("mount {} ({})", mount.fs_type, mount.options.join(","))))
+}
+
+/// A detached copy of what is mounted at `path`, or at the link that it is.
+pub(crate) fn clone_tree(path: &Path, recursive: bool, nofollow: bool) -> Result<OwnedFd> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    flags.set(OpenTreeFlags::AT_RECURSIVE, recursive);
+    flags.set(OpenTreeFlags::AT_SYMLINK_NOFOLLOW, nofollow);
+    rustix::mount::open_tree(CWD, c_path(path)?.as_c_str(), flags)
+        .map_err(|errno| sys(format_args!("open_tree {}", path.display()), errno))
 }
 
 /// A detached copy of the mount at `source`. The file system's own options have no meaning for it; mount(2) ignores them too.
 fn bind(mount: &RootfsMount, options: &Options) -> Result<OwnedFd> {
-    let source = c_string(&mount.source)?;
-    let recursive = options.bind.unwrap_or(mount.fs_type == "rbind");
-    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    if recursive {
-        flags |= OpenTreeFlags::AT_RECURSIVE;
-    }
-    let tree = rustix::mount::open_tree(CWD, source.as_c_str(), flags)
-        .map_err(|errno| sys(format_args!("open_tree {}", mount.source), errno))?;
+    let tree = clone_tree(Path::new(&mount.source), options.bind.unwrap_or(mount.fs_type == "rbind"), false)?;
+    idmap(&tree, options)?;
     if options.set != 0 || options.clear != 0 {
         // Only the top mount, as `mount -o bind,ro` does: the tree below keeps its own attributes.
-        setattr::mount_setattr(tree.as_fd(), 0, options.set, options.clear, 0)
-            .map_err(|errno| attributes_error("mount_setattr", errno))?;
+        setattr::attributes(tree.as_fd(), options.set, options.clear)?;
     }
     Ok(tree)
 }
 
-fn filesystem(mount: &RootfsMount, options: &Options) -> Result<OwnedFd> {
+fn idmap(mount: &OwnedFd, options: &Options) -> Result<()> {
+    if options.maps.is_empty() {
+        return Ok(());
+    }
+    let namespace = ids::namespace(&Ids::Maps(options.maps.clone()))?;
+    setattr::idmap(mount.as_fd(), namespace.as_fd(), false)
+}
+
+/// A new file system, detached. `layers` are an overlay's, where it is not to take its lower ones as they are.
+fn filesystem(mount: &RootfsMount, options: &Options, layers: Option<&overlay::MappedLayers>) -> Result<OwnedFd> {
     let name = c_string(&mount.fs_type)?;
     let context =
         rustix::mount::fsopen(name.as_c_str(), FsOpenFlags::FSOPEN_CLOEXEC).map_err(|errno| sys("fsopen", errno))?;
@@ -162,9 +187,10 @@ fn filesystem(mount: &RootfsMount, options: &Options) -> Result<OwnedFd> {
     }
     for (key, value) in &options.own {
         match value {
-            Some(value) if is_overlay && overlay::is_directory_option(key) => {
-                overlay::set_layers(&context, key, value)?;
-            }
+            Some(value) if is_overlay && overlay::is_directory_option(key) => match layers {
+                Some(layers) if key == "lowerdir" => layers.set(&context)?,
+                _ => overlay::set_layers(&context, key, value)?,
+            },
             value => set(&context, key, value.as_deref())?,
         }
     }
@@ -204,19 +230,9 @@ fn with_log(context: &OwnedFd, error: Error) -> Error {
 
 fn set_propagation(options: &Options, mount: OwnedFd) -> Result<OwnedFd> {
     for &(propagation, recursive) in &options.propagation {
-        let flags = if recursive { setattr::AT_RECURSIVE } else { 0 };
-        setattr::mount_setattr(mount.as_fd(), flags, 0, 0, propagation)
-            .map_err(|errno| attributes_error("mount_setattr propagation", errno))?;
+        setattr::propagation(mount.as_fd(), propagation.into(), recursive)?;
     }
     Ok(mount)
-}
-
-/// `mount_setattr(2)` came with Linux 5.12, after the oldest kernel we run on.
-fn attributes_error(what: &str, errno: Errno) -> Error {
-    match errno {
-        Errno::ENOSYS => Error::new(Kind::Unimplemented, format!("{what}: needs Linux 5.12 or newer")),
-        errno => Error::sys(what, errno),
-    }
 }
 
 /// The place of a mount: the rootfs as it is now, or what `target` names inside it, never outside.
@@ -292,7 +308,7 @@ fn c_string(text: &str) -> Result<CString> {
     c_path(Path::new(text))
 }
 
-fn sys(what: impl std::fmt::Display, errno: rustix::io::Errno) -> Error {
+pub(crate) fn sys(what: impl std::fmt::Display, errno: rustix::io::Errno) -> Error {
     Error::sys(what, Errno::from_raw(errno.raw_os_error()))
 }
 

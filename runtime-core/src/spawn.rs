@@ -15,13 +15,16 @@ use rustix::net::{
     socketpair,
 };
 use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process, pidfd_open, pidfd_send_signal, waitid,
+    Pid, PidfdFlags, PidfdGetfdFlags, Signal, WaitId, WaitIdOptions, kill_process, pidfd_getfd, pidfd_open,
+    pidfd_send_signal, waitid,
 };
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use crate::agent::Agent;
 use crate::cgroup::Placement;
 use crate::error::{Error, Kind, Result, errno_text};
+use crate::handed::{self, IdmapNamespaces};
 use crate::plan::{Plan, Source};
 use crate::process::{Process, Stdio, WALL};
 use crate::shared::Shared;
@@ -40,6 +43,8 @@ pub(crate) struct Handover<'a> {
     pub(crate) placement: &'a Placement,
     /// The container's init, for an exec.
     pub(crate) init: Option<BorrowedFd<'a>>,
+    /// Who is given the listener of the plan's seccomp filter, where it has one.
+    pub(crate) agent: Option<Agent<'a>>,
 }
 
 /// Forks the plan's process and waits until it is ready for its go. `at` is the parent's part at each point on the way
@@ -62,7 +67,7 @@ pub(crate) async fn spawn(
     let family = Family { stage_one: launched.pidfd, board };
     drop(theirs);
     let part = async |point| at(point, family.pid().map_or(launched.pid, |pid| pid.as_raw_nonzero().get())).await;
-    let console = follow(plan, &channel, &family, part).await?;
+    let console = follow(plan, &channel, &family, handover.agent.as_ref(), part).await?;
     let pid = family.pid().ok_or_else(|| Error::new(Kind::System, "no process was forked"))?;
     let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|errno| failed("pidfd_open", errno))?;
     let process = Process::new(pid.as_raw_nonzero().get(), pidfd, channel, console, plan.last())?;
@@ -84,15 +89,15 @@ fn channel() -> Result<(OwnedFd, OwnedFd)> {
 /// The plan's sources, open: borrowed from the caller, or opened here and closed when the fork is done.
 struct Opened {
     numbers: Vec<i32>,
-    _files: Vec<OwnedFd>,
+    files: Vec<OwnedFd>,
 }
 
 impl Opened {
     fn new(plan: &Plan, handover: &Handover<'_>) -> Result<Self> {
-        let mut files = Vec::new();
-        let mut numbers = Vec::new();
+        let mut opened = Self { numbers: Vec::new(), files: Vec::new() };
+        let mut idmaps = IdmapNamespaces::default();
         for source in plan.sources() {
-            numbers.push(match source {
+            let number = match source {
                 Source::Stdio(number) => match handover.stdio {
                     Stdio::Files(files) => files[*number].as_raw_fd(),
                     Stdio::Terminal => {
@@ -101,15 +106,22 @@ impl Opened {
                 },
                 Source::Tasks(number) => handover.placement.tasks[*number].as_raw_fd(),
                 Source::Init => handover.init.as_ref().map_or(-1, AsRawFd::as_raw_fd),
-                Source::Namespace(path) => {
-                    let file = open_namespace(path)?;
-                    let number = file.as_raw_fd();
-                    files.push(file);
-                    number
+                Source::Namespace(path) => opened.keep(open_namespace(path)?),
+                Source::Tree { path, recursive, nofollow, propagation, idmap } => {
+                    opened.keep(idmaps.tree(path, (*recursive, *nofollow), *propagation, idmap.as_ref())?)
                 }
-            });
+                Source::Filesystem { mount, idmap } => opened.keep(idmaps.filesystem(mount, idmap)?),
+                Source::Device { device, propagation } => opened.keep(handed::device(device, *propagation)?),
+            };
+            opened.numbers.push(number);
         }
-        Ok(Self { numbers, _files: files })
+        Ok(opened)
+    }
+
+    fn keep(&mut self, file: OwnedFd) -> i32 {
+        let number = file.as_raw_fd();
+        self.files.push(file);
+        number
     }
 }
 
@@ -129,6 +141,15 @@ impl Family {
     /// Stage two, once it was forked.
     fn pid(&self) -> Option<Pid> {
         Pid::from_raw(self.board.pid.load(Ordering::Relaxed))
+    }
+
+    /// Stage two's pid and a copy of its descriptor `fd`.
+    fn take_file(&self, fd: i32) -> Result<(i32, OwnedFd)> {
+        let taken = self.pid().ok_or(rustix::io::Errno::SRCH).and_then(|pid| {
+            let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
+            Ok((pid.as_raw_nonzero().get(), pidfd_getfd(pidfd, fd, PidfdGetfdFlags::empty())?))
+        });
+        taken.map_err(|errno| failed("pidfd_getfd of the seccomp listener", errno))
     }
 
     fn part_from_stage_two(&self) {
@@ -173,6 +194,7 @@ async fn follow(
     plan: &Plan,
     channel: &AsyncFd<OwnedFd>,
     family: &Family,
+    agent: Option<&Agent<'_>>,
     part: impl AsyncFn(Point) -> Result<()>,
 ) -> Result<Option<OwnedFd>> {
     let mut console = None;
@@ -182,6 +204,13 @@ async fn follow(
             Some(Report::Console) => {
                 let lost = || Error::new(Kind::System, "the terminal was lost on its way: too many open files");
                 console = Some(file.ok_or_else(lost)?);
+            }
+            Some(Report::Listener { fd }) => {
+                let agent =
+                    agent.ok_or_else(|| Error::new(Kind::Invalid, "a listener of a filter without an agent"))?;
+                let (pid, listener) = family.take_file(fd)?;
+                agent.give(pid, listener).await?;
+                release(channel.as_fd())?;
             }
             Some(Report::Reached(Point::Ready)) => return Ok(console),
             Some(Report::Reached(point)) => {
@@ -227,11 +256,13 @@ fn receive_now(socket: BorrowedFd<'_>) -> std::io::Result<(Vec<u8>, Option<Owned
 
 /// `step 17: mount proc at /proc (nosuid,nodev,noexec): EPERM (operation not permitted)`, and what the kernel wrote.
 pub(crate) fn failure(plan: &Plan, step: u32, errno: i32, detail: &[u8; DETAIL_BYTES]) -> Error {
-    let mut text = format!("{}: {}", plan.name(step), errno_text(Errno::from_raw(errno)));
+    let errno = Errno::from_raw(errno);
+    let mut text = format!("{}: {}", plan.name(step), errno_text(errno));
     let detail = String::from_utf8_lossy(detail);
     // "e overlay: No changes allowed in reconfigure": fsopen(2)'s messages begin with their severity.
     let detail = detail.trim_end_matches(['\0', '\n']);
     let detail = detail.strip_prefix("e ").unwrap_or(detail);
+    let detail = plan.hint(step, errno).unwrap_or(detail);
     if !detail.is_empty() {
         text.push_str(" [");
         text.push_str(detail);

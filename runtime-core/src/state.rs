@@ -5,9 +5,11 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use config::container::Hook;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::subject::Subject;
 
 /// The record's file name in the bundle.
 const FILE: &str = "myshim.json";
@@ -25,6 +27,12 @@ pub(crate) struct State {
     /// The systemd unit that the cgroup is.
     #[serde(default)]
     pub(crate) unit: Option<String>,
+    /// What is to run when the container is gone.
+    #[serde(default)]
+    pub(crate) poststop: Vec<Hook>,
+    /// Whom those hooks are told about.
+    #[serde(default)]
+    pub(crate) subject: Subject,
 }
 
 impl State {
@@ -48,13 +56,12 @@ impl State {
         }
     }
 
-    /// Removes the record; none there is fine.
-    pub(crate) fn remove(bundle: &Path) -> Result<()> {
+    /// Removes the record. False if there is none: of several who want it gone, one alone is told that it did it.
+    pub(crate) fn remove(bundle: &Path) -> Result<bool> {
         match fs::remove_file(bundle.join(FILE)) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                Err(Error::io(format!("remove {}", bundle.join(FILE).display()), &error))
-            }
-            _ => Ok(()),
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(Error::io(format!("remove {}", bundle.join(FILE).display()), &error)),
         }
     }
 }
@@ -68,17 +75,25 @@ pub(crate) fn start_time(pid: i32) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::{State, start_time};
+    use std::time::Duration;
+
+    use config::container::Hook;
+
+    use super::{State, Subject, start_time};
 
     #[test]
     fn a_record_is_read_as_written_and_removed_once() {
         let bundle = tempfile::tempdir().unwrap();
         assert_eq!(State::read(bundle.path()).unwrap(), None);
-        let state = State { pid: 7, start_time: 9, cgroup: vec!["/sys/fs/cgroup/pids/x".into()], unit: None };
+        let hook =
+            Hook { path: "/h".into(), args: vec!["h".into()], env: Vec::new(), timeout: Some(Duration::from_secs(3)) };
+        let subject = Subject { id: "c1".into(), bundle: "/b".into(), annotations: vec![("a".into(), "b".into())] };
+        let cgroup = vec!["/sys/fs/cgroup/pids/x".into()];
+        let state = State { pid: 7, start_time: 9, cgroup, unit: None, poststop: vec![hook], subject };
         state.write(bundle.path()).unwrap();
         assert_eq!(State::read(bundle.path()).unwrap(), Some(state));
-        State::remove(bundle.path()).unwrap();
-        State::remove(bundle.path()).unwrap();
+        assert!(State::remove(bundle.path()).unwrap());
+        assert!(!State::remove(bundle.path()).unwrap());
         assert_eq!(State::read(bundle.path()).unwrap(), None);
     }
 

@@ -14,7 +14,7 @@ use containerd_shim::util::timestamp;
 use runtime_core::{Error, Kind, Result, container};
 
 use crate::flags::Flags;
-use crate::start::{ADDRESS_FILE, socket};
+use crate::start::{self, ADDRESS_FILE, socket};
 
 /// How a process that SIGKILL ended is reported.
 const KILLED: u32 = 128 + 9;
@@ -45,12 +45,13 @@ fn bundle(flags: &Flags) -> Result<PathBuf> {
     std::path::absolute(named).map_err(|e| Error::io("find the bundle", &e))
 }
 
-/// Removes the dead server's socket, where the server was this container's own. A pod's socket belongs to its sandbox,
-/// whose turn comes.
+/// Removes the dead server's socket, if the bundle names the one of this container's group. It is the pod's, but nobody
+/// knows which container of it is deleted last, and a socket without a server is of use to none.
 fn remove_socket(flags: &Flags, bundle: &Path) -> Result<()> {
     let Ok(address) = fs::read_to_string(bundle.join(ADDRESS_FILE)) else { return Ok(()) };
     let path = Path::new(address.strip_prefix("unix://").unwrap_or(&address));
-    let own = path.parent().map(|dir| socket::path(dir, &flags.address, &flags.namespace, &flags.id)).transpose()?;
+    let group = start::group(&bundle.join("config.json"), &flags.id)?;
+    let own = path.parent().map(|dir| socket::path(dir, &flags.address, &flags.namespace, &group)).transpose()?;
     if own.as_deref() == Some(path) { socket::remove_dead(path) } else { Ok(()) }
 }
 
@@ -87,12 +88,16 @@ mod tests {
     }
 
     #[test]
-    fn the_socket_of_a_pod_is_left_to_its_sandbox() {
+    fn the_dead_socket_of_a_pod_goes_with_any_of_its_containers_and_no_other_does() {
         let dir = tempfile::tempdir().unwrap();
         let (flags, path, listener) = bundle_with(dir.path(), "pod");
         drop(listener);
         remove_socket(&flags, dir.path()).unwrap();
-        assert!(path.exists());
+        assert!(path.exists(), "the container is not of this pod");
+        let config = r#"{"annotations": {"io.containerd.runc.v2.group": "pod"}}"#;
+        fs::write(dir.path().join("config.json"), config).unwrap();
+        remove_socket(&flags, dir.path()).unwrap();
+        assert!(!path.exists());
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub(crate) struct Flags {
     pub(crate) bundle: String,
     /// `-log-level`: from `start` to its server, where it is not what `-debug` says.
     pub(crate) log_level: String,
+    /// `-idle-seconds`: from `start` to its server, where it is not the default.
+    pub(crate) idle_seconds: String,
     /// What to do; none serves.
     pub(crate) verb: Option<String>,
     /// What follows the verb.
@@ -93,6 +95,7 @@ impl Flags {
             "address" => Some(&mut self.address),
             "bundle" => Some(&mut self.bundle),
             "log-level" => Some(&mut self.log_level),
+            "idle-seconds" => Some(&mut self.idle_seconds),
             _ => None,
         }
     }

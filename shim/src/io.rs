@@ -53,13 +53,17 @@ pub(crate) struct Streams {
     pub(crate) terminal: bool,
 }
 
-/// Whose output it is, for loggers.
+/// Whose stdio it is.
 #[derive(Debug, Clone)]
 pub(crate) struct Owner {
-    /// The container's id, or the exec's.
+    /// The container's id, or the exec's: a logger is told.
     pub(crate) id: String,
-    /// containerd's namespace.
+    /// containerd's namespace: a logger is told.
     pub(crate) namespace: String,
+    /// Who owns the pipes and fifos that the process gets. Both 0 change nothing.
+    pub(crate) uid: u32,
+    /// See [`Owner::uid`].
+    pub(crate) gid: u32,
 }
 
 /// What we hold of one process's stdio. Dropping it closes everything at once.
@@ -101,7 +105,9 @@ impl Io {
             Source::Fifo(input) => io.relay_from(input)?,
         };
         io.outputs.extend([output.reader, error.reader].into_iter().flatten().map(Rc::new));
-        Ok((io, Stdio::Files([stdin, blocking(output.writer)?, blocking(error.writer)?])))
+        let files = [stdin, blocking(output.writer)?, blocking(error.writer)?];
+        files.iter().try_for_each(|file| fifo::give_to(file, owner))?;
+        Ok((io, Stdio::Files(files)))
     }
 
     /// Prepares the pipe that `input` will be relayed to. Gives the process's end.

@@ -63,10 +63,10 @@ impl Publisher {
     }
 
     /// Puts the event at the end of the queue. Never blocks and never drops.
-    pub(crate) fn publish(&self, event: impl Event + Message) {
+    pub(crate) fn publish(&self, event: &(impl Event + Message)) {
         let Some(queue) = &self.queue else { return };
         self.pending.send_modify(|pending| *pending += 1);
-        let envelope = envelope(&event, &self.namespace);
+        let envelope = envelope(event, &self.namespace);
         if queue.send(envelope).is_err() {
             log::error!("an event comes after the end of the event loop");
         }

@@ -2,28 +2,30 @@
 //!
 //! Started by `start`, with the listening socket as stdin and the bundle of the pod's first container as working directory.
 //! It leaves containerd's session and its pipes, adopts what its containers orphan (subreaper), and lets nobody trace it
-//! or read its memory. It ends after Shutdown, or on SIGTERM or SIGINT: the socket goes first, so that a new pod of that
-//! name finds no half-dead server, then what containerd has not yet been told is delivered, then the process.
+//! or read its memory. It ends after Shutdown, when [nobody needs it](crate::idle), or on SIGTERM or SIGINT: the socket goes
+//! first, so that a new pod of that name finds no half-dead server, then what containerd has not yet been told is
+//! delivered, then the process. Containers that are left on a signal go on; containerd's `delete` ends them.
 
 mod accept;
 mod dump;
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::time::Duration;
 
+use config::Options;
 use nix::sys::prctl;
 use runtime_core::{Error, Kind, Result, reaper};
 use tokio::signal::unix::{self, SignalKind};
-use tokio::sync::watch;
 use tokio::task::LocalSet;
 use tokio::time::timeout;
 use ttrpc::r#async::Server;
 
 use crate::flags::Flags;
+use crate::idle::Idle;
 use crate::logger;
 use crate::publisher::Publisher;
 use crate::service::Service;
@@ -73,30 +75,52 @@ async fn run(flags: &Flags, listener: UnixListener) -> Result<()> {
     let mut signals = Signals::new().map_err(|e| Error::io("watch signals", &e))?;
     let ttrpc_address = std::env::var("TTRPC_ADDRESS").ok().filter(|address| !address.is_empty());
     let publisher = Publisher::spawn(ttrpc_address, flags.namespace.clone());
-    let (shutdown, mut asked) = watch::channel(false);
-    let tasks = Tasks::new(flags.namespace.clone(), publisher.clone(), shutdown);
+    let idle = Idle::new();
+    let tasks = Tasks::new(flags.namespace.clone(), publisher.clone(), idle.clone());
 
-    let incoming = accept::listener(listener).map_err(|e| Error::io("listen", &e))?;
+    let socket = listener.try_clone().map_err(|e| Error::io("keep the socket", &e))?.into();
+    let incoming = accept::listener(listener, idle.clone()).map_err(|e| Error::io("listen", &e))?;
     let mut server = Server::new().add_listener(incoming).register_service(Service::new(tasks.clone()).methods());
     server.start().await.map_err(|e| Error::new(Kind::System, format!("serve: {e}")))?;
     log::debug!("serving as process {}", std::process::id());
 
-    tokio::select! {
-        // An error means that the service is gone with its sender: nothing is left to serve.
-        _ = asked.wait_for(|asked| *asked) => {}
-        signal = signals.until_leaving(&tasks, &publisher) => log::info!("leaving on {signal}"),
-    }
-    leave(&mut server, &publisher, address.as_pathname()).await
+    let released = tokio::select! {
+        released = until_idle(&idle, idle_limit(flags), address.as_pathname(), &socket) => {
+            log::debug!("leaving, for nobody needs this server any more");
+            released
+        }
+        signal = signals.until_leaving(&tasks, &publisher) => {
+            log::info!("leaving on {signal}");
+            address.as_pathname().map_or(Ok(()), socket::release)
+        }
+    };
+    released.and(leave(&mut server, &publisher).await)
 }
 
-/// The end, in an order in which nothing is lost. Goes on past errors and reports the first.
-async fn leave(server: &mut Server, publisher: &Publisher, path: Option<&Path>) -> Result<()> {
-    let released = path.map_or(Ok(()), socket::release);
+/// How long a server that nobody needs stays; none is for ever.
+fn idle_limit(flags: &Flags) -> Option<Duration> {
+    let seconds: u32 = flags.idle_seconds.parse().unwrap_or(Options::default().idle_seconds);
+    (seconds > 0).then_some(Duration::from_secs(seconds.into()))
+}
+
+/// Waits until nobody needs the server, and takes its socket away. Who has connected by then is served first.
+async fn until_idle(idle: &Idle, limit: Option<Duration>, path: Option<&Path>, socket: &OwnedFd) -> Result<()> {
+    loop {
+        idle.over(limit).await;
+        match path.map_or(Ok(true), |path| socket::retire(path, socket)) {
+            Ok(false) => idle.changed().await,
+            retired => return retired.map(drop),
+        }
+    }
+}
+
+/// The end, once the socket has gone, in an order in which nothing is lost.
+async fn leave(server: &mut Server, publisher: &Publisher) -> Result<()> {
     if !publisher.drain(DRAIN_LIMIT).await {
         log::error!("leaving with {} events that containerd did not take", publisher.pending());
     }
     let answered = timeout(ANSWER_LIMIT, server.shutdown()).await;
-    released.and(answered.unwrap_or(Ok(())).map_err(|e| Error::new(Kind::System, format!("stop serving: {e}"))))
+    answered.unwrap_or(Ok(())).map_err(|e| Error::new(Kind::System, format!("stop serving: {e}")))
 }
 
 /// The signals that the server acts on. (SIGPIPE is ignored from the start, by Rust's runtime.)

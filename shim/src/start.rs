@@ -19,19 +19,35 @@ use std::os::unix::net::UnixListener;
 use std::os::unix::process::{CommandExt, parent_id};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
+use config::Options;
+use containerd_shim::protos::TASK_API_VERSION;
+use containerd_shim_protos::api::ConnectRequest;
+use containerd_shim_protos::shim_async::TaskClient;
 use log::LevelFilter;
-use runtime_core::{Error, Result};
+use runtime_core::{Error, Result, cgroup};
 use serde::Deserialize;
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+use ttrpc::r#async::Client;
+use ttrpc::r#async::transport::Socket;
+use ttrpc::context::with_duration;
 
-use crate::bootstrap::{self, Request};
+use crate::bootstrap::{self, Dialect, Request};
 use crate::flags::Flags;
 use crate::start::socket::Claim;
-use crate::{PROGRAM, seal};
+use crate::{PROGRAM, options, seal};
 
 /// In the bundle: where the container's server listens. containerd before 2.0 looks for it here after a restart, and so
 /// does our own `delete`.
 pub(crate) const ADDRESS_FILE: &str = "address";
+
+/// What every server of ours speaks, and every containerd.
+const OLDEST_API_VERSION: i32 = 2;
+
+/// How long a running server may take to say what it speaks.
+const ANSWER_LIMIT: Duration = Duration::from_secs(1);
 
 /// The highest `oom_score_adj` there is.
 const MAX_OOM_SCORE: i32 = 1000;
@@ -73,17 +89,17 @@ struct Config {
 
 /// Runs `start` in the bundle, which is the working directory.
 pub(crate) fn start(flags: &Flags) -> Result<()> {
-    let request = bootstrap::request(flags, &bootstrap::read_stdin()?, |name| std::env::var(name).ok());
+    let request = bootstrap::request(flags, &bootstrap::read_stdin()?, |name| std::env::var(name).ok())?;
+    let options = options::resolve(request.options.as_ref())?;
     let group = group(Path::new("config.json"), &request.id)?;
     let path = socket::path(&request.socket_dir, &request.grpc_address, &request.namespace, &group)?;
     let address = format!("unix://{}", path.display());
-    let answer = bootstrap::reply(request.dialect, &address);
     match socket::claim(&path)? {
         Claim::Taken => {
             write_address(&address)?;
-            crate::print(&answer)
+            crate::print(&bootstrap::reply(request.dialect, &address, spoken(request.dialect, &path)?))
         }
-        Claim::Ours(listener) => launch(&request, listener, &address, &answer).inspect_err(|_| {
+        Claim::Ours(listener) => launch(&request, &options, listener, &address).inspect_err(|_| {
             // The error that led here is the one to tell; a socket that stays is found dead by the next start.
             let _ = socket::release(&path);
         }),
@@ -91,19 +107,40 @@ pub(crate) fn start(flags: &Flags) -> Result<()> {
 }
 
 /// Starts a server on `listener` and answers; on error there is none.
-fn launch(request: &Request, listener: UnixListener, address: &str, answer: &[u8]) -> Result<()> {
+fn launch(request: &Request, options: &Options, listener: UnixListener, address: &str) -> Result<()> {
     write_address(address)?;
     raise_oom_score()?;
-    let mut server = spawn(request, listener)?;
-    crate::print(answer).inspect_err(|_| {
+    if let Some(path) = &options.shim_cgroup {
+        // The server is born where this process is.
+        cgroup::join(path).map_err(|error| error.context("ShimCgroup"))?;
+    }
+    let mut server = spawn(request, options, listener)?;
+    crate::print(&bootstrap::reply(request.dialect, address, TASK_API_VERSION)).inspect_err(|_| {
         // Nobody will ever call a server of which nobody has heard.
         let _ = server.kill();
     })
 }
 
+/// Which version of the task API the server at `path` speaks. It may be older than this program, or newer: it is asked.
+/// Only the protobuf answer tells it. No answer in time, and a refusal, leave the version that everyone speaks.
+fn spoken(dialect: Dialect, path: &Path) -> Result<i32> {
+    if dialect == Dialect::Address {
+        return Ok(OLDEST_API_VERSION);
+    }
+    crate::event_loop()?.block_on(async {
+        let stream = UnixStream::connect(path).await;
+        let stream = stream.map_err(|e| Error::io(format!("connect to {}", path.display()), &e))?;
+        let client = TaskClient::new(Client::new(Socket::new(stream)));
+        let request = ConnectRequest::new();
+        let answer = timeout(ANSWER_LIMIT, client.connect(with_duration(ANSWER_LIMIT), &request)).await;
+        let answered = matches!(answer, Ok(Ok(_)));
+        Ok(if answered { TASK_API_VERSION } else { OLDEST_API_VERSION })
+    })
+}
+
 /// The group of a bundle's container. Without a config.json (containerd's shim sandboxes), or with one that does not parse,
 /// which Create will refuse in better words, a container is a group of its own.
-fn group(config: &Path, id: &str) -> Result<String> {
+pub(crate) fn group(config: &Path, id: &str) -> Result<String> {
     let text = match fs::read(config) {
         Ok(text) => text,
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(id.to_owned()),
@@ -138,7 +175,7 @@ fn read_score(path: &str) -> Result<i32> {
 }
 
 /// Runs the sealed program as the server. Its arguments are for those who read `ps`, as the Go shim's are.
-fn spawn(request: &Request, listener: UnixListener) -> Result<Child> {
+fn spawn(request: &Request, options: &Options, listener: UnixListener) -> Result<Child> {
     let program = seal::program(&request.socket_dir)?;
     let mut command = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()));
     command
@@ -148,7 +185,10 @@ fn spawn(request: &Request, listener: UnixListener) -> Result<Child> {
         .stdin(Stdio::from(OwnedFd::from(listener)))
         .stdout(Stdio::null())
         .stderr(Stdio::null());
-    match request.log_level {
+    if options.idle_seconds != Options::default().idle_seconds {
+        command.args(["-idle-seconds", &options.idle_seconds.to_string()]);
+    }
+    match log_level(request.log_level, options.log_level) {
         LevelFilter::Info => {}
         LevelFilter::Debug => _ = command.arg("-debug"),
         level => _ = command.args(["-log-level", level.as_str()]),
@@ -163,6 +203,15 @@ fn spawn(request: &Request, listener: UnixListener) -> Result<Child> {
     command.spawn().map_err(|e| Error::io("run the sealed copy of this program as the server", &e))
 }
 
+/// The option's level, raised where containerd asks for debug or trace.
+fn log_level(asked: LevelFilter, option: Option<LevelFilter>) -> LevelFilter {
+    match option {
+        Some(level) if asked > LevelFilter::Info => level.max(asked),
+        Some(level) => level,
+        None => asked,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -172,6 +221,21 @@ mod tests {
         let path = dir.path().join("config.json");
         fs::write(&path, config).unwrap();
         group(&path, "own").unwrap()
+    }
+
+    #[test]
+    fn the_level_is_the_options_and_never_less_than_a_debugger_asks_for() {
+        use LevelFilter::{Debug, Info, Trace, Warn};
+        for (asked, option, level) in [
+            (Info, None, Info),
+            (Warn, None, Warn),
+            (Info, Some(Warn), Warn),
+            (Warn, Some(Debug), Debug),
+            (Debug, Some(Warn), Debug),
+            (Debug, Some(Trace), Trace),
+        ] {
+            assert_eq!(log_level(asked, option), level, "{asked} {option:?}");
+        }
     }
 
     #[test]

@@ -46,6 +46,10 @@ impl Bundle {
         self.dir.path().join("s")
     }
 
+    fn node_file(&self) -> PathBuf {
+        self.dir.path().join("myshim.toml")
+    }
+
     fn run(&self, id: &str, verb: &[&str], stdin: &[u8]) -> Output {
         let mut child = Command::new(SHIM)
             .args(["-namespace", "test", "-address", "/nonexistent/c.sock", "-publish-binary", "/bin/false", "-id", id])
@@ -53,6 +57,7 @@ impl Bundle {
             .current_dir(self.path())
             .env("GRPC_ADDRESS", "/nonexistent/c.sock")
             .env("OTEL_TEST", "kept")
+            .env("MYSHIM_CONFIG", self.node_file())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -220,6 +225,99 @@ fn a_pods_containers_find_the_pods_server() {
     let third = bundle.start("pod");
     assert_eq!(third.path, first.path);
     assert_ne!(third.pid, first.pid);
+}
+
+/// A server of the days before containerd 2.0 runs on under a newer `start`.
+#[test]
+fn a_group_hit_is_answered_with_what_the_running_server_speaks() {
+    struct Old;
+    impl containerd_shim::protos::shim_sync::Task for Old {}
+
+    let mut bundle = Bundle::new(Some("{}"));
+    let first = bundle.start("a");
+    assert_eq!(bundle.start("a").pid, first.pid, "version 3 is asserted there");
+    kill(Pid::from_raw(first.pid), Signal::SIGKILL).unwrap();
+    first.wait_until_gone();
+    fs::remove_file(&first.path).unwrap();
+    let services = containerd_shim::protos::shim_sync::create_task(std::sync::Arc::new(Old));
+    let services = services.into_values().map(|service| ("containerd.task.v2.Task".to_owned(), service)).collect();
+    let address = format!("unix://{}", first.path.display());
+    let mut old = ttrpc::Server::new().bind(&address).unwrap().register_service(services);
+    old.start().unwrap();
+    let output = bundle.run("a", &["start"], &bundle.params("a"));
+    let answer = BootstrapResult::parse_from_bytes(&output.stdout).unwrap();
+    assert_eq!((answer.version, answer.address), (2, address), "{output:?}");
+    old.shutdown();
+}
+
+#[test]
+fn a_server_that_nobody_needs_ends_by_itself() {
+    let mut bundle = Bundle::new(Some("{}"));
+    fs::write(bundle.node_file(), "IdleSeconds = 1\n").unwrap();
+    let server = bundle.start("a");
+    // A client that stays connected is one that may call.
+    let client = client(server.path.to_str().unwrap());
+    client.connect(context(), &ConnectRequest::new()).unwrap();
+    std::thread::sleep(Duration::from_secs(2));
+    assert!(!server.is_gone() && server.path.exists());
+    drop(client);
+    server.wait_until_gone();
+    assert!(!server.path.exists());
+}
+
+/// A cgroup of the test's own, in some hierarchy.
+struct OwnCgroup(PathBuf, String);
+
+impl OwnCgroup {
+    fn new(name: &str) -> Self {
+        let name = format!("front-{}-{name}", std::process::id());
+        let root = Path::new("/sys/fs/cgroup");
+        let pids = root.join("pids");
+        let at = if pids.is_dir() { pids } else { root.to_owned() }.join(&name);
+        fs::create_dir(&at).unwrap();
+        Self(at, name)
+    }
+}
+
+impl Drop for OwnCgroup {
+    fn drop(&mut self) {
+        // A process that has just ended may be in it for some moments more.
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while fs::remove_dir(&self.0).is_err() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+#[test]
+fn the_server_joins_the_cgroup_that_the_options_name() {
+    let cgroup = OwnCgroup::new("join");
+    let mut bundle = Bundle::new(Some("{}"));
+    fs::write(bundle.node_file(), format!("ShimCgroup = '/{}'\nLogLevel = 'debug'\n", cgroup.1)).unwrap();
+    let server = bundle.start("a");
+    let members = fs::read_to_string(cgroup.0.join("cgroup.procs")).unwrap();
+    assert!(members.lines().any(|pid| pid == server.pid.to_string()), "{members}");
+    let line = fs::read_to_string(server.proc("cmdline")).unwrap().replace('\0', " ");
+    assert!(line.contains(" -debug"), "{line}");
+    kill(Pid::from_raw(server.pid), Signal::SIGKILL).unwrap();
+    server.wait_until_gone();
+}
+
+#[test]
+fn options_that_cannot_be_honoured_start_nothing() {
+    let bundle = Bundle::new(Some("{}"));
+    for (options, expected) in [
+        ("Speed = 9\n", "myshim.toml: Speed: there is no such option\n"),
+        ("ShimCgroup = '/no/such/cgroup'\n", "ShimCgroup: no hierarchy has a cgroup /no/such/cgroup\n"),
+    ] {
+        fs::write(bundle.node_file(), options).unwrap();
+        let output = bundle.run("a", &["start"], &bundle.params("a"));
+        assert!(!output.status.success() && output.stdout.is_empty(), "{output:?}");
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(text.ends_with(expected), "{text}");
+        let sockets = fs::read_dir(bundle.socket_dir()).map_or(0, Iterator::count);
+        assert_eq!(sockets, 0);
+    }
 }
 
 #[test]

@@ -296,7 +296,7 @@ pub fn wait(process: &OwnedFd) {
 }
 
 /// A program built beside the test: `target/<triple>/<profile>/`, where the test is in `deps/` below it.
-fn built(name: &str) -> PathBuf {
+pub fn built(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a test knows its own path");
     test.ancestors().nth(2).expect("a test is in <profile>/deps").join(name)
 }

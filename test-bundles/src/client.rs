@@ -80,7 +80,8 @@ impl Case {
     pub fn container(&self, args: &[&str]) -> NewContainer<'_> {
         let id = self.new_id();
         let spec = spec::container(&self.daemon.namespace, &id, args);
-        NewContainer { case: self, id, spec, spec_text: None, runtime: crate::runtime(), stdio: Stdio::outputs() }
+        let (runtime, stdio) = (crate::runtime(), Stdio::outputs());
+        NewContainer { case: self, id, spec, spec_text: None, runtime, options: None, stdio }
     }
 
     /// The end of a test: whatever it made must be gone, or go in the time that a shim has to end.
@@ -119,6 +120,7 @@ pub struct NewContainer<'c> {
     /// Sent in place of `spec`: what is no JSON cannot be a value.
     spec_text: Option<String>,
     runtime: String,
+    options: Option<Any>,
     stdio: Stdio,
 }
 
@@ -154,6 +156,20 @@ impl<'c> NewContainer<'c> {
         self
     }
 
+    /// Sends runtime options: a message of the type `kind`.
+    #[must_use]
+    pub fn options(mut self, kind: &str, value: Vec<u8>) -> Self {
+        self.options = Some(Any { type_url: kind.to_owned(), value });
+        self
+    }
+
+    /// Has the cgroup made by systemd: `SystemdCgroup` of the runtime options.
+    #[must_use]
+    pub fn systemd_cgroup(self) -> Self {
+        // Field 9 of containerd.runc.v1.Options, a bool.
+        self.options("containerd.runc.v1.Options", vec![9 << 3, 1])
+    }
+
     /// Creates container, snapshot and task. When the task is refused, container and snapshot go again.
     pub async fn create(self) -> Result<Container<'c>> {
         self.prepare().await?.create().await
@@ -161,7 +177,8 @@ impl<'c> NewContainer<'c> {
 
     /// Creates the container's record, its snapshot and its fifos: all but the task.
     pub async fn prepare(self) -> Result<Prepared<'c>> {
-        let Self { case, id, spec, spec_text, runtime, stdio } = self;
+        let Self { case, id, spec, spec_text, runtime, options, stdio } = self;
+        let runtime = api::container::Runtime { name: runtime, options };
         let rootfs = record(case, &id, runtime, spec_text.unwrap_or_else(|| spec.to_string())).await?;
         let streams = Streams::open(&case.daemon.dir().join("io"), &id, &stdio)?;
         let request = api::CreateTaskRequest {
@@ -184,6 +201,18 @@ pub struct Prepared<'c> {
 }
 
 impl<'c> Prepared<'c> {
+    /// Shows the rootfs by `map` (`CONTAINER:HOST:SIZE`), as a snapshotter that remaps does it: lower layers by the mount options,
+    /// the upper one belongs to the map's `root`.
+    pub fn remap(mut self, map: &str, root: u32) -> Result<Self> {
+        for mount in &mut self.request.rootfs {
+            for directory in mount.options.iter().filter_map(|option| option.strip_prefix("upperdir=")) {
+                std::os::unix::fs::chown(directory, Some(root), Some(root)).context("give the upper layer away")?;
+            }
+            mount.options.extend([format!("uidmap={map}"), format!("gidmap={map}")]);
+        }
+        Ok(self)
+    }
+
     /// Creates the task: here the shim comes in.
     pub async fn create(self) -> Result<Container<'c>> {
         let Self { mut container, request } = self;
@@ -201,11 +230,11 @@ impl<'c> Prepared<'c> {
 }
 
 /// The container's record and its snapshot; returns the mounts of its rootfs.
-async fn record(case: &Case, id: &str, runtime: String, spec: String) -> Result<Vec<Mount>> {
+async fn record(case: &Case, id: &str, runtime: api::container::Runtime, spec: String) -> Result<Vec<Mount>> {
     let record = api::Container {
         id: id.to_owned(),
         image: crate::image::NAME.to_owned(),
-        runtime: Some(api::container::Runtime { name: runtime, options: None }),
+        runtime: Some(runtime),
         spec: Some(any("types.containerd.io/opencontainers/runtime-spec/1/Spec", spec)),
         snapshotter: SNAPSHOTTER.to_owned(),
         snapshot_key: id.to_owned(),
@@ -262,6 +291,20 @@ impl<'c> Container<'c> {
     pub async fn kill(&self, signal: u32, all: bool) -> Result<()> {
         let request = api::KillRequest { container_id: self.id.clone(), signal, all, ..Default::default() };
         self.case.client().tasks().kill(self.case.ask(request)).await?;
+        Ok(())
+    }
+
+    /// Stops every process where it is.
+    pub async fn pause(&self) -> Result<()> {
+        let request = api::PauseTaskRequest { container_id: self.id.clone() };
+        self.case.client().tasks().pause(self.case.ask(request)).await?;
+        Ok(())
+    }
+
+    /// Lets every process go on.
+    pub async fn resume(&self) -> Result<()> {
+        let request = api::ResumeTaskRequest { container_id: self.id.clone() };
+        self.case.client().tasks().resume(self.case.ask(request)).await?;
         Ok(())
     }
 

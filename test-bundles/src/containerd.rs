@@ -55,14 +55,23 @@ impl Release {
         vec![Self::distribution(), at("1.7", "go/1.7/bin"), at("2.1", "sid/bin"), at("2.4", "go/2.4/bin")]
     }
 
+    /// Whether it is installed.
+    pub fn is_installed(&self) -> bool {
+        self.bin.join("containerd").exists()
+    }
+
     /// Why this release cannot be used here, or `None` when it can.
     pub fn missing(&self) -> Option<String> {
         let wanted = std::env::var("CONTAINERD").unwrap_or_default();
         if !wanted.is_empty() && !wanted.split(',').any(|one| one == self.version) {
             return Some(format!("CONTAINERD={wanted} leaves it out"));
         }
-        let program = self.bin.join("containerd");
-        (!program.exists()).then(|| format!("{} is not there", program.display()))
+        (!self.is_installed()).then(|| format!("{} is not there", self.bin.join("containerd").display()))
+    }
+
+    /// Whether it is the distribution's: the one that is tested most.
+    pub fn is_distribution(&self) -> bool {
+        self.path.is_empty()
     }
 
     /// Its `ctr`.
@@ -132,7 +141,7 @@ impl Containerd {
         leftovers::sweep(&daemon.dir, &daemon.namespace);
         daemon.link_shim()?;
         fs::write(daemon.config_file(), daemon.config()).context("write containerd's configuration")?;
-        daemon.spawn()?;
+        daemon.spawn(release)?;
         Ok(daemon)
     }
 
@@ -146,8 +155,13 @@ impl Containerd {
 
     /// Starts it again on the state that [`Self::kill`] left.
     pub fn restart(&self) -> Result<()> {
+        self.restart_as(&self.release)
+    }
+
+    /// Starts another release on the state that [`Self::kill`] left, as an upgrade does.
+    pub fn restart_as(&self, release: &Release) -> Result<()> {
         ensure!(self.process().is_none(), "containerd is still running");
-        self.spawn()
+        self.spawn(release)
     }
 
     /// Ends the daemon and whatever runs under it, and says what could not be ended.
@@ -170,6 +184,11 @@ impl Containerd {
         self.dir.join("state/io.containerd.runtime.v2.task").join(&self.namespace).join(id)
     }
 
+    /// A slice of systemd's for the tests of this daemon alone.
+    pub fn slice(&self) -> String {
+        leftovers::slice(&self.namespace)
+    }
+
     /// The daemon's pid; 0 while it is down.
     pub fn pid(&self) -> u32 {
         self.process().as_ref().map_or(0, Child::id)
@@ -187,14 +206,14 @@ impl Containerd {
     }
 
     /// Connecting is what readiness means: the socket is there and somebody accepts.
-    fn spawn(&self) -> Result<()> {
-        let program = self.release.bin.join("containerd");
+    fn spawn(&self, release: &Release) -> Result<()> {
+        let program = release.bin.join("containerd");
         let log =
             fs::File::options().create(true).append(true).open(self.log_file()).context("open containerd's log")?;
         let process = Command::new(&program)
             .arg("--config")
             .arg(self.config_file())
-            .env("PATH", self.release.search_path(&self.shim_dir)?)
+            .env("PATH", release.search_path(&self.shim_dir)?)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -209,9 +228,9 @@ impl Containerd {
             ended.is_some() || UnixStream::connect(&socket).is_ok()
         });
         match ended {
-            Some(status) => bail!("containerd {} ended: {status}\n{}", self.release.version, self.log_tail("")),
+            Some(status) => bail!("containerd {} ended: {status}\n{}", release.version, self.log_tail("")),
             None if ready => Ok(()),
-            None => bail!("containerd {} does not answer\n{}", self.release.version, self.log_tail("")),
+            None => bail!("containerd {} does not answer\n{}", release.version, self.log_tail("")),
         }
     }
 

@@ -75,7 +75,9 @@ pub fn sweep(dir: &Path, namespace: &str) -> Vec<String> {
         for (_, id) in &shims {
             let _ = fs::remove_file(socket_path(&address, namespace, id));
         }
-        shims.into_iter().map(|(pid, _)| pid).chain(processes_in_cgroup(&format!("/{namespace}"))).collect()
+        let cgroups = [format!("/{namespace}"), format!("/{}", slice(namespace))];
+        let inside = cgroups.iter().flat_map(|cgroup| processes_in_cgroup(cgroup));
+        shims.into_iter().map(|(pid, _)| pid).chain(inside).collect()
     };
     let gone = wait_until(Duration::from_secs(10), || {
         let pids = owned();
@@ -97,9 +99,20 @@ pub fn sweep(dir: &Path, namespace: &str) -> Vec<String> {
     for cgroup in cgroup_dirs(&format!("/{namespace}")) {
         remove_cgroup(&cgroup, &mut left);
     }
+    let slice = slice(namespace);
+    if !cgroup_dirs(&format!("/{slice}")).is_empty()
+        && let Err(error) = std::process::Command::new("systemctl").args(["stop", &slice]).status()
+    {
+        left.push(format!("systemctl stop {slice}: {error}"));
+    }
     // runc keeps a directory per namespace.
     let _ = fs::remove_dir_all(Path::new("/run/containerd/runc").join(namespace));
     left
+}
+
+/// systemd's slice for a namespace; a dash would make it several.
+pub(crate) fn slice(namespace: &str) -> String {
+    format!("{}.slice", namespace.replace('-', "_"))
 }
 
 /// Sends a signal to a process that may have gone.

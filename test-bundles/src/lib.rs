@@ -6,22 +6,26 @@
 //! test runs once per release), [`client`] (containers and execs as values),
 //! [`spec`], [`stdio`] and [`events`].
 //!
-//! [`bundle`] runs single bundles through an OCI command line instead.
+//! [`bundle`] runs single bundles through an OCI command line instead; [`cgroups`] reads what the kernel says of their limits,
+//! and [`holder`] has namespaces to join.
 //!
 //! Environment: `OCI` (the command line that runs bundles, ours by default), `RUNTIME` (default `io.containerd.myshim.v2`; the same tests pass on `io.containerd.runc.v2`), `SHIM` (the
 //! binary to test), `LAB` (where further containerds live), `CONTAINERD` (which releases, such as `1.6,2.4`),
+//! `OOM_KILLS` (how many containers `containerd_resources` has killed for want of memory on each containerd),
 //! `SLOWER` (how many times slower than usual the machine is: an emulated one is 5 to 20).
 
 // What a test does not expect is its end.
 #![allow(clippy::missing_panics_doc)]
 
 pub mod bundle;
+pub mod cgroups;
 #[cfg(feature = "client")]
 pub mod client;
 pub mod containerd;
 pub mod ctr;
 #[cfg(feature = "client")]
 pub mod events;
+pub mod holder;
 pub mod image;
 pub mod leftovers;
 #[cfg(feature = "client")]

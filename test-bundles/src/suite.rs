@@ -29,18 +29,26 @@ pub struct Test {
     body: Body,
     not_on_runc: Option<&'static str>,
     own_daemon: bool,
+    lacks: Option<fn() -> Option<&'static str>>,
 }
 
 impl Test {
     /// Best made with [`crate::test!`].
     pub const fn new(name: &'static str, body: Body) -> Self {
-        Self { name, body, not_on_runc: None, own_daemon: false }
+        Self { name, body, not_on_runc: None, own_daemon: false, lacks: None }
     }
 
     /// Skipped on the distribution's shim, which is known to do this worse: `reason` says how.
     #[must_use]
     pub const fn not_on_runc(mut self, reason: &'static str) -> Self {
         self.not_on_runc = Some(reason);
+        self
+    }
+
+    /// Skipped where the machine `lacks` what it needs, for the reason given.
+    #[must_use]
+    pub const fn unless(mut self, lacks: fn() -> Option<&'static str>) -> Self {
+        self.lacks = Some(lacks);
         self
     }
 
@@ -100,6 +108,9 @@ fn trial(ground: Arc<Ground>, test: Test) -> Trial {
     let name = format!("{}::{}", ground.release.version, test.name);
     Trial::ignorable_test(name, move || {
         if let Some(reason) = ground.release.missing() {
+            return Ok(Completion::ignored_with(reason));
+        }
+        if let Some(reason) = test.lacks.and_then(|lacks| lacks()) {
             return Ok(Completion::ignored_with(reason));
         }
         if let Some(reason) = test.not_on_runc.filter(|_| crate::is_runc()) {

@@ -91,16 +91,6 @@ fn a_failed_create_leaves_nothing_either() {
 }
 
 #[test]
-fn an_unknown_capability_is_refused() {
-    // runc leaves it out with a warning.
-    let mut bundle = Bundle::new("bad_input");
-    set(&mut bundle.config, "/process/capabilities/bounding", json!(["CAP_FLY"]));
-    let ran = bundle.run();
-    assert_eq!(ran.status != 0, ours(), "{}", ran.stdout);
-    assert!(ran.stderr.contains("CAP_FLY"), "{}", ran.stderr);
-}
-
-#[test]
 fn a_config_that_is_missing_or_no_json() {
     let bundle = Bundle::new("bad_input");
     for text in [None, Some(""), Some("{"), Some("[]"), Some("{}")] {

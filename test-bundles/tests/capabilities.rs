@@ -55,6 +55,35 @@ fn an_absent_set_is_empty() {
     }
 }
 
+/// A client may be newer than the runtime, and the kernel too: the specification wants no failure.
+#[test]
+fn one_that_nobody_knows_is_left_out() {
+    let mut bundle = Bundle::new("capabilities");
+    bundle.config["process"]["user"] = json!({ "uid": 0, "gid": 0 });
+    for set in ["bounding", "permitted", "effective"] {
+        bundle.config["process"]["capabilities"][set] = json!(["CAP_FLY", "CAP_KILL"]);
+    }
+    for set in ["inheritable", "ambient"] {
+        bundle.config["process"]["capabilities"][set] = json!([]);
+    }
+    assert_eq!(bundle.seen()["capabilities"]["effective"], json!(["CAP_KILL"]));
+}
+
+/// CVE-2022-29162: what is inheritable is what config.json says, not what is permitted, for init and for an exec.
+#[test]
+fn nothing_is_inheritable_that_was_not_asked_for() {
+    let mut bundle = Bundle::new("capabilities");
+    bundle.config["process"]["user"] = json!({ "uid": 0, "gid": 0 });
+    let all = json!(["CAP_CHOWN", "CAP_KILL", "CAP_NET_RAW", "CAP_SETUID"]);
+    bundle.config["process"]["capabilities"] = json!({ "bounding": all, "permitted": all, "effective": all });
+    assert_eq!(bundle.seen()["capabilities"]["inheritable"], json!([]));
+    let mut process = bundle.config["process"].clone();
+    bundle.probe(&["sleep"]).start();
+    process["args"] = json!(["/probe"]);
+    let seen = bundle.exec(&process).json();
+    assert_eq!((&seen["capabilities"]["inheritable"], &seen["capabilities"]["effective"]), (&json!([]), &all));
+}
+
 #[test]
 fn capabilities_are_enforced() {
     let mut bundle = Bundle::new("capabilities");

@@ -6,10 +6,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 use test_bundles::bundle::{Bundle, ours};
-
-fn is_v2() -> bool {
-    std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
-}
+use test_bundles::cgroups::{self, is_v2};
 
 #[test]
 fn init_is_in_the_given_cgroup_of_every_hierarchy() {
@@ -85,4 +82,49 @@ fn a_relative_path_has_a_cgroup_too() {
         let line = line.as_str().unwrap();
         assert!(line.ends_with(&bundle.cgroup()) || (line.starts_with("0::") && !ours()), "{line}");
     }
+}
+
+/// Whether a process inside may write to its cgroup's files: the kernel refuses what is written, and not the writing.
+#[test]
+fn the_mount_is_writable_where_it_is_asked_for() {
+    for (option, answer) in [("ro", "EROFS"), ("rw", "EINVAL")] {
+        let mut bundle = Bundle::new("cgroup");
+        bundle.config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({ "type": "cgroup" }));
+        mount_cgroup(&mut bundle, option);
+        let file = format!("/sys/fs/cgroup{}/cgroup.procs", if is_v2() { "" } else { "/memory" });
+        assert_eq!(bundle.probe(&["write", &file]).seen()[&file], answer, "{option}");
+    }
+}
+
+fn mount_cgroup(bundle: &mut Bundle, option: &str) {
+    for mount in bundle.config["mounts"].as_array_mut().unwrap() {
+        if mount["type"] == "cgroup" {
+            mount["options"] = json!(["nosuid", "noexec", "nodev", option]);
+        }
+    }
+}
+
+/// As systemd or a nested engine does it: into a cgroup below, controllers enabled for those beside it. An exec must still
+/// find a place then: on v2 beside init, for a cgroup with limited ones below takes no process.
+#[test]
+fn cgroups_below_can_be_made_and_limited() {
+    let mut bundle = Bundle::new("cgroup");
+    bundle.config["linux"]["namespaces"].as_array_mut().unwrap().push(json!({ "type": "cgroup" }));
+    mount_cgroup(&mut bundle, "rw");
+    bundle.probe(&["nest"]);
+    bundle.start();
+    let directory = cgroups::directory("pids", &bundle.cgroup());
+    let beside = directory.join("beside");
+    let done = test_bundles::wait_until(std::time::Duration::from_secs(10), || beside.join("done").exists());
+    assert!(done, "{:?}", bundle.output());
+    assert_eq!(fs::read_to_string(beside.join("pids.max")).unwrap(), "7\n");
+    let mut process = bundle.config["process"].clone();
+    process["args"] = json!(["/probe", "read", "/proc/self/cgroup"]);
+    let seen = bundle.exec(&process).json();
+    if is_v2() {
+        assert_eq!(seen, json!({"/proc/self/cgroup": "0::/init\n"}));
+    } else {
+        assert!(seen["/proc/self/cgroup"].as_str().unwrap().contains(":pids:/\n"), "{seen}");
+    }
+    assert!(directory.join("init").exists());
 }

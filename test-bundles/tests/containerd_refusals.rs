@@ -100,9 +100,12 @@ const TABLE: &[Refused] = &[
         on_runc: true,
     },
     Refused {
-        what: "an unknown capability",
-        edit: |spec| spec["process"]["capabilities"]["bounding"] = json!(["CAP_CHOWN", "CAP_FLY"]),
-        says: &[&["CAP_FLY"], &["capabilities"]],
+        what: "a system call to notify nobody of",
+        edit: |spec| {
+            let rules = json!([{"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}]);
+            spec["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": rules});
+        },
+        says: &[&["listenerPath"]],
         invalid: true,
         on_runc: false,
     },

@@ -1,7 +1,7 @@
 //! The shim as a process of the machine: its threads, memory, socket, score, session; and what its binary says of itself.
 
 use std::fs;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::process::{Command, ExitCode, Stdio as ProcessStdio};
 use std::time::Duration;
 
@@ -26,6 +26,7 @@ fn main() -> ExitCode {
         test!(the_score_is_one_above_that_of_containerd),
         test!(the_server_is_a_process_group_of_its_own_and_holds_nothing_of_start),
         test!(it_tells_its_state_when_asked).not_on_runc("it has no SIGUSR1 of its own"),
+        test!(its_program_is_not_the_file_on_the_host).not_on_runc("the shim is no part of its container"),
         test!(it_knows_itself_and_its_task).not_on_runc("an old one serves Task v2 alone"),
         test!(it_stays_while_it_has_a_container).not_on_runc("an old one serves Task v2 alone"),
         test!(version_and_info_need_no_containerd).not_on_runc("it asks another binary"),
@@ -97,6 +98,25 @@ async fn it_tells_its_state_when_asked(case: &Case) -> Result<()> {
     ensure!(wait_until(Duration::from_secs(5), || log().contains(&said)), "no {said:?} in {}", log());
     ensure!(log().contains("state: 1 containers, "), "{}", log());
     exec.process.delete().await?;
+    container.end().await
+}
+
+/// CVE-2019-5736: what the shim executes, and an init that waits for its start with it, is a copy that nobody can write. A
+/// program that runs cannot be written for that alone (ETXTBSY), but one can wait until it has ended.
+async fn its_program_is_not_the_file_on_the_host(case: &Case) -> Result<()> {
+    let container = case.container(&["sleep", "1000"]).stdio(Stdio::null()).create().await?;
+    // Both are found by what they were called with.
+    let both = leftovers::shims(&case.daemon, &container.id);
+    ensure!(both.len() == 2 && both.contains(&container.pid), "{both:?}, init is {}", container.pid);
+    let identity = |path: &str| fs::metadata(path).map(|file| (file.dev(), file.ino()));
+    let installed = identity(&shim_binary()?.to_string_lossy())?;
+    for pid in both {
+        let program = format!("/proc/{pid}/exe");
+        ensure!(identity(&program)? != installed, "pid {pid} executes the installed file");
+        let error = fs::OpenOptions::new().write(true).open(&program).err().and_then(|error| error.raw_os_error());
+        ensure!(error == Some(nix::errno::Errno::EROFS as i32), "pid {pid}: {error:?}");
+    }
+    container.start().await?;
     container.end().await
 }
 

@@ -118,6 +118,30 @@ fn passwd_may_be_anything() {
     }
 }
 
+#[test]
+fn home_is_that_of_the_containers_passwd() {
+    let mut bundle = Bundle::new("bad_input");
+    let etc = bundle.rootfs().join("etc");
+    fs::create_dir(&etc).unwrap();
+    let user = "web:x:33:33::/var/www:/bin/false\n";
+    bundle.config["process"]["user"] = json!({ "uid": 33, "gid": 33 });
+    bundle.probe(&["env", "HOME"]);
+    // A link is the image's own business, as long as it stays in the image.
+    fs::write(etc.join("real"), user).unwrap();
+    symlink("../../../../etc/real", etc.join("passwd")).unwrap();
+    assert_eq!(bundle.seen(), "/var/www");
+    // Nobody but root may read it: it is root who does.
+    fs::set_permissions(etc.join("real"), fs::Permissions::from_mode(0o600)).unwrap();
+    assert_eq!(bundle.seen(), "/var/www");
+    // As much as anybody needs is looked at, and no more.
+    for (lines, home) in [(20_000, "/var/www"), (200_000, "/")] {
+        fs::write(etc.join("real"), "x:x:1:1::/:\n".repeat(lines) + user).unwrap();
+        assert!(!ours() || bundle.seen() == home, "{lines}");
+    }
+    bundle.config["process"]["env"] = json!(["PATH=/", "HOME=/given"]);
+    assert_eq!(bundle.seen(), "/given");
+}
+
 fn add(bundle: &mut Bundle, mount: Value) {
     bundle.config["mounts"].as_array_mut().unwrap().push(mount);
 }

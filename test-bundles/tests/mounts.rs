@@ -4,12 +4,12 @@
 #![allow(clippy::unwrap_used)] // Helpers of tests are tests, which clippy does not see.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use test_bundles::bundle::{Bundle, ours};
+use test_bundles::bundle::{Bundle, Ran, ours};
 
 #[test]
 fn the_usual_file_systems_with_their_options() {
@@ -200,6 +200,196 @@ fn a_link_as_the_destination_itself_stays_inside_the_rootfs() {
     bundle.probe(&["write", "/link"]);
     bundle.run();
     assert_eq!(fs::read_to_string(&victim).unwrap(), "untouched");
+}
+
+#[test]
+fn a_tmpfs_begins_as_a_copy() {
+    let mut bundle = with(
+        &json!({ "destination": "/var/state", "type": "tmpfs", "source": "tmpfs", "options": ["tmpcopyup", "size=1m"] }),
+    );
+    let state = bundle.rootfs().join("var/state");
+    fs::create_dir_all(state.join("deep/er")).unwrap();
+    fs::write(state.join("deep/er/file"), "of the image").unwrap();
+    fs::set_permissions(state.join("deep/er/file"), fs::Permissions::from_mode(0o4751)).unwrap();
+    fs::set_permissions(state.join("deep"), fs::Permissions::from_mode(0o1710)).unwrap();
+    std::os::unix::fs::chown(state.join("deep/er"), Some(7), Some(8)).unwrap();
+    symlink("/not/there", state.join("link")).unwrap();
+    // runc 1.1 cannot copy one.
+    if ours() {
+        nix::unistd::mkfifo(&state.join("fifo"), nix::sys::stat::Mode::S_IRUSR).unwrap();
+    }
+    let large = "x".repeat(200_000);
+    fs::write(state.join("large"), &large).unwrap();
+    bundle.probe(&["read", "/var/state/deep/er/file", "/var/state/large"]);
+    assert_eq!(bundle.seen(), json!({ "/var/state/deep/er/file": "of the image", "/var/state/large": large }));
+    let paths = ["deep", "deep/er", "deep/er/file", "link", "fifo"].map(|name| format!("/var/state/{name}"));
+    bundle.probe(&[&["stat"], &paths.each_ref().map(String::as_str)[..]].concat());
+    let seen = bundle.seen();
+    let brief = |path: &String| {
+        let file = &seen[path];
+        json!([file["type"], file["mode"], file["uid"], file["gid"], file["target"]])
+    };
+    assert_eq!(brief(&paths[0]), json!(["d", 0o1710, 0, 0, null]));
+    assert_eq!(brief(&paths[1]), json!(["d", 0o755, 7, 8, null]));
+    assert_eq!(brief(&paths[2]), json!(["f", 0o4751, 0, 0, null]));
+    assert_eq!(brief(&paths[3]), json!(["l", 0o777, 0, 0, "/not/there"]));
+    assert!(!ours() || brief(&paths[4]) == json!(["p", 0o400, 0, 0, null]), "{seen}");
+    // A copy: what is written to it is not in the image.
+    bundle.probe(&["write", "/var/state/new", "/var/state/large"]);
+    assert_eq!(bundle.seen(), json!({ "/var/state/new": "ok", "/var/state/large": "ok" }));
+    assert!(!state.join("new").exists() && fs::read_to_string(state.join("large")).unwrap() == large);
+}
+
+#[test]
+fn a_copy_that_does_not_fit_or_is_too_deep_is_said_to() {
+    if !ours() {
+        return;
+    }
+    for (name, errno) in [("large", "ENOSPC"), ("deep", "ELOOP")] {
+        let bundle = with(
+            &json!({ "destination": "/d", "type": "tmpfs", "source": "tmpfs", "options": ["tmpcopyup", "size=64k"] }),
+        );
+        let directory = bundle.rootfs().join("d");
+        if name == "large" {
+            fs::create_dir(&directory).unwrap();
+            fs::write(directory.join("file"), "x".repeat(200_000)).unwrap();
+        } else {
+            fs::create_dir_all((0..200).fold(directory, |path, _| path.join("a"))).unwrap();
+        }
+        let ran = bundle.run();
+        assert_ne!(ran.status, 0, "{name}");
+        assert!(!ours() || (ran.stderr.contains("mount tmpfs at /d") && ran.stderr.contains(errno)), "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn a_copy_follows_no_link_of_the_images() {
+    let outside = TempDir::new().unwrap();
+    fs::write(outside.path().join("secret"), "of the host").unwrap();
+    let mut bundle =
+        with(&json!({ "destination": "/d", "type": "tmpfs", "source": "tmpfs", "options": ["tmpcopyup"] }));
+    fs::create_dir(bundle.rootfs().join("d")).unwrap();
+    symlink(outside.path(), bundle.rootfs().join("d/directory")).unwrap();
+    symlink(outside.path().join("secret"), bundle.rootfs().join("d/file")).unwrap();
+    bundle.probe(&["read", "/d/file", "/d/directory/secret"]);
+    assert_eq!(bundle.seen(), json!({ "/d/file": "ENOENT", "/d/directory/secret": "ENOENT" }));
+}
+
+#[test]
+fn a_tmpfs_looks_like_the_directory_that_was_there() {
+    for (there, options, expected) in [
+        (Some(0o710), json!([]), 0o710),
+        (Some(0o710), json!(["mode=700"]), 0o700),
+        (None, json!([]), 0o1777),
+        (None, json!(["mode=711"]), 0o711),
+    ] {
+        // runc 1.1 knows better than a mode that is asked for.
+        if !ours() && there.is_some() && options != json!([]) {
+            continue;
+        }
+        let mut bundle = with(&json!({ "destination": "/d", "type": "tmpfs", "source": "tmpfs", "options": options }));
+        if let Some(mode) = there {
+            fs::create_dir(bundle.rootfs().join("d")).unwrap();
+            fs::set_permissions(bundle.rootfs().join("d"), fs::Permissions::from_mode(mode)).unwrap();
+        }
+        bundle.probe(&["stat", "/d"]);
+        assert_eq!(bundle.seen()["/d"]["mode"], expected, "{there:?} {options}");
+    }
+}
+
+#[test]
+fn links_are_bound_mounted_on_and_copied() {
+    let host = TempDir::new().unwrap();
+    fs::write(host.path().join("file"), "of the host").unwrap();
+    symlink("file", host.path().join("link")).unwrap();
+    let (file, link) = (host.path().join("file"), host.path().join("link"));
+    let run = |source: &Path, options: &[&str], there: Option<&str>| {
+        let mut bundle = with(&bind(source, "/at/place", options));
+        if let Some(target) = there {
+            fs::create_dir(bundle.rootfs().join("at")).unwrap();
+            fs::write(bundle.rootfs().join("target"), "of the image").unwrap();
+            symlink(target, bundle.rootfs().join("at/place")).unwrap();
+        }
+        let stat = bundle.probe(&["stat", "/at/place", "/target"]).run();
+        let read = bundle.probe(&["read", "/target"]).run();
+        (stat, read)
+    };
+    if !ours() {
+        return;
+    }
+    let kind = |ran: Ran| ran.json()["/at/place"].clone();
+    // Bound as a link, and not what it leads to.
+    let (stat, _) = run(&link, &["bind", "src-nofollow"], None);
+    let place = kind(stat);
+    assert_eq!((&place["type"], &place["target"]), (&json!("l"), &json!("file")));
+    // Mounted on the link itself: where it leads to is as it was.
+    let (stat, read) = run(&file, &["bind", "dest-nofollow"], Some("/target"));
+    assert_eq!(kind(stat)["type"], "f");
+    assert_eq!(read.json()["/target"], "of the image");
+    let (stat, read) = run(&file, &["bind"], Some("/target"));
+    assert_eq!(kind(stat)["type"], "l");
+    assert_eq!(read.json()["/target"], "of the host");
+    // Made anew; what is no link is bound; what is another link is refused.
+    let (stat, _) = run(&link, &["bind", "copy-symlink"], None);
+    assert_eq!(kind(stat)["target"], "file");
+    let (stat, _) = run(&link, &["bind", "copy-symlink"], Some("file"));
+    assert_eq!(kind(stat)["target"], "file");
+    let (stat, _) = run(&file, &["bind", "copy-symlink"], None);
+    assert_eq!(kind(stat)["type"], "f");
+    let (stat, _) = run(&link, &["bind", "copy-symlink"], Some("/target"));
+    assert!(
+        stat.status != 0 && stat.stderr.contains("copy-symlink") && stat.stderr.contains("EEXIST"),
+        "{}",
+        stat.stderr
+    );
+}
+
+#[test]
+fn a_sysfs_without_a_network_namespace_of_its_own() {
+    let mut bundle = Bundle::new("mounts");
+    bundle.config["linux"]["namespaces"].as_array_mut().unwrap().retain(|namespace| namespace["type"] != "network");
+    bundle.probe(&["list", "/sys"]);
+    assert!(bundle.seen()["/sys"].as_array().unwrap().contains(&json!("class")));
+}
+
+#[test]
+fn flags_for_the_whole_tree_reach_what_is_below() {
+    let host = HostMount::new();
+    for (options, expected) in [
+        (&["rbind", "rro", "rnosuid", "rnoatime"][..], ["ro", "nosuid", "noatime"]),
+        (&["rbind", "rro", "rstrictatime", "rnodev"], ["ro", "nodev", ""]),
+    ] {
+        let mut bundle = with(&bind(host.path(), "/data", options));
+        bundle.probe(&[]);
+        let seen = bundle.seen();
+        for point in ["/data", "/data/below"] {
+            let found = mount(&seen, point)["options"].clone();
+            let found: Vec<&str> = found.as_array().unwrap().iter().map(|option| option.as_str().unwrap()).collect();
+            let wanted: Vec<&str> = expected.into_iter().filter(|option| !option.is_empty()).collect();
+            assert_eq!(found, wanted, "{point} {options:?}");
+        }
+    }
+}
+
+#[test]
+fn a_moved_root_is_as_good_as_a_pivoted_one() {
+    let seen = |flags: &[&str]| {
+        let bundle = Bundle::new("mounts");
+        bundle.create_with(flags).success();
+        bundle.call(&["start", bundle.id()]).success();
+        bundle.wait();
+        let seen = bundle.output().json();
+        bundle.call(&["delete", bundle.id()]).success();
+        bundle.assert_nothing_left();
+        let mounts = seen["mounts"].as_array().unwrap().clone();
+        let line = |mount: &Value| format!("{} {} {}", mount["mount_point"], mount["fs_type"], mount["options"]);
+        mounts.iter().map(line).collect::<Vec<_>>()
+    };
+    assert_eq!(seen(&["--no-pivot"]), seen(&[]));
+    let mut bundle = Bundle::new("mounts");
+    bundle.config["linux"]["rootfsPropagation"] = json!("shared");
+    let ran = bundle.create_with(&["--no-pivot"]);
+    assert!(!ours() || ran.stderr.contains("/linux/rootfsPropagation: shared"), "{}", ran.stderr);
 }
 
 #[test]

@@ -3,11 +3,11 @@
 #![allow(clippy::unwrap_used)] // Helpers of tests are tests, which clippy does not see.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use serde_json::{Value, json};
 use test_bundles::bundle::{Bundle, ours};
+use test_bundles::holder::Holder;
 
 /// Name in config.json and in /proc/PID/ns, with unshare(1)'s flag.
 const KINDS: [(&str, &str, &str); 6] = [
@@ -106,6 +106,79 @@ fn the_runtimes_own_mount_namespace_is_not_pivoted_away() {
     bundle.assert_nothing_left();
 }
 
+/// Who owns a namespace that is joined.
+#[derive(Clone, Copy, PartialEq)]
+enum Way {
+    Inherited,
+    New,
+    Joined,
+}
+
+/// A sample in which each pair of kinds meets in each pair of ways: lines of an orthogonal array of strength two. Joined beside
+/// a joined user namespace is what belongs to that; joined beside another, what is the host's.
+#[test]
+fn kinds_are_combined_as_one_likes() {
+    const KINDS: [(&str, &str); 7] = [
+        ("user", "user"),
+        ("network", "net"),
+        ("ipc", "ipc"),
+        ("uts", "uts"),
+        ("pid", "pid"),
+        ("cgroup", "cgroup"),
+        ("time", "time"),
+    ];
+    let flags = ["--net", "--ipc", "--uts", "--pid", "--cgroup", "--time"];
+    let hosts = Holder::new(&flags);
+    let owned = Holder::with_ids(&flags, "0 100000 65536", "0 100000 65536");
+    for (a, b, c) in (0..27).map(|n| (n / 9, n / 3 % 3, n % 3)) {
+        let digits = [a, b, c, a + b, a + c, b + c, a + b + c];
+        let mut ways = digits.map(|digit| [Way::Inherited, Way::New, Way::Joined][digit % 3]);
+        let mut bundle = Bundle::new("namespaces");
+        bundle.config.as_object_mut().unwrap().remove("hostname");
+        namespaces(&mut bundle).retain(|namespace| namespace["type"] == "mount");
+        let holder = if ways[0] == Way::Joined { &owned } else { &hosts };
+        for ((kind, file), way) in KINDS.iter().zip(&mut ways) {
+            // A new user namespace may not show what a joined pid or ipc namespace of the host's has.
+            if ["pid", "ipc"].contains(kind) && digits[0] % 3 == 1 && *way == Way::Joined {
+                *way = Way::New;
+            }
+            match way {
+                Way::Inherited => {}
+                Way::New => namespaces(&mut bundle).push(json!({ "type": kind })),
+                Way::Joined => namespaces(&mut bundle).push(json!({ "type": kind, "path": holder.path(file) })),
+            }
+        }
+        if ways[0] == Way::New {
+            let map = json!([{ "containerID": 0, "hostID": 100_000, "size": 65_536 }]);
+            bundle.config["linux"]["uidMappings"] = map.clone();
+            bundle.config["linux"]["gidMappings"] = map;
+        }
+        if ways[0] != Way::Inherited {
+            std::os::unix::fs::chown(bundle.rootfs(), Some(100_000), Some(100_000)).unwrap();
+        }
+        if ways[0] == Way::Inherited && ways[1] == Way::Inherited || !ours() {
+            bundle.config["mounts"].as_array_mut().unwrap().retain(|mount| mount["type"] != "sysfs");
+        }
+        if ways[4] == Way::Inherited && ways[0] != Way::Inherited && !ours() {
+            continue;
+        }
+        // Of the host's ipc namespace there is no mqueue to show where the host has not mounted it.
+        if ways[2] == Way::Inherited && ways[0] != Way::Inherited {
+            bundle.config["mounts"].as_array_mut().unwrap().retain(|mount| mount["type"] != "mqueue");
+        }
+        let seen = bundle.seen();
+        for ((kind, file), way) in KINDS.iter().zip(ways) {
+            let there = seen["namespaces"][*file].as_str().unwrap();
+            let as_wanted = match way {
+                Way::Inherited => there == own(file),
+                Way::New => there != own(file) && there != link(&holder.path(file)),
+                Way::Joined => there == link(&holder.path(file)),
+            };
+            assert!(as_wanted, "{kind} in {digits:?}: {there}");
+        }
+    }
+}
+
 #[test]
 fn a_pid_namespace_that_has_lost_its_init_takes_nobody() {
     let holder = Holder::new(&["--pid"]);
@@ -118,33 +191,6 @@ fn a_pid_namespace_that_has_lost_its_init_takes_nobody() {
     let ran = bundle.run();
     assert_ne!(ran.status, 0);
     assert!(!ours() || (ran.stderr.contains("fork") && ran.stderr.contains("ENOMEM")), "{}", ran.stderr);
-}
-
-/// A process that holds namespaces: unshare(1) with a sleeping child, which is pid 1 where there is a new pid namespace.
-struct Holder(Child);
-
-impl Holder {
-    fn new(flags: &[&str]) -> Self {
-        let script = "echo ready; exec sleep infinity";
-        let mut unshare = Command::new("unshare");
-        unshare.args(["--fork", "--kill-child"]).args(flags).args(["sh", "-c", script]).stdout(Stdio::piped());
-        let mut child = unshare.spawn().unwrap();
-        let mut ready = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
-        assert_eq!(ready, "ready\n");
-        Self(child)
-    }
-
-    fn path(&self, file: &str) -> String {
-        let file = if file == "pid" { "pid_for_children" } else { file };
-        format!("/proc/{}/ns/{file}", self.0.id())
-    }
-}
-
-impl Drop for Holder {
-    fn drop(&mut self) {
-        self.0.kill().and_then(|()| self.0.wait()).unwrap();
-    }
 }
 
 fn namespaces(bundle: &mut Bundle) -> &mut Vec<Value> {

@@ -123,6 +123,102 @@ fn a_profile_that_forbids_what_leads_to_the_program_is_said_to() {
     assert!(!ours() || ran.stderr.contains("seccomp"), "{}", ran.stderr);
 }
 
+/// As runc has it: a C library goes on to an older call after ENOSYS, and gives up after EPERM.
+#[test]
+fn a_call_newer_than_the_profile_does_not_exist() {
+    let mut bundle = Bundle::new("seccomp");
+    let mut profile = json!({
+        "defaultAction": "SCMP_ACT_ERRNO",
+        "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86"],
+        "syscalls": [{ "names": NEEDED, "action": "SCMP_ACT_ALLOW" }],
+    });
+    bundle.config["linux"]["seccomp"] = profile.clone();
+    let newer = json!({ "openat2": "ENOSYS", "mkdir": "EPERM" });
+    assert_eq!(attempt(&mut bundle, &["openat2", "mkdir"]), newer, "statx is the newest that is known");
+    // A newer one that is mentioned makes all older ones known.
+    profile["syscalls"].as_array_mut().unwrap().push(json!({ "names": ["faccessat2"], "action": "SCMP_ACT_ALLOW" }));
+    bundle.config["linux"]["seccomp"] = profile.clone();
+    assert_eq!(attempt(&mut bundle, &["openat2", "mkdir"]), json!({ "openat2": "EPERM", "mkdir": "EPERM" }));
+    profile["syscalls"][1]["names"] = json!(["openat2"]);
+    bundle.config["linux"]["seccomp"] = profile;
+    assert_eq!(attempt(&mut bundle, &["openat2"]), json!({ "openat2": "ok" }));
+}
+
+/// What a static program and the runtimes need, none newer than statx(2), and mkdir not among it.
+const NEEDED: &[&str] = &[
+    "access",
+    "arch_prctl",
+    "brk",
+    "capget",
+    "capset",
+    "chdir",
+    "clock_gettime",
+    "clone",
+    "close",
+    "dup3",
+    "epoll_create1",
+    "epoll_ctl",
+    "epoll_pwait",
+    "execve",
+    "exit",
+    "exit_group",
+    "faccessat",
+    "fchdir",
+    "fcntl",
+    "fstat",
+    "fstatfs",
+    "futex",
+    "getcwd",
+    "getdents64",
+    "getpid",
+    "getppid",
+    "getrandom",
+    "getrlimit",
+    "gettid",
+    "getuid",
+    "ioctl",
+    "lseek",
+    "lstat",
+    "madvise",
+    "mmap",
+    "mprotect",
+    "mremap",
+    "munmap",
+    "nanosleep",
+    "newfstatat",
+    "open",
+    "openat",
+    "pipe2",
+    "poll",
+    "prctl",
+    "pread64",
+    "prlimit64",
+    "read",
+    "readlink",
+    "readlinkat",
+    "rt_sigaction",
+    "rt_sigprocmask",
+    "rt_sigreturn",
+    "sched_getaffinity",
+    "sched_yield",
+    "seccomp",
+    "set_robust_list",
+    "set_tid_address",
+    "setgid",
+    "setgroups",
+    "setresgid",
+    "setresuid",
+    "setuid",
+    "sigaltstack",
+    "stat",
+    "statx",
+    "tgkill",
+    "umask",
+    "uname",
+    "write",
+    "writev",
+];
+
 fn attempt(bundle: &mut Bundle, names: &[&str]) -> Value {
     bundle.probe(&[&["syscall"], names].concat()).seen()
 }

@@ -72,6 +72,19 @@ fn an_exec_has_a_terminal_of_its_own() {
 }
 
 #[test]
+fn in_a_user_namespace_the_terminal_is_the_users() {
+    let mut bundle = Bundle::new("user_namespace");
+    std::os::unix::fs::chown(bundle.rootfs(), Some(100_000), Some(200_000)).unwrap();
+    bundle.config["process"]["terminal"] = json!(true);
+    bundle.config["process"]["user"] = json!({ "uid": 33, "gid": 34 });
+    bundle.probe(&["stat", "/dev/console", "/dev/pts/0"]);
+    let seen = seen(&start(&bundle));
+    for file in ["/dev/console", "/dev/pts/0"] {
+        assert_eq!((&seen[file]["uid"], &seen[file]["gid"]), (&json!(33), &json!(5)), "{file}");
+    }
+}
+
+#[test]
 fn without_a_terminal_there_is_no_console() {
     let mut bundle = Bundle::new("terminal");
     bundle.config["process"]["terminal"] = json!(false);
@@ -88,6 +101,61 @@ fn without_a_devpts_the_terminal_is_what_is_missing() {
     assert_ne!(ran.status, 0);
     assert!(!ours() || ran.stderr.contains("open a terminal in /dev/pts"), "{}", ran.stderr);
     bundle.assert_nothing_left();
+}
+
+/// CVE-2025-52565: what the image has at /dev/console and /dev/pts decides nothing that matters.
+#[test]
+fn a_console_that_the_image_leads_astray() {
+    let outside = tempfile::TempDir::new().unwrap();
+    let victim = outside.path().join("victim");
+    std::fs::write(&victim, "untouched").unwrap();
+    let with_image = |prepare: &dyn Fn(&std::path::Path)| {
+        let mut bundle = Bundle::new("terminal");
+        bundle.config["mounts"].as_array_mut().unwrap().retain(|mount| mount["destination"] != "/dev");
+        std::fs::create_dir(bundle.rootfs().join("dev")).unwrap();
+        prepare(&bundle.rootfs().join("dev"));
+        bundle
+    };
+    // A link to a file of the host's, which is none in the root.
+    let bundle = with_image(&|dev| std::os::unix::fs::symlink(&victim, dev.join("console")).unwrap());
+    let ran = bundle.create_with(&["--console-socket", "/not/reached"]);
+    assert_ne!(ran.status, 0);
+    assert_eq!(std::fs::read_to_string(&victim).unwrap(), "untouched");
+    // A link to one of the image's own, which the terminal then covers.
+    let mut bundle = with_image(&|dev| std::os::unix::fs::symlink("/inside", dev.join("console")).unwrap());
+    let inside = bundle.rootfs().join("inside");
+    std::fs::write(&inside, "untouched").unwrap();
+    bundle.probe(&["write", "/dev/console"]);
+    let mut text = String::new();
+    read_to_hangup(&start(&bundle), &mut text);
+    assert!(text.starts_with("written\r\n"), "{text:?}");
+    // runc 1.1 truncates it.
+    assert!(!ours() || std::fs::read_to_string(&inside).unwrap() == "untouched");
+    // A link into procfs, where a mount would stand in for what is masked there.
+    let bundle =
+        with_image(&|dev| std::os::unix::fs::symlink("/proc/sys/kernel/domainname", dev.join("console")).unwrap());
+    let ran = bundle.create_with(&["--console-socket", "/not/reached"]);
+    assert_ne!(ran.status, 0);
+    assert!(!ours() || (ran.stderr.contains("open a terminal") && ran.stderr.contains("EPERM")), "{}", ran.stderr);
+    // A ptmx that is none: a file, and the right number outside of a devpts.
+    for node in [false, true] {
+        let mut bundle = with_image(&|dev| {
+            std::fs::create_dir(dev.join("pts")).unwrap();
+            let ptmx = dev.join("pts/ptmx");
+            if node {
+                let number = nix::sys::stat::makedev(5, 2);
+                let mode = nix::sys::stat::Mode::S_IRWXU;
+                nix::sys::stat::mknod(&ptmx, nix::sys::stat::SFlag::S_IFCHR, mode, number).unwrap();
+            } else {
+                std::fs::write(ptmx, "").unwrap();
+            }
+        });
+        bundle.config["mounts"].as_array_mut().unwrap().retain(|mount| mount["destination"] != "/dev/pts");
+        let ran = bundle.create_with(&["--console-socket", "/not/reached"]);
+        assert_ne!(ran.status, 0, "{node}");
+        assert!(!ours() || ran.stderr.contains("open a terminal in /dev/pts"), "{node}: {}", ran.stderr);
+        bundle.assert_nothing_left();
+    }
 }
 
 /// Creates the container and gives its console's master.

@@ -9,7 +9,7 @@ use nix::libc::{
     MOUNT_ATTR_NOSUID, MOUNT_ATTR_NOSYMFOLLOW, MOUNT_ATTR_RDONLY, MOUNT_ATTR_RELATIME, MOUNT_ATTR_STRICTATIME,
 };
 
-use crate::container::{MountAttributes, Propagation, PropagationKind};
+use crate::container::{Links, MountAttributes, Propagation, PropagationKind};
 use crate::refuse::{At, Refusal};
 
 /// The options of one mount.
@@ -21,6 +21,15 @@ pub(super) struct MountOptions {
     pub(super) recursive: bool,
     /// `remount`.
     pub(super) remount: bool,
+    /// `tmpcopyup`, and which of the strings it was in.
+    pub(super) copy_up: Option<usize>,
+    /// `iversion`, likewise.
+    pub(super) count_versions: Option<usize>,
+    pub(super) links: Links,
+    /// Where the first of the options about links was.
+    pub(super) links_index: Option<usize>,
+    /// `idmap`, or `ridmap` (true).
+    pub(super) idmap: Option<bool>,
     pub(super) attributes: MountAttributes,
     pub(super) recursive_attributes: MountAttributes,
     pub(super) propagation: Vec<Propagation>,
@@ -57,36 +66,36 @@ pub(super) fn parse(options: &[String]) -> Result<MountOptions, Refusal> {
 
 impl MountOptions {
     fn add(&mut self, index: usize, option: &str) -> Result<(), Refusal> {
-        match option {
-            // Nothing to do: the defaults are what is there without an option, the next two are about the kernel's log,
-            // and the kernel has long counted versions of inodes wherever it can.
-            "" | "defaults" | "silent" | "loud" | "noiversion" => {}
-            "bind" => self.bind = true,
-            "rbind" => (self.bind, self.recursive) = (true, true),
-            "remount" => self.remount = true,
-            "idmap" | "ridmap" => return Err(Refusal::unsupported("", "id-mapped mounts are")),
-            "tmpcopyup" => return Err(Refusal::unsupported("", "tmpcopyup is")),
-            // A flag of mount(2) that fsconfig(2) has no name for.
-            "iversion" => return Err(Refusal::unsupported("", "iversion is")),
-            _ => self.add_general(index, option),
+        match meaning(option) {
+            Some(Meaning::Nothing) => {}
+            Some(Meaning::Bind { recursive }) => (self.bind, self.recursive) = (true, self.recursive || recursive),
+            Some(Meaning::Remount) => self.remount = true,
+            Some(Meaning::Attribute(change)) => change.apply(&mut self.attributes),
+            Some(Meaning::Propagation(propagation)) => self.propagation.push(propagation),
+            Some(Meaning::Links(set)) => {
+                set(&mut self.links);
+                self.links_index.get_or_insert(index);
+            }
+            Some(Meaning::Idmap { recursive }) => self.idmap = Some(recursive),
+            Some(Meaning::CopyUp) => self.copy_up = Some(index),
+            Some(Meaning::CountVersions) => self.count_versions = Some(index),
+            Some(Meaning::NoVersions) => self.count_versions = None,
+            Some(Meaning::Superblock) => self.data.push(Data { index, key: option.to_owned(), value: None }),
+            None => self.add_other(index, option),
         }
         Ok(())
     }
 
-    fn add_general(&mut self, index: usize, option: &str) {
-        if let Some(change) = change(option) {
-            change.apply(&mut self.attributes);
-        } else if let Some(propagation) = propagation(option) {
-            self.propagation.push(propagation);
-        } else if let Some(change) = option.strip_prefix('r').and_then(change) {
-            change.apply(&mut self.recursive_attributes);
-        } else {
-            let (key, value) = match option.split_once('=') {
-                Some((key, value)) => (key, Some(value.to_owned())),
-                None => (option, None),
-            };
-            self.data.push(Data { index, key: key.to_owned(), value });
+    /// The recursive form of an attribute, or what only the file system understands.
+    fn add_other(&mut self, index: usize, option: &str) {
+        if let Some(Meaning::Attribute(change)) = option.strip_prefix('r').and_then(meaning) {
+            return change.apply(&mut self.recursive_attributes);
         }
+        let (key, value) = match option.split_once('=') {
+            Some((key, value)) => (key, Some(value.to_owned())),
+            None => (option, None),
+        };
+        self.data.push(Data { index, key: key.to_owned(), value });
     }
 }
 
@@ -125,44 +134,106 @@ impl Change {
     }
 }
 
-fn change(option: &str) -> Option<Change> {
-    Some(match option {
-        "ro" => Change::Set(MOUNT_ATTR_RDONLY),
-        "rw" => Change::Clear(MOUNT_ATTR_RDONLY),
-        "nosuid" => Change::Set(MOUNT_ATTR_NOSUID),
-        "suid" => Change::Clear(MOUNT_ATTR_NOSUID),
-        "nodev" => Change::Set(MOUNT_ATTR_NODEV),
-        "dev" => Change::Clear(MOUNT_ATTR_NODEV),
-        "noexec" => Change::Set(MOUNT_ATTR_NOEXEC),
-        "exec" => Change::Clear(MOUNT_ATTR_NOEXEC),
-        "nosymfollow" => Change::Set(MOUNT_ATTR_NOSYMFOLLOW),
-        "symfollow" => Change::Clear(MOUNT_ATTR_NOSYMFOLLOW),
-        "nodiratime" => Change::Set(MOUNT_ATTR_NODIRATIME),
-        "diratime" => Change::Clear(MOUNT_ATTR_NODIRATIME),
-        "relatime" => Change::Keep(MOUNT_ATTR_RELATIME),
-        "norelatime" => Change::Unkeep(MOUNT_ATTR_RELATIME),
-        "noatime" => Change::Keep(MOUNT_ATTR_NOATIME),
-        "atime" => Change::Unkeep(MOUNT_ATTR_NOATIME),
-        "strictatime" => Change::Keep(MOUNT_ATTR_STRICTATIME),
-        "nostrictatime" => Change::Unkeep(MOUNT_ATTR_STRICTATIME),
-        _ => return None,
-    })
+/// What an option is to the kernel.
+#[derive(Clone, Copy)]
+enum Meaning {
+    /// Nothing to do.
+    Nothing,
+    Bind {
+        recursive: bool,
+    },
+    Remount,
+    /// Of the one mount; with an `r` in front of its name, of the whole tree below.
+    Attribute(Change),
+    Propagation(Propagation),
+    /// Changes what a bind makes of symbolic links.
+    Links(fn(&mut Links)),
+    Idmap {
+        recursive: bool,
+    },
+    CopyUp,
+    CountVersions,
+    NoVersions,
+    /// A flag that fsconfig(2) knows by this name for every file system.
+    Superblock,
+}
+
+/// Every option that is not the file system's own. The table is what is accepted and what the features document claims.
+const OPTIONS: [(&str, Meaning); 48] = [
+    // The defaults are what is there without an option, the next two are about the kernel's log.
+    ("defaults", Meaning::Nothing),
+    ("silent", Meaning::Nothing),
+    ("loud", Meaning::Nothing),
+    ("iversion", Meaning::CountVersions),
+    ("noiversion", Meaning::NoVersions),
+    ("bind", Meaning::Bind { recursive: false }),
+    ("rbind", Meaning::Bind { recursive: true }),
+    ("remount", Meaning::Remount),
+    ("ro", Meaning::Attribute(Change::Set(MOUNT_ATTR_RDONLY))),
+    ("rw", Meaning::Attribute(Change::Clear(MOUNT_ATTR_RDONLY))),
+    ("nosuid", Meaning::Attribute(Change::Set(MOUNT_ATTR_NOSUID))),
+    ("suid", Meaning::Attribute(Change::Clear(MOUNT_ATTR_NOSUID))),
+    ("nodev", Meaning::Attribute(Change::Set(MOUNT_ATTR_NODEV))),
+    ("dev", Meaning::Attribute(Change::Clear(MOUNT_ATTR_NODEV))),
+    ("noexec", Meaning::Attribute(Change::Set(MOUNT_ATTR_NOEXEC))),
+    ("exec", Meaning::Attribute(Change::Clear(MOUNT_ATTR_NOEXEC))),
+    ("nosymfollow", Meaning::Attribute(Change::Set(MOUNT_ATTR_NOSYMFOLLOW))),
+    ("symfollow", Meaning::Attribute(Change::Clear(MOUNT_ATTR_NOSYMFOLLOW))),
+    ("nodiratime", Meaning::Attribute(Change::Set(MOUNT_ATTR_NODIRATIME))),
+    ("diratime", Meaning::Attribute(Change::Clear(MOUNT_ATTR_NODIRATIME))),
+    ("relatime", Meaning::Attribute(Change::Keep(MOUNT_ATTR_RELATIME))),
+    ("norelatime", Meaning::Attribute(Change::Unkeep(MOUNT_ATTR_RELATIME))),
+    ("noatime", Meaning::Attribute(Change::Keep(MOUNT_ATTR_NOATIME))),
+    ("atime", Meaning::Attribute(Change::Unkeep(MOUNT_ATTR_NOATIME))),
+    ("strictatime", Meaning::Attribute(Change::Keep(MOUNT_ATTR_STRICTATIME))),
+    ("nostrictatime", Meaning::Attribute(Change::Unkeep(MOUNT_ATTR_STRICTATIME))),
+    ("shared", propagates(PropagationKind::Shared, false)),
+    ("rshared", propagates(PropagationKind::Shared, true)),
+    ("slave", propagates(PropagationKind::Slave, false)),
+    ("rslave", propagates(PropagationKind::Slave, true)),
+    ("private", propagates(PropagationKind::Private, false)),
+    ("rprivate", propagates(PropagationKind::Private, true)),
+    ("unbindable", propagates(PropagationKind::Unbindable, false)),
+    ("runbindable", propagates(PropagationKind::Unbindable, true)),
+    ("src-nofollow", Meaning::Links(|links| links.source_nofollow = true)),
+    ("dest-nofollow", Meaning::Links(|links| links.destination_nofollow = true)),
+    ("copy-symlink", Meaning::Links(|links| links.copy = true)),
+    ("idmap", Meaning::Idmap { recursive: false }),
+    ("ridmap", Meaning::Idmap { recursive: true }),
+    ("tmpcopyup", Meaning::CopyUp),
+    ("sync", Meaning::Superblock),
+    ("async", Meaning::Superblock),
+    ("dirsync", Meaning::Superblock),
+    ("mand", Meaning::Superblock),
+    ("nomand", Meaning::Superblock),
+    ("lazytime", Meaning::Superblock),
+    ("nolazytime", Meaning::Superblock),
+    // Between two commas, or for the whole list.
+    ("", Meaning::Nothing),
+];
+
+const fn propagates(kind: PropagationKind, recursive: bool) -> Meaning {
+    Meaning::Propagation(Propagation { kind, recursive })
+}
+
+fn meaning(option: &str) -> Option<Meaning> {
+    OPTIONS.iter().find(|(name, _)| *name == option).map(|(_, meaning)| *meaning)
+}
+
+/// The name of every option that is taken whatever the file system, the recursive forms included.
+pub(crate) fn names() -> Vec<String> {
+    let attribute =
+        |(name, meaning): &(&str, Meaning)| matches!(meaning, Meaning::Attribute(_)).then(|| format!("r{name}"));
+    let plain = OPTIONS.iter().map(|(name, _)| (*name).to_owned()).filter(|name| !name.is_empty());
+    plain.chain(OPTIONS.iter().filter_map(attribute)).collect()
 }
 
 /// A propagation by its name: `private`, `rslave`, …
 pub(super) fn propagation(name: &str) -> Option<Propagation> {
-    let (kind, recursive) = match name {
-        "shared" => (PropagationKind::Shared, false),
-        "rshared" => (PropagationKind::Shared, true),
-        "slave" => (PropagationKind::Slave, false),
-        "rslave" => (PropagationKind::Slave, true),
-        "private" => (PropagationKind::Private, false),
-        "rprivate" => (PropagationKind::Private, true),
-        "unbindable" => (PropagationKind::Unbindable, false),
-        "runbindable" => (PropagationKind::Unbindable, true),
-        _ => return None,
-    };
-    Some(Propagation { kind, recursive })
+    match meaning(name) {
+        Some(Meaning::Propagation(propagation)) => Some(propagation),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

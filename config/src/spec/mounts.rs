@@ -10,10 +10,10 @@ use nix::libc;
 use nix::sys::statfs::{FsType, statfs};
 use oci_spec::runtime as oci;
 
-use crate::container::{Mount, MountKind};
+use crate::container::{Idmap, Ids, Mount, MountKind};
 use crate::refuse::{At, Refusal};
 use crate::spec::mount_options::{self, Data, MountOptions};
-use crate::spec::paths;
+use crate::spec::{paths, user_namespace};
 
 /// File systems with nothing behind them.
 const IN_MEMORY: [&str; 17] = [
@@ -36,6 +36,13 @@ const IN_MEMORY: [&str; 17] = [
     "tracefs",
 ];
 
+/// File systems that count the versions of inodes whatever is said, so that `iversion` asks for what is there. The flag that
+/// mount(2) has for the others has no name in fsconfig(2).
+const COUNT_VERSIONS: [&str; 2] = ["btrfs", "xfs"];
+
+/// It has an option of its own for that (from Linux 6.1 on it always counts them, and takes the option as before).
+const EXT4: &str = "ext4";
+
 /// What may be mounted over single files of /proc: those that lxcfs shows a container its own version of. Anything else
 /// there could fake what the runtime itself reads and writes below /proc (CVE-2019-16884, CVE-2019-19921).
 const OVER_PROC: [&str; 10] = [
@@ -54,26 +61,47 @@ const OVER_PROC: [&str; 10] = [
 /// The magic number of proc (linux/magic.h).
 const PROC_MAGIC: FsType = FsType(libc::PROC_SUPER_MAGIC as _);
 
-/// Resolves all mounts; relative sources of binds start at `bundle`.
-pub(super) fn resolve(mounts: &[oci::Mount], bundle: &Path) -> Result<Vec<Mount>, Refusal> {
-    mounts.iter().enumerate().map(|(index, mount)| one(mount, bundle).at_index(index)).collect()
+/// Resolves all mounts; relative sources of binds start at `bundle`. `own` are the ids of the container's user namespace.
+pub(super) fn resolve(mounts: &[oci::Mount], bundle: &Path, own: Option<&Ids>) -> Result<Vec<Mount>, Refusal> {
+    mounts.iter().enumerate().map(|(index, mount)| one(mount, bundle, own).at_index(index)).collect()
 }
 
-fn one(mount: &oci::Mount, bundle: &Path) -> Result<Mount, Refusal> {
-    for (mappings, pointer) in [(mount.uid_mappings(), "/uidMappings"), (mount.gid_mappings(), "/gidMappings")] {
-        if mappings.as_ref().is_some_and(|mappings| !mappings.is_empty()) {
-            return Err(Refusal::unsupported(pointer, "id-mapped mounts are"));
-        }
-    }
+fn one(mount: &oci::Mount, bundle: &Path, own: Option<&Ids>) -> Result<Mount, Refusal> {
     let mut options = mount_options::parse(mount.options().as_deref().unwrap_or_default()).at("/options")?;
     let kind = kind(mount, &mut options, bundle)?;
+    let idmap = idmap(mount, &options, &kind, own)?;
     Ok(Mount {
         destination: destination(mount.destination(), &kind).at("/destination")?,
         kind,
         attributes: options.attributes,
         recursive_attributes: options.recursive_attributes,
         propagation: options.propagation,
+        idmap,
     })
+}
+
+/// The mount's own maps win over the container's, which the options alone ask for.
+fn idmap(
+    mount: &oci::Mount,
+    options: &MountOptions,
+    kind: &MountKind,
+    own: Option<&Ids>,
+) -> Result<Option<Idmap>, Refusal> {
+    let maps = user_namespace::maps(mount.uid_mappings().as_deref(), mount.gid_mappings().as_deref())?;
+    if maps.is_empty() && options.idmap.is_none() {
+        return Ok(None);
+    }
+    let pointer = if maps.is_empty() { "/options" } else { "/uidMappings" };
+    if matches!(kind, MountKind::Cgroup | MountKind::Remount) {
+        return Err(Refusal::new(pointer, "only a bind or a new file system can be id-mapped"));
+    }
+    if matches!(kind, MountKind::Filesystem { copy_up: true, .. }) {
+        return Err(Refusal::new(pointer, "an id-mapped file system cannot begin as a copy (tmpcopyup)"));
+    }
+    let ids = if maps.is_empty() { own.cloned() } else { Some(Ids::Maps(maps)) };
+    let missing = "idmap: neither the mount nor the container has mappings";
+    let ids = ids.ok_or_else(|| Refusal::new(pointer, missing))?;
+    Ok(Some(Idmap { ids, recursive: options.idmap.unwrap_or(false) }))
 }
 
 /// What is mounted. Options decide before the type does: for a bind the type is said to mean nothing.
@@ -81,29 +109,46 @@ fn kind(mount: &oci::Mount, options: &mut MountOptions, bundle: &Path) -> Result
     let fs_type = mount.typ().as_deref().unwrap_or_default();
     let source = mount.source().as_deref().unwrap_or(Path::new(""));
     let data = std::mem::take(&mut options.data);
+    let is_bind = !options.remount && (options.bind || fs_type == "bind");
+    refuse_misplaced(options, fs_type, is_bind)?;
     if options.remount {
         refuse_data(&data, "a remount changes only the mount, not its file system")?;
         return Ok(MountKind::Remount);
     }
-    if options.bind || fs_type == "bind" {
+    if is_bind {
         refuse_data(&data, "a bind mount takes over the file system as it is")?;
         if source.as_os_str().is_empty() {
             return Err(Refusal::new("/source", "missing: a bind mount needs one"));
         }
-        return Ok(MountKind::Bind { source: bundle.join(source), recursive: options.recursive });
+        let (source, recursive) = (bundle.join(source), options.recursive);
+        return Ok(MountKind::Bind { source, recursive, links: options.links });
     }
     match fs_type {
         "" | "none" => Err(Refusal::new("/type", "missing: the mount is neither a bind nor a remount")),
         "cgroup" | "cgroup2" => {
-            refuse_data(&data, "options of the cgroup file system are not supported yet")?;
+            refuse_data(&data, "is of the host's whole hierarchy, of which the container is shown a part")?;
             Ok(MountKind::Cgroup)
         }
         _ => Ok(MountKind::Filesystem {
             fs_type: fs_type.to_owned(),
             source: source.to_string_lossy().into_owned(),
             options: filesystem_options(fs_type, data, options),
+            copy_up: options.copy_up.is_some(),
         }),
     }
+}
+
+/// Refuses options that mean something to other kinds of mounts only.
+fn refuse_misplaced(options: &MountOptions, fs_type: &str, is_bind: bool) -> Result<(), Refusal> {
+    let makes_one = !is_bind && !options.remount;
+    let refuse = |index: Option<usize>, fits: bool, reason: &str| match index {
+        Some(index) if !fits => Err(Refusal::new(format!("/options/{index}"), reason)),
+        _ => Ok(()),
+    };
+    refuse(options.links_index, is_bind, "an option about links: only a bind mount has any to follow")?;
+    refuse(options.copy_up, makes_one && fs_type == "tmpfs", "tmpcopyup: only a tmpfs can begin as a copy")?;
+    let counts = makes_one && (fs_type == EXT4 || COUNT_VERSIONS.contains(&fs_type));
+    refuse(options.count_versions, counts, "iversion: the kernel has no way to turn it on here")
 }
 
 /// Refuses options for a file system where none is made (the kernel would pass them over in silence). Taking back what is
@@ -117,6 +162,9 @@ fn refuse_data(data: &[Data], reason: &str) -> Result<(), Refusal> {
 
 fn filesystem_options(fs_type: &str, data: Vec<Data>, options: &MountOptions) -> Vec<(String, Option<String>)> {
     let mut list: Vec<_> = data.into_iter().map(|Data { key, value, .. }| (key, value)).collect();
+    if options.count_versions.is_some() && fs_type == EXT4 {
+        list.push(("i_version".to_owned(), None));
+    }
     if options.attributes.set & libc::MOUNT_ATTR_RDONLY != 0 && !IN_MEMORY.contains(&fs_type) {
         list.push(("ro".to_owned(), None));
     }

@@ -3,6 +3,8 @@
 //! A path is looked at here, so that a wrong one is refused by its pointer and not by an EINVAL of setns(2) halfway through
 //! a start. A container without a mount namespace is refused: everything that a root file system needs would be mounted
 //! on the host. The host's by its path is refused too: `pivot_root(2)` would give every process there the container's root.
+//! So is one in which the root of the container's user namespace may mount nothing: `user_namespaces(7)`, "Interaction of user
+//! namespaces and other types of namespaces".
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -10,20 +12,23 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime as oci;
 
-use crate::container::{Namespace, NamespaceKind};
+use crate::container::{Ids, Namespace, NamespaceKind};
+use crate::ids::IdMaps;
 use crate::refuse::{At, Refusal};
 use crate::spec::{nsfs, paths};
 
 pub(super) fn resolve(namespaces: &[oci::LinuxNamespace]) -> Result<Vec<Namespace>, Refusal> {
     let mut list: Vec<Namespace> = Vec::with_capacity(namespaces.len());
     for (index, namespace) in namespaces.iter().enumerate() {
-        let kind = kind(namespace.typ()).at("/type").at_index(index)?;
+        let kind = kind(namespace.typ());
         if list.iter().any(|other| other.kind == kind) {
             return Err(Refusal::new(format!("/{index}"), format!("a second {} namespace", name(kind))));
         }
         let path = path(namespace.path().as_deref(), kind).at("/path").at_index(index)?;
         list.push(Namespace { kind, path });
     }
+    refuse_foreign_mounts(&list)?;
+    list.retain(|namespace| namespace.kind != NamespaceKind::User || !is_the_runtimes(namespace));
     if !list.iter().any(|namespace| namespace.kind == NamespaceKind::Mount) {
         return Err(Refusal::new("", "no mount namespace: a container needs one, new or joined"));
     }
@@ -34,11 +39,43 @@ pub(super) fn resolve(namespaces: &[oci::LinuxNamespace]) -> Result<Vec<Namespac
 /// Whether the container's namespace of this kind is another one than the runtime's: new, or joined and not the same.
 pub(super) fn has_own(namespaces: &[Namespace], kind: NamespaceKind) -> bool {
     let Some(namespace) = namespaces.iter().find(|namespace| namespace.kind == kind) else { return false };
-    let Some(path) = &namespace.path else { return true };
-    match (identity(path), identity(&Path::new("/proc/self/ns").join(file_name(kind)))) {
-        (Some(theirs), Some(ours)) => theirs != ours,
-        _ => false,
+    // One that has gone meanwhile is nobody's.
+    namespace.path.as_ref().is_none_or(|path| identity(path).is_some()) && !is_the_runtimes(namespace)
+}
+
+/// The ids of the container's user namespace; none where that is the runtime's own.
+pub(super) fn ids(namespaces: &[Namespace], mappings: &IdMaps) -> Option<Ids> {
+    let user = namespaces.iter().find(|namespace| namespace.kind == NamespaceKind::User)?;
+    Some(user.path.clone().map_or_else(|| Ids::Maps(mappings.clone()), Ids::Namespace))
+}
+
+/// Whether a namespace is joined that the runtime is in anyway. Of a user namespace the kernel refuses that (setns(2), EINVAL),
+/// for it would give rights anew.
+fn is_the_runtimes(namespace: &Namespace) -> bool {
+    let Some(path) = &namespace.path else { return false };
+    let ours = identity(&Path::new("/proc/self/ns").join(file_name(namespace.kind)));
+    ours.is_some() && identity(path) == ours
+}
+
+/// Refuses a joined mount namespace beside a user namespace that it does not belong to. `list` is as given.
+fn refuse_foreign_mounts(list: &[Namespace]) -> Result<(), Refusal> {
+    let of = |kind| list.iter().enumerate().find(|(_, namespace)| namespace.kind == kind);
+    let (Some((_, user)), Some((index, mount))) = (of(NamespaceKind::User), of(NamespaceKind::Mount)) else {
+        return Ok(());
+    };
+    let Some(mount) = &mount.path else { return Ok(()) };
+    let belongs = match &user.path {
+        None => false,
+        Some(user) => nsfs::belongs(mount, user).map_err(|errno| {
+            Refusal::new(format!("/{index}/path"), format!("look for the owner of {}: {errno}", mount.display()))
+        })?,
+    };
+    if belongs {
+        return Ok(());
     }
+    let reason =
+        format!("not of the container's user namespace, whose root may mount nothing in it: {}", mount.display());
+    Err(Refusal::new(format!("/{index}/path"), reason))
 }
 
 /// Whether `path` is the mount namespace of the runtime or of the machine's first process; a service manager may have given
@@ -54,17 +91,17 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
     fs::metadata(path).ok().map(|file| (file.dev(), file.ino()))
 }
 
-fn kind(kind: oci::LinuxNamespaceType) -> Result<NamespaceKind, Refusal> {
-    Ok(match kind {
-        oci::LinuxNamespaceType::User => return Err(Refusal::unsupported("", "user namespaces are")),
-        oci::LinuxNamespaceType::Time => return Err(Refusal::unsupported("", "time namespaces are")),
+fn kind(kind: oci::LinuxNamespaceType) -> NamespaceKind {
+    match kind {
+        oci::LinuxNamespaceType::User => NamespaceKind::User,
+        oci::LinuxNamespaceType::Time => NamespaceKind::Time,
         oci::LinuxNamespaceType::Ipc => NamespaceKind::Ipc,
         oci::LinuxNamespaceType::Uts => NamespaceKind::Uts,
         oci::LinuxNamespaceType::Network => NamespaceKind::Network,
         oci::LinuxNamespaceType::Pid => NamespaceKind::Pid,
         oci::LinuxNamespaceType::Cgroup => NamespaceKind::Cgroup,
         oci::LinuxNamespaceType::Mount => NamespaceKind::Mount,
-    })
+    }
 }
 
 /// Checks that `path` is a file to join a namespace of `kind` by; none where a new one is meant.

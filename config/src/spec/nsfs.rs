@@ -1,7 +1,8 @@
-//! What kind of namespace a file is, `ioctl_ns(2)`.
+//! What kind of namespace a file is, and whose, `ioctl_ns(2)`.
 
 use std::fs::File;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -17,6 +18,20 @@ nix::ioctl_none!(
     ns_get_nstype,
     0xb7,
     0x3
+);
+
+nix::ioctl_none!(
+    /// `NS_GET_USERNS`: answers with a descriptor of the user namespace that owns the namespace.
+    ns_get_userns,
+    0xb7,
+    0x1
+);
+
+nix::ioctl_none!(
+    /// `NS_GET_PARENT`: answers with a descriptor of the user namespace that a user namespace lies in.
+    ns_get_parent,
+    0xb7,
+    0x2
 );
 
 /// The magic number of the file system that namespace files are in (linux/magic.h).
@@ -45,4 +60,31 @@ pub(super) fn kind(path: &Path) -> Result<Option<NamespaceKind>, Errno> {
         libc::CLONE_NEWNS => NamespaceKind::Mount,
         _ => return Ok(None),
     }))
+}
+
+/// Whether the namespace at `path` is owned by the user namespace at `user`, or by one inside that.
+pub(super) fn belongs(path: &Path, user: &Path) -> Result<bool, Errno> {
+    let identity = |file: &File| file.metadata().map(|data| (data.dev(), data.ino())).map_err(|error| from_io(&error));
+    let wanted = identity(&File::open(user).map_err(|error| from_io(&error))?)?;
+    let file = File::open(path).map_err(|error| from_io(&error))?;
+    // SAFETY: as in `kind`.
+    let mut next = unsafe { ns_get_userns(file.as_raw_fd()) };
+    loop {
+        let owner = match next {
+            // SAFETY: the kernel has just made the descriptor for us.
+            Ok(owner) => unsafe { File::from_raw_fd(owner) },
+            // The next one is outside the runtime's own.
+            Err(Errno::EPERM) => return Ok(false),
+            Err(errno) => return Err(errno),
+        };
+        if identity(&owner)? == wanted {
+            return Ok(true);
+        }
+        // SAFETY: as above; `owner` is open until after the call.
+        next = unsafe { ns_get_parent(owner.as_raw_fd()) };
+    }
+}
+
+fn from_io(error: &std::io::Error) -> Errno {
+    Errno::from_raw(error.raw_os_error().unwrap_or_default())
 }

@@ -4,10 +4,16 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::refuse::{At, Refusal};
 
-/// A list of absolute paths.
+/// A list of absolute paths to cover. The root cannot be: what is mounted over it lies beside the container's way.
 pub(super) fn list(paths: Option<&[String]>) -> Result<Vec<PathBuf>, Refusal> {
     let paths = paths.unwrap_or_default().iter().enumerate();
-    paths.map(|(index, path)| absolute(Path::new(path)).at_index(index)).collect()
+    let one = |path: &String| match absolute(Path::new(path)) {
+        Ok(path) if clean(&path) == Path::new("/") => {
+            Err(Refusal::new("", "names the root directory: see root.readonly"))
+        }
+        other => other,
+    };
+    paths.map(|(index, path)| one(path).at_index(index)).collect()
 }
 
 /// `path`, if it is absolute.

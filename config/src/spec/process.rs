@@ -5,14 +5,13 @@ use oci_spec::runtime as oci;
 
 use crate::container::{Process, Rlimit, User};
 use crate::refuse::{At, Refusal};
-use crate::spec::{capabilities, paths, unsupported};
+use crate::spec::{capabilities, paths, scheduling};
 
 /// The spec leaves the default to the runtime; this is everyone's.
 const DEFAULT_UMASK: u32 = 0o022;
 
 /// Resolves one process. Pointers are relative to it.
 pub(crate) fn resolve(process: &oci::Process) -> Result<Process, Refusal> {
-    unsupported::in_process(process)?;
     let terminal = process.terminal().unwrap_or(false);
     Ok(Process {
         terminal,
@@ -26,7 +25,24 @@ pub(crate) fn resolve(process: &oci::Process) -> Result<Process, Refusal> {
         rlimits: rlimits(process.rlimits().as_deref().unwrap_or_default()).at("/rlimits")?,
         no_new_privileges: process.no_new_privileges().unwrap_or(false),
         oom_score_adj: oom_score_adj(process.oom_score_adj()).at("/oomScoreAdj")?,
+        apparmor_profile: filled(process.apparmor_profile().as_ref()),
+        selinux_label: filled(process.selinux_label().as_ref()),
+        scheduler: process.scheduler().as_ref().map(scheduling::scheduler).transpose().at("/scheduler")?,
+        io_priority: process.io_priority().as_ref().map(scheduling::io_priority).transpose().at("/ioPriority")?,
+        exec_cpu_affinity: process
+            .exec_cpu_affinity()
+            .as_ref()
+            .map(scheduling::affinity)
+            .transpose()
+            .at("/execCPUAffinity")?,
+        personality: None,
+        memory_policy: None,
     })
+}
+
+/// A text that says something.
+pub(super) fn filled(text: Option<&String>) -> Option<String> {
+    text.filter(|text| !text.is_empty()).cloned()
 }
 
 /// (rows, columns) as `struct winsize` of `ioctl_tty(2)` holds them.
@@ -45,7 +61,7 @@ fn args(args: Option<&[String]>) -> Result<Vec<String>, Refusal> {
 }
 
 /// Kept as it is, in order; a variable that is given twice is the program's to judge.
-fn env(env: Option<&[String]>) -> Result<Vec<String>, Refusal> {
+pub(super) fn env(env: Option<&[String]>) -> Result<Vec<String>, Refusal> {
     let env = env.unwrap_or_default();
     match env.iter().position(|variable| variable.find('=').is_none_or(|equals| equals == 0)) {
         Some(index) => Err(Refusal::new(format!("/{index}"), format!("{:?} is not NAME=value", env[index]))),

@@ -1,5 +1,6 @@
 //! A process that only is there. systemd makes no scope without a process and keeps none without one (systemd.scope(5)), so one
-//! of these stays in it until a container's init has been born there.
+//! of these stays in it until a container's init has been born there. And a user namespace has no maps but through a process
+//! that is in it (user_namespaces(7)), so one of these is born there until they are written.
 
 use crate::run::{Launched, fork_child};
 use crate::sys;
@@ -8,11 +9,23 @@ use rustix::io::Errno;
 const PR_SET_PDEATHSIG: u32 = 1;
 const SIGKILL: u64 = 9;
 
+/// linux/sched.h
+const CLONE_NEWUSER: u64 = 0x1000_0000;
+
 /// Forks a process that does nothing, holds no file and ends when it is killed or the calling thread ends. Wait with
 /// `__WALL`, for its exit signal is 0.
 pub fn keep() -> Result<Launched, Errno> {
+    keep_in(0)
+}
+
+/// The same in a new user namespace, which has no maps yet.
+pub fn keep_user_namespace() -> Result<Launched, Errno> {
+    keep_in(CLONE_NEWUSER)
+}
+
+fn keep_in(namespaces: u64) -> Result<Launched, Errno> {
     let parent = sys::own_pid();
-    fork_child(None, || stay(parent))
+    fork_child(None, namespaces, || stay(parent))
 }
 
 /// All signals stay blocked: only SIGKILL is meant for it.

@@ -24,8 +24,9 @@
 //!
 //! Reading order: [`step`] (what can be done), `run` (the two stages), `ops` (how each step is done), [`sync`] (what is told to
 //! the parent), `sys` (system calls that rustix lacks; the only unsafe code beside `launch` and `keep`).
-//! Apart from all that stands [`keep`](keep()), a process that does nothing.
+//! Apart from all that stands [`keep`](keep()), a process that does nothing, of which there is one in a user namespace, too.
 
+pub mod setting;
 pub mod step;
 pub mod sync;
 
@@ -35,6 +36,6 @@ mod run;
 #[allow(unsafe_code)] // system calls; each function says what it relies on
 mod sys;
 
-pub use keep::keep;
+pub use keep::{keep, keep_user_namespace};
 pub use run::{Launched, launch};
 pub use step::{Descriptor, Instruction, Pair, Program, Span, Step, Text};

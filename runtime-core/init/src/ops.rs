@@ -1,14 +1,17 @@
 //! How each step is done. `Work` is the little state that steps of one stage share.
 
 mod console;
+mod copy;
+mod home;
 mod identity;
 mod mounts;
+mod move_root;
 mod nodes;
 mod paths;
 
 use core::ffi::CStr;
 
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::Mode;
 use rustix::io::Errno;
 
@@ -54,19 +57,30 @@ impl<'a> Work<'a> {
         match *step {
             Step::JoinCgroup { tasks, .. } => self.write_all(tasks, b"0")?,
             Step::WriteProc { procfs, path, value } => self.write_proc(procfs, path, value)?,
-            Step::JoinNamespaces { target, kinds } => sys::setns(self.fd(target)?, kinds)?,
-            Step::NewNamespaces { kinds } => sys::unshare(kinds)?,
+            Step::Set(setting) => self.set(setting)?,
+            Step::JoinNamespaces { target, kinds } => {
+                sys::setns(self.fd(target)?, kinds)?;
+                identity::stay_hidden()?;
+            }
+            Step::NewNamespaces { kinds } => {
+                sys::unshare(kinds)?;
+                identity::stay_hidden()?;
+            }
             Step::LoopbackUp => sys::loopback_up()?,
             Step::NewSession => rustix::process::setsid().map(|_| ())?,
+            Step::SessionKeyring { name, permissions } => sys::join_session_keyring(self.str(name)?, permissions)?,
             Step::HostPropagation { path, kind, recursive } => {
                 sys::mount_setattr_at(self.str(path)?, kind, recursive)?;
             }
-            Step::OpenRoot { path } => self.open_root(path)?,
-            Step::MountFilesystem { fs_type, source, options, attributes, destination } => {
-                self.mount_filesystem(fs_type, source, options, attributes, destination)?;
+            Step::OpenRoot { path, tree } => self.open_root(path, tree)?,
+            Step::MountFilesystem { fs_type, source, options, attributes, take_over, destination, instead } => {
+                let made = self.new_filesystem(self.str(fs_type)?, self.str(source)?, options, attributes);
+                let mount = self.or_instead(made, instead, attributes)?;
+                self.attach_filesystem(mount.as_fd(), fs_type, take_over, destination)?;
             }
-            Step::MountBind { source, recursive, attributes, recursive_attributes, destination } => {
-                self.mount_bind(source, recursive, [attributes, recursive_attributes], destination)?;
+            Step::MountBind { source, tree, recursive, links, attributes, recursive_attributes, destination } => {
+                let attributes = [attributes, recursive_attributes];
+                self.mount_bind((source, recursive), tree, links, attributes, destination)?;
             }
             Step::SetAttributes { path, attributes, recursive } => {
                 sys::mount_setattr(self.open(path)?.as_fd(), attributes, 0, recursive)?;
@@ -81,23 +95,26 @@ impl<'a> Work<'a> {
             Step::MaskPath { path } => self.mask_path(path)?,
             Step::ReadonlyPath { path } => self.readonly_path(path)?,
             Step::PivotRoot => self.pivot_root()?,
+            Step::MoveRoot => self.move_root()?,
             Step::Hostname { name } => rustix::system::sethostname(self.str(name)?.to_bytes())?,
             Step::Domainname { name } => rustix::system::setdomainname(self.str(name)?.to_bytes())?,
             Step::OpenConsole { size, uid, mount } => self.open_console(size, uid, mount)?,
             Step::SetStdio { files, uid } => self.set_stdio(files, uid)?,
-            Step::Rlimit { resource, soft, hard } => sys::set_rlimit(resource, soft, hard)?,
+            Step::Rlimit { resource, soft: Some(soft), hard } => sys::set_rlimit(resource, soft, hard)?,
+            Step::Rlimit { resource, soft: None, hard } => sys::raise_rlimit(resource, hard)?,
             Step::WorkingDirectory { path, make } => self.working_directory(path, make)?,
             Step::Identity { uid, gid, groups } => self.identity(uid, gid, groups)?,
             Step::Umask { mask } => {
                 rustix::process::umask(Mode::from_raw_mode(mask));
             }
+            Step::Home { uid } => self.home(uid),
             Step::BoundingSet { keep } => identity::bounding_set(keep)?,
             Step::Capabilities { effective, permitted, inheritable, ambient } => {
                 sys::set_capabilities(effective, permitted, inheritable)?;
                 identity::ambient_set(ambient)?;
             }
             Step::NoNewPrivileges => identity::no_new_privileges()?,
-            Step::Seccomp { flags } => sys::load_filter(self.program.filter, flags)?,
+            Step::Seccomp { flags } => self.seccomp(flags)?,
             Step::FindExecutable { candidates } => self.find_executable(candidates)?,
             Step::CloseOnExec => sys::close_range(3, u32::MAX, sys::CLOSE_RANGE_CLOEXEC)?,
             Step::Sync { point } => self.sync(point)?,
@@ -119,8 +136,22 @@ impl<'a> Work<'a> {
     }
 
     fn sync(&self, point: Point) -> Result<(), Errno> {
+        self.report_and_wait(Report::Reached(point))
+    }
+
+    /// From here on the filter is at work. With a listener, nothing but write(2) is called until the parent has the other end:
+    /// any other call may be one that its agent has to let through. Then ours is closed: were the agent to end, nobody would
+    /// be left to answer, and the kernel must see that.
+    fn seccomp(&self, flags: u32) -> Result<(), Errno> {
+        match sys::load_filter(self.program.filter, flags)? {
+            Some(listener) => self.report_and_wait(Report::Listener { fd: listener.as_raw_fd() }),
+            None => Ok(()),
+        }
+    }
+
+    fn report_and_wait(&self, report: Report) -> Result<(), Errno> {
         let channel = sys::borrow(self.program.channel)?;
-        sync::send(channel, Report::Reached(point), None)?;
+        sync::send(channel, report, None)?;
         if sync::await_go(channel) { Ok(()) } else { sys::exit(1) }
     }
 

@@ -27,17 +27,21 @@ pub struct Launched {
 /// channel (see [`sync`]).
 pub fn launch(program: &Program<'_>, cgroup: Option<BorrowedFd<'_>>) -> Result<Launched, Errno> {
     program.board.begun.store(sys::now(), Ordering::Relaxed);
-    fork_child(cgroup, || stage_one(program))
+    fork_child(cgroup, 0, || stage_one(program))
 }
 
-/// Forks a child that does `work` and exits.
+/// Forks a child, into new namespaces where `namespaces` names some, that does `work` and exits.
 ///
 /// Signals are blocked around the fork, so that no handler of the parent's runs in the child before it has reset them.
-pub(crate) fn fork_child(cgroup: Option<BorrowedFd<'_>>, work: impl FnOnce()) -> Result<Launched, Errno> {
+pub(crate) fn fork_child(
+    cgroup: Option<BorrowedFd<'_>>,
+    namespaces: u64,
+    work: impl FnOnce(),
+) -> Result<Launched, Errno> {
     let mask = sys::block_signals();
     #[allow(unsafe_code)]
-    // SAFETY: the child does `work`, which both callers take from this crate, and exits.
-    let forked = unsafe { sys::fork(&Kinship::Child(cgroup)) };
+    // SAFETY: the child does `work`, which all callers take from this crate, and exits.
+    let forked = unsafe { sys::fork(&Kinship::Child(cgroup, namespaces)) };
     match forked {
         Ok(Fork::Child) => {
             work();

@@ -4,9 +4,11 @@
 //! parent fills just before the fork. So a plan can be made, printed and compared without a process or a file.
 
 use core::ffi::CStr;
+use core::sync::atomic::AtomicU8;
 
 use rustix::io::Errno;
 
+use crate::setting::Setting;
 use crate::sync::{Board, Point};
 
 /// A NUL-terminated string of the pool, by its offset.
@@ -92,6 +94,26 @@ impl Attributes {
     }
 }
 
+/// What a new file system takes over from the directory that it is mounted on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TakeOver {
+    /// The permission bits, where the directory was there before.
+    pub mode: bool,
+    /// All that is in it.
+    pub content: bool,
+}
+
+/// What a bind makes of symbolic links in the last place of its paths; where nothing is set they are followed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Links {
+    /// The source is bound as the link that it is.
+    pub source_nofollow: bool,
+    /// The link at the destination is mounted on.
+    pub destination_nofollow: bool,
+    /// The link is made anew at the destination, in place of a mount.
+    pub copy: bool,
+}
+
 /// One thing to do. Paths in the container are resolved below its root, symbolic links included, at the moment of use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
@@ -112,6 +134,8 @@ pub enum Step {
         /// What is written, by one write(2).
         value: Text,
     },
+    /// Sets an attribute of the process.
+    Set(Setting),
     /// setns(2) into one namespace by its file, or into several of a process by its pidfd.
     JoinNamespaces {
         /// A namespace file or a pidfd.
@@ -131,6 +155,13 @@ pub enum Step {
     // Stage two: the root file system.
     /// setsid(2): a session of its own, so that no terminal of ours is its own.
     NewSession,
+    /// Joins the session keyring of this name, made where there is none: keyctl_join_session_keyring(3).
+    SessionKeyring {
+        /// `_ses.ID`
+        name: Text,
+        /// Its permissions, `KEY_*` of keyctl_setperm(3); none leaves them.
+        permissions: Option<u32>,
+    },
     /// Changes how mounts at a path of the host's tree propagate, before the root is built.
     HostPropagation {
         /// `/`
@@ -140,10 +171,13 @@ pub enum Step {
         /// The whole tree below it.
         recursive: bool,
     },
-    /// Mounts the rootfs over itself, so that it can be pivoted to, and keeps it open for all that follows.
+    /// Mounts the rootfs over itself, so that it can be pivoted to, and keeps it open for all that follows. One that was handed
+    /// over goes over `/`, for who may not walk the path.
     OpenRoot {
         /// Host path of the rootfs.
         path: Text,
+        /// Its mounts, detached.
+        tree: Option<Descriptor>,
     },
     /// Mounts a file system made new: fsopen, fsconfig, fsmount, move_mount.
     MountFilesystem {
@@ -155,15 +189,23 @@ pub enum Step {
         options: Span,
         /// `MOUNT_ATTR_*`.
         attributes: u64,
+        /// From what is at the destination.
+        take_over: TakeOver,
         /// Where in the container; made where missing.
         destination: Text,
+        /// What is mounted where the kernel does not allow a new one (EPERM): the host's, detached.
+        instead: Option<Descriptor>,
     },
     /// Binds a host path: open_tree, mount_setattr, move_mount.
     MountBind {
         /// Host path, resolved before the pivot.
         source: Text,
+        /// The detached mount that the parent has made of it.
+        tree: Option<Descriptor>,
         /// With the mounts below it.
         recursive: bool,
+        /// Symbolic ones.
+        links: Links,
         /// For the mount itself.
         attributes: Attributes,
         /// For the mount and all below it.
@@ -223,6 +265,8 @@ pub enum Step {
     },
     /// pivot_root(2) to the opened root; the host's tree is detached.
     PivotRoot,
+    /// The same where `/` is a ramdisk, which pivot_root(2) cannot leave: the root is moved over it.
+    MoveRoot,
     /// sethostname(2)
     Hostname {
         /// At most 64 bytes.
@@ -256,8 +300,8 @@ pub enum Step {
     Rlimit {
         /// `RLIMIT_*`
         resource: u32,
-        /// Soft limit; `u64::MAX` is infinity.
-        soft: u64,
+        /// Soft limit; `u64::MAX` is infinity. None only raises the hard limit where it is lower, while there is the right to.
+        soft: Option<u64>,
         /// Hard limit.
         hard: u64,
     },
@@ -276,6 +320,11 @@ pub enum Step {
         gid: u32,
         /// Into [`Program::gids`].
         groups: Span,
+    },
+    /// Completes the environment's `HOME` ([`Program::home`]) from the container's /etc/passwd.
+    Home {
+        /// Whose.
+        uid: u32,
     },
     /// Sets the file mode creation mask.
     Umask {
@@ -300,7 +349,7 @@ pub enum Step {
     },
     /// PR_SET_NO_NEW_PRIVS
     NoNewPrivileges,
-    /// Loads [`Program::filter`] with seccomp(2).
+    /// Loads [`Program::filter`] with seccomp(2). Where it has a listener, waits until the agent has it.
     Seccomp {
         /// `SECCOMP_FILTER_FLAG_*`
         flags: u32,
@@ -336,6 +385,8 @@ pub struct Program<'a> {
     pub pairs: &'a [Pair],
     /// Table of [`Step::Identity`].
     pub gids: &'a [u32],
+    /// Table of [`Setting`]: sets as bits.
+    pub words: &'a [u64],
     /// Table of [`Step::FindExecutable`].
     pub candidates: &'a [Text],
     /// The seccomp filter.
@@ -344,6 +395,8 @@ pub struct Program<'a> {
     pub argv: &'a [*const u8],
     /// execve's environment, likewise.
     pub envp: &'a [*const u8],
+    /// What follows `HOME=` in the last string of `envp`, for [`Step::Home`] to write; PATH_MAX bytes, or none.
+    pub home: &'a [AtomicU8],
     /// The children's end of the channel to the parent.
     pub channel: i32,
     /// Memory that the parent shares: the pid of stage two, and when which step was done.

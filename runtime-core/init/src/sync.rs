@@ -1,10 +1,11 @@
 //! What the children tell the parent, over one SOCK_SEQPACKET socket that both stages hold.
 //!
 //! ```text
-//! stage one ── Reached(Namespaces) ─▶ parent  where the parent has to write id maps; waits for "go"
+//! stage one ── Reached(Namespaces) ─▶ parent  where the parent has to write id maps or clock offsets; waits for "go"
 //! stage one    forks, exits                   the kernel writes stage two's pid into a page that the parent shares
 //! stage two ── Reached(Root) ─▶ parent        where hooks run or network devices move; waits for "go"
 //! stage two ── Console + fd ──▶ parent        where there is a terminal
+//! stage two ── Listener(number) ▶ parent      where a seccomp agent is to be told; waits for "go"
 //! stage two ── Reached(Ready) ▶ parent        waits for "go", which is the start
 //! parent ───── one byte ──────▶ either        "go"
 //! stage two    execve: the socket closes      started
@@ -53,7 +54,7 @@ pub struct Board {
 /// Where a child waits for its parent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Point {
-    /// Stage one has its user namespace, which has no ids yet.
+    /// Stage one has its user namespace, which has no ids yet where it is new, or a time namespace without offsets.
     Namespaces,
     /// Stage two has mounted all of the root; the host's tree is still there.
     Root,
@@ -83,6 +84,12 @@ impl Point {
 pub enum Report {
     /// The terminal's master comes with this message.
     Console,
+    /// The sender has loaded a filter whose listener is its descriptor of this number, and waits for its go. The parent takes
+    /// the descriptor by pidfd_getfd(2): the filter that is at work already may know of sendmsg(2) what it likes.
+    Listener {
+        /// Its number.
+        fd: i32,
+    },
     /// The sender waits there for its go.
     Reached(Point),
     /// A step failed; the sender exits.
@@ -102,6 +109,7 @@ impl Report {
         let (kind, a, b, detail) = match *self {
             Self::Console => (1_i32, 0, 0, [0; DETAIL_BYTES]),
             Self::Reached(point) => (2, point.number(), 0, [0; DETAIL_BYTES]),
+            Self::Listener { fd } => (4, fd, 0, [0; DETAIL_BYTES]),
             Self::Failed { step, errno, detail } => (3, step.cast_signed(), errno, detail),
         };
         let mut bytes = [0; REPORT_BYTES];
@@ -124,6 +132,7 @@ impl Report {
             1 => Some(Self::Console),
             2 => Some(Self::Reached(Point::from_number(number(4)?)?)),
             3 => Some(Self::Failed { step: number(4)?.cast_unsigned(), errno: number(8)?, detail }),
+            4 => Some(Self::Listener { fd: number(4)? }),
             _ => None,
         }
     }
@@ -160,7 +169,7 @@ mod tests {
     fn reports_survive_the_wire() {
         let failed = Report::Failed { step: 17, errno: 13, detail: [b'x'; DETAIL_BYTES] };
         let reached = Point::ALL.map(Report::Reached);
-        for report in reached.into_iter().chain([Report::Console, failed]) {
+        for report in reached.into_iter().chain([Report::Console, Report::Listener { fd: 7 }, failed]) {
             assert_eq!(Report::decode(&report.encode()), Some(report));
         }
         assert_eq!(Report::decode(&[]), None);

@@ -8,6 +8,7 @@ use rustix::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use rustix::io::Errno;
 use syscalls::{Sysno, syscall};
 
+use crate::setting::Scheduler;
 use crate::step::{Attributes, Instruction};
 
 /// `CLONE_NEWNS` and its kin fit in 32 bits; these are the ones we name here. linux/sched.h.
@@ -72,8 +73,8 @@ pub(crate) enum Fork {
 
 /// What a new process is to its maker.
 pub(crate) enum Kinship<'a> {
-    /// Its child, with a pidfd, born in this v2 cgroup if one is given.
-    Child(Option<BorrowedFd<'a>>),
+    /// Its child, with a pidfd, born in this v2 cgroup if one is given, and in new namespaces (`CLONE_NEW*`).
+    Child(Option<BorrowedFd<'a>>, u64),
     /// Its parent's child, whose pid is written there before it runs.
     Sibling(&'a AtomicI32),
 }
@@ -93,8 +94,8 @@ pub(crate) unsafe fn fork(kinship: &Kinship<'_>) -> Result<Fork, Errno> {
             args.flags |= CLONE_PARENT | CLONE_PARENT_SETTID;
             args.parent_tid = pid.as_ptr().expose_provenance().try_into().map_err(|_| Errno::INVAL)?;
         }
-        Kinship::Child(cgroup) => {
-            args.flags |= CLONE_PIDFD;
+        Kinship::Child(cgroup, namespaces) => {
+            args.flags |= CLONE_PIDFD | *namespaces;
             args.pidfd = ptr::from_mut(&mut pidfd).expose_provenance().try_into().map_err(|_| Errno::INVAL)?;
             if let Some(cgroup) = cgroup {
                 args.flags |= CLONE_INTO_CGROUP;
@@ -233,13 +234,22 @@ pub(crate) fn close_range(first: u32, last: u32, flags: u32) -> Result<(), Errno
     result(unsafe { syscall!(Sysno::close_range, first, last, flags) }).map(|_| ())
 }
 
-/// seccomp(2): loads a filter for this thread, which is the only one.
-pub(crate) fn load_filter(filter: &[Instruction], flags: u32) -> Result<(), Errno> {
+/// Of seccomp(2): the call returns a descriptor.
+const SECCOMP_FILTER_FLAG_NEW_LISTENER: u32 = 1 << 3;
+
+/// seccomp(2): loads a filter for this thread, which is the only one. Returns the listener where one was asked for.
+pub(crate) fn load_filter(filter: &[Instruction], flags: u32) -> Result<Option<OwnedFd>, Errno> {
     const SECCOMP_SET_MODE_FILTER: u32 = 1;
     let len = filter.len().try_into().map_err(|_| Errno::INVAL)?;
     let program = FilterProgram { len, filter: filter.as_ptr() };
     // SAFETY: the program is valid for the call; the kernel copies it.
-    result(unsafe { syscall!(Sysno::seccomp, SECCOMP_SET_MODE_FILTER, flags, ptr::from_ref(&program)) }).map(|_| ())
+    let done = result(unsafe { syscall!(Sysno::seccomp, SECCOMP_SET_MODE_FILTER, flags, ptr::from_ref(&program)) })?;
+    if flags & SECCOMP_FILTER_FLAG_NEW_LISTENER == 0 {
+        return Ok(None);
+    }
+    let listener = done.try_into().map_err(|_| Errno::BADF)?;
+    // SAFETY: the kernel answered with a new descriptor that nobody else owns.
+    Ok(Some(unsafe { OwnedFd::from_raw_fd(listener) }))
 }
 
 /// execve(2). Returns only the error.
@@ -260,6 +270,12 @@ pub(crate) fn set_groups(groups: &[u32]) -> Result<(), Errno> {
     result(unsafe { syscall!(Sysno::setgroups, groups.len(), groups.as_ptr()) }).map(|_| ())
 }
 
+/// How many supplementary groups this process has: getgroups(2) with no room.
+pub(crate) fn group_count() -> Result<usize, Errno> {
+    // SAFETY: with a size of 0 nothing is written.
+    result(unsafe { syscall!(Sysno::getgroups, 0, 0) })
+}
+
 /// setresgid(2), then setresuid(2), all three ids each.
 pub(crate) fn set_ids(uid: u32, gid: u32) -> Result<(), Errno> {
     // SAFETY: takes numbers.
@@ -268,11 +284,53 @@ pub(crate) fn set_ids(uid: u32, gid: u32) -> Result<(), Errno> {
     result(unsafe { syscall!(Sysno::setresuid, uid, uid, uid) }).map(|_| ())
 }
 
+/// sched_setattr(2) on this thread, which is the only one.
+pub(crate) fn set_scheduler(attributes: &Scheduler) -> Result<(), Errno> {
+    // SAFETY: reads one struct sched_attr of the size that it states.
+    result(unsafe { syscall!(Sysno::sched_setattr, 0, ptr::from_ref(attributes), 0) }).map(|_| ())
+}
+
+/// ioprio_set(2) on this process.
+pub(crate) fn set_io_priority(priority: u32) -> Result<(), Errno> {
+    const IOPRIO_WHO_PROCESS: u32 = 1;
+    // SAFETY: takes numbers.
+    result(unsafe { syscall!(Sysno::ioprio_set, IOPRIO_WHO_PROCESS, 0, priority) }).map(|_| ())
+}
+
+/// sched_setaffinity(2) on this thread; bits beyond what the kernel was built for are ignored.
+pub(crate) fn set_affinity(cpus: &[u64]) -> Result<(), Errno> {
+    // SAFETY: reads the slice.
+    result(unsafe { syscall!(Sysno::sched_setaffinity, 0, size_of_val(cpus), cpus.as_ptr()) }).map(|_| ())
+}
+
+/// personality(2)
+pub(crate) fn set_personality(persona: u32) -> Result<(), Errno> {
+    // SAFETY: takes a number.
+    result(unsafe { syscall!(Sysno::personality, persona) }).map(|_| ())
+}
+
+/// set_mempolicy(2). The kernel looks at one bit less than it is told of; no node at all is no pointer.
+pub(crate) fn set_memory_policy(mode: u32, nodes: &[u64]) -> Result<(), Errno> {
+    let bits = size_of_val(nodes).saturating_mul(8).saturating_add(1);
+    let nodes = if nodes.is_empty() { ptr::null() } else { nodes.as_ptr() };
+    // SAFETY: reads the slice, or nothing.
+    result(unsafe { syscall!(Sysno::set_mempolicy, mode, nodes, bits) }).map(|_| ())
+}
+
 /// prlimit64(2) on this process.
 pub(crate) fn set_rlimit(resource: u32, soft: u64, hard: u64) -> Result<(), Errno> {
     let limit = [soft, hard];
     // SAFETY: reads one struct rlimit64.
     result(unsafe { syscall!(Sysno::prlimit64, 0, resource, limit.as_ptr(), 0) }).map(|_| ())
+}
+
+/// Raises a hard limit of this process, if it is lower, and leaves the soft one.
+pub(crate) fn raise_rlimit(resource: u32, hard: u64) -> Result<(), Errno> {
+    let mut limit = [0_u64; 2];
+    // SAFETY: writes one struct rlimit64.
+    result(unsafe { syscall!(Sysno::prlimit64, 0, resource, 0, limit.as_mut_ptr()) })?;
+    let [soft, there] = limit;
+    if there < hard { set_rlimit(resource, soft, hard) } else { Ok(()) }
 }
 
 /// prctl(2) with numbers only; returns what it returns.
@@ -304,6 +362,17 @@ pub(crate) fn cwd_is_reachable() -> Result<bool, Errno> {
     // SAFETY: writes at most the buffer's length.
     result(unsafe { syscall!(Sysno::getcwd, buffer.as_mut_ptr(), buffer.len()) })?;
     Ok(buffer.first() == Some(&b'/'))
+}
+
+/// Joins the session keyring `name` and sets its permissions: keyctl(2).
+pub(crate) fn join_session_keyring(name: &CStr, permissions: Option<u32>) -> Result<(), Errno> {
+    const KEYCTL_JOIN_SESSION_KEYRING: u32 = 1;
+    const KEYCTL_SETPERM: u32 = 5;
+    // SAFETY: reads a string that ends.
+    let keyring = result(unsafe { syscall!(Sysno::keyctl, KEYCTL_JOIN_SESSION_KEYRING, name.as_ptr()) })?;
+    let Some(permissions) = permissions else { return Ok(()) };
+    // SAFETY: takes numbers.
+    result(unsafe { syscall!(Sysno::keyctl, KEYCTL_SETPERM, keyring, permissions) }).map(|_| ())
 }
 
 /// Sets IFF_UP on `lo`: netdevice(7).

@@ -16,7 +16,7 @@
 //! ```
 
 use std::ffi::CStr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use config::resources::{DeviceRule, DeviceSet};
@@ -34,21 +34,42 @@ const ALL: u32 = DeviceSet::MKNOD | DeviceSet::READ | DeviceSet::WRITE;
 const BLOCK: u32 = 1;
 const CHARACTER: u32 = 2;
 
-/// Puts `rules`, and the ones for default devices, in force for the cgroup at `directory`. What an earlier call put in force
-/// is replaced in one step: nobody meets a moment without rules.
+/// Puts `rules`, and the ones for default devices, in force for the cgroup at `directory`.
 pub(super) fn enforce(directory: &Path, rules: &[DeviceRule]) -> Result<()> {
-    let rules = devices::effective(rules);
-    let failed = |what: &str| {
-        let what = format!("{what} the device filter of {}", directory.display());
-        move |errno| Error::sys(what, errno)
-    };
-    let cgroup = open_fd(directory, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
-    let former = bpf::attached(cgroup.as_fd(), NAME).map_err(failed("look for"))?;
-    if former.is_empty() && allows_all(&rules) {
-        return Ok(());
+    Change::load(directory, rules)?.attach()
+}
+
+/// New rules for a cgroup, checked by the kernel and not in force yet.
+#[derive(Debug)]
+pub(super) struct Change {
+    cgroup: OwnedFd,
+    name: String,
+    /// None where there is nothing to forbid, and was nothing before.
+    program: Option<OwnedFd>,
+    former: Option<OwnedFd>,
+}
+
+impl Change {
+    /// Loads what `rules`, with the ones for default devices, mean for the cgroup at `directory`.
+    pub(super) fn load(directory: &Path, rules: &[DeviceRule]) -> Result<Self> {
+        let rules = devices::effective(rules);
+        let name = directory.display().to_string();
+        let failed = |what: &str, errno| Error::sys(format_args!("{what} the device filter of {name}"), errno);
+        let cgroup = open_fd(directory, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
+        let former = bpf::attached(cgroup.as_fd(), NAME).map_err(|errno| failed("look for", errno))?;
+        let former = former.into_iter().next();
+        let needed = former.is_some() || !allows_all(&rules);
+        let program = needed.then(|| bpf::load(&program(&rules), NAME)).transpose();
+        let program = program.map_err(|errno| failed("load", errno))?;
+        Ok(Self { cgroup, name, program, former })
     }
-    let loaded = bpf::load(&program(&rules), NAME).map_err(failed("load"))?;
-    bpf::attach(cgroup.as_fd(), loaded.as_fd(), former.first().map(AsFd::as_fd)).map_err(failed("attach"))
+
+    /// Puts them in force. What was in force is replaced in one step: nobody meets a moment without rules.
+    pub(super) fn attach(&self) -> Result<()> {
+        let Some(program) = &self.program else { return Ok(()) };
+        bpf::attach(self.cgroup.as_fd(), program.as_fd(), self.former.as_ref().map(AsFd::as_fd))
+            .map_err(|errno| Error::sys(format_args!("attach the device filter of {}", self.name), errno))
+    }
 }
 
 fn allows_all(rules: &[DeviceRule]) -> bool {

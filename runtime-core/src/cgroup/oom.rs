@@ -11,6 +11,10 @@
 //!        each cgroup; inotify on new ones below
 //! v2     poll on memory.events                      memory.events, oom_kill: of all below too
 //! ```
+//!
+//! A systemd scope goes with its last process, and may be gone before the count is read. Then the cgroup above tells, which
+//! counts what happened below: what it has more than was known of ours and of others is taken for a process of ours that
+//! ended by SIGKILL just now. Only a neighbour's kill in the same moment can be mistaken for it.
 
 use std::path::{Path, PathBuf};
 
@@ -59,11 +63,11 @@ impl OomWatch {
         }
     }
 
-    /// Kills that were not counted before.
-    pub fn count(&self) -> Option<Oom> {
+    /// Kills that were not counted before. `killed`: a process of the cgroup has just ended by SIGKILL.
+    pub fn count(&self, killed: bool) -> Option<Oom> {
         match &self.0 {
             Watch::V1(watch) => watch.count(),
-            Watch::V2(watch) => watch.count(),
+            Watch::V2(watch) => watch.count(killed),
         }
     }
 }

@@ -22,25 +22,22 @@
 //! remove the directory under it would leave the unit active for ever, for the event that tells of the end is the file's.
 
 use std::cell::RefCell;
-use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use config::container::CgroupPath;
 use config::resources::{DeviceRule, Resources};
-use nix::errno::Errno;
-use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::host::{self, Host, Mounted};
 use super::write::{Write, put};
 use super::{Cgroup, path, refuse_populated, remove};
 use crate::error::{Error, Kind, Result};
-use crate::process::WALL;
+use crate::kept::Kept;
 use bus::{Bus, Failure};
-use properties::Property;
+pub(super) use properties::{Property, of_update as properties_of_update};
 
-mod annotations;
+pub(crate) mod annotations;
 mod bus;
 mod properties;
 
@@ -52,6 +49,8 @@ const PREFIX: &str = "myshim";
 const STARTING: Duration = Duration::from_secs(30);
 /// How long it may take to stop an empty one.
 const STOPPING: Duration = Duration::from_secs(5);
+/// How long it may take to hear of new values.
+const TELLING: Duration = Duration::from_secs(5);
 /// Between attempts to reach a systemd that executes itself anew and has closed its sockets meanwhile.
 const AWAY: Duration = Duration::from_millis(50);
 
@@ -116,7 +115,7 @@ impl Cgroup {
             return Ok(Self { directories, unit: Some(unit) });
         }
         let keeper = Keeper::fork()?;
-        properties.push(("PIDs".into(), vec![keeper.pid.unsigned_abs()].into()));
+        properties.push(("PIDs".into(), vec![keeper.0.pid().unsigned_abs()].into()));
         start(name, &properties, Some(&keeper)).await?;
         let directories = keeper.directories(host)?;
         unit.keeper = RefCell::new(Some(keeper));
@@ -176,6 +175,23 @@ impl Unit {
         put(&file, &value).map_err(|errno| Error::sys(format_args!("write {value} to {}", file.display()), errno))
     }
 
+    /// Tells systemd values, which until it is stopped it takes for its own. When this returns `Took` it has also done with
+    /// them what it does. An error is systemd's refusal.
+    pub(super) async fn tell(&self, properties: &[Property]) -> Result<Told> {
+        let what = format!("set properties of systemd unit {}", self.name);
+        let told = timeout(TELLING, async {
+            let bus = Bus::open().await?;
+            bus.set(&self.name, properties).await?;
+            bus.ping().await
+        });
+        match told.await {
+            Ok(Ok(())) => Ok(Told::Took),
+            Ok(Err(failure @ Failure::Lost(_))) => Ok(Told::NoAnswer(failure.error(&what))),
+            Ok(Err(failure)) => Err(failure.error(&what)),
+            Err(_) => Ok(Told::NoAnswer(no_answer(&what, TELLING))),
+        }
+    }
+
     /// Stops the empty unit and waits until that is done. One that is not there is stopped.
     pub(super) async fn stop(&self) -> Result<()> {
         let what = format!("stop systemd unit {}", self.name);
@@ -191,6 +207,15 @@ impl Unit {
             Err(_) => Err(no_answer(&what, STOPPING)),
         }
     }
+}
+
+/// What became of values that systemd was told.
+#[derive(Debug)]
+pub(super) enum Told {
+    /// It has taken them.
+    Took,
+    /// It is away or slow; it may still take them.
+    NoAnswer(Error),
 }
 
 /// Whether it is in this hierarchy that systemd watches for a unit's end.
@@ -256,15 +281,11 @@ fn is_slice(name: &str) -> bool {
 
 /// The process that keeps a scope until init is in it. It ends when this is dropped.
 #[derive(Debug)]
-struct Keeper {
-    pid: i32,
-    pidfd: OwnedFd,
-}
+struct Keeper(Kept);
 
 impl Keeper {
     fn fork() -> Result<Self> {
-        let kept = init::keep().map_err(|errno| Error::sys("fork", Errno::from_raw(errno.raw_os_error())))?;
-        Ok(Self { pid: kept.pid, pidfd: kept.pidfd })
+        Kept::fork().map(Self)
     }
 
     /// Where systemd has put it, for each hierarchy of `host`: its own word for where the unit is.
@@ -284,15 +305,8 @@ impl Keeper {
     }
 
     fn table(&self) -> Result<String> {
-        let file = format!("/proc/{}/cgroup", self.pid);
+        let file = format!("/proc/{}/cgroup", self.0.pid());
         std::fs::read_to_string(&file).map_err(|error| Error::io(format_args!("read {file}"), &error))
-    }
-}
-
-impl Drop for Keeper {
-    fn drop(&mut self) {
-        let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
-        let _ = waitid(WaitId::PidFd(self.pidfd.as_fd()), WaitIdOptions::EXITED | WALL);
     }
 }
 

@@ -2,42 +2,118 @@
 //!
 //! Called by `cgroup`. Before a file is written its present value is kept; when a later one is refused, what was written is
 //! written back in reverse, so that each step back leads to what the kernel had accepted before. The order of the steps forth
-//! is `write::apply`'s. Device rules come last, for on v1 the kernel does not tell all of those it has.
+//! is `write::apply`'s. Device rules come last: on v1 the kernel does not tell all of those it has, and on v2 a program that
+//! it has checked before takes its place in one step.
+//!
+//! Where the cgroup is a unit, systemd is told after the files were written, for it takes values that the kernel refuses; and
+//! what it rounds (a quota, to whole percents) is then put right. A systemd that does not answer holds nothing up: the
+//! values hold all the same, and its next reload may bring the old ones back, which the log says. Only new device rules need
+//! its consent, for its own program is asked too.
 
 use std::path::{Path, PathBuf};
 
-use config::resources::{DeviceRule, Limit, Memory, Resources};
+use config::resources::{Cpu, Limit, Memory, Resources};
 use nix::errno::Errno;
 
 use super::host::Version;
+use super::systemd::{Property, Told, Unit, properties_of_update};
 use super::write::{self, Write, put};
-use super::{v1, v2};
+use super::{device_filter, late_pids_max, v1, v2};
 use crate::error::{Error, Kind, Result};
 
-/// What has to be written, in order. Absent device rules leave those that are there alone.
-pub(super) fn writes(resources: &Resources, version: Version) -> Result<Vec<Write>> {
-    let is_device = |write: &Write| write.controller() == "devices";
-    match version {
-        Version::V1 => {
-            let (devices, mut writes): (Vec<_>, Vec<_>) = v1::writes(resources)?.into_iter().partition(is_device);
-            if resources.devices.is_some() {
-                writes.extend(devices);
+/// All that an update is going to do, checked as far as it can be without doing it.
+#[derive(Debug)]
+pub(super) struct Change {
+    writes: Vec<Write>,
+    properties: Vec<Property>,
+    filter: Option<device_filter::Change>,
+    /// Whether there are new device rules.
+    devices: bool,
+}
+
+impl Change {
+    /// What `resources` mean for the cgroup whose files for a controller are in `directory`.
+    pub(super) fn prepare<'a>(
+        resources: &Resources,
+        version: Version,
+        directory: impl Fn(&str) -> Option<&'a Path>,
+        unit: Option<&Unit>,
+    ) -> Result<Self> {
+        let writes = writes(resources, version)?;
+        let properties = unit.map(|_| properties_of_update(resources, &writes)).transpose()?.unwrap_or_default();
+        let rules = resources.devices.as_deref().filter(|_| version == Version::V2);
+        let filter = rules.zip(directory("devices")).map(|(rules, at)| device_filter::Change::load(at, rules));
+        Ok(Self { writes, properties, filter: filter.transpose()?, devices: resources.devices.is_some() })
+    }
+
+    /// Does it. On error the cgroup has the values that it had, and the error says which file took which value not.
+    pub(super) async fn carry_out<'a>(
+        &self,
+        directory: impl Fn(&str) -> Option<&'a Path>,
+        unit: Option<&Unit>,
+    ) -> Result<()> {
+        let back = apply(&self.writes, &directory)?;
+        let told = match unit.filter(|_| !self.properties.is_empty()) {
+            Some(unit) => self.tell(unit, &directory).await,
+            None => Ok(()),
+        };
+        told.and_then(|()| self.filter.as_ref().map_or(Ok(()), device_filter::Change::attach))
+            .map_err(|error| taken_back(error, &back))
+    }
+
+    async fn tell<'a>(&self, unit: &Unit, directory: &impl Fn(&str) -> Option<&'a Path>) -> Result<()> {
+        let exact = directory("cpu").map(rounded_by_systemd).unwrap_or_default();
+        let told = unit.tell(&self.properties).await?;
+        if let Told::NoAnswer(error) = told {
+            if self.devices {
+                return Err(error);
             }
-            Ok(writes)
+            log::warn!("{error}: the new values hold until systemd is reloaded");
         }
-        Version::V2 if resources.devices.is_some() => {
-            let text = "resources/devices: device rules cannot be changed on cgroup v2 yet";
-            Err(Error::new(Kind::Unimplemented, text))
-        }
-        Version::V2 => {
-            let all = DeviceRule { allow: true, device: None };
-            v2::writes(&Resources { devices: Some(vec![all]), ..resources.clone() })
-        }
+        undo(&exact)
     }
 }
 
-/// Carries `writes` out. On error the cgroup has the values that it had, and the error says which file took which value not.
-pub(super) fn apply<'a>(writes: &[Write], directory: impl Fn(&str) -> Option<&'a Path>) -> Result<()> {
+/// What has to be written, in order. Absent device rules leave those that are there alone.
+fn writes(resources: &Resources, version: Version) -> Result<Vec<Write>> {
+    let all = match version {
+        Version::V1 => v1::writes(resources)?,
+        Version::V2 => v2::writes(resources)?,
+    };
+    let (devices, mut writes): (Vec<_>, Vec<_>) = all.into_iter().partition(|write| write.controller() == "devices");
+    // Init's stages need no room any more.
+    writes.extend(late_pids_max(resources).map(|limit| Write::new("pids.max", limit)));
+    if resources.devices.is_some() {
+        writes.extend(devices);
+    }
+    Ok(writes)
+}
+
+/// Adds to a new quota the period that holds, and to a new period the quota: v2 has one file for both, and systemd one value.
+pub(super) fn complete(resources: &Resources, directory: Option<&Path>, version: Version) -> Resources {
+    let mut resources = resources.clone();
+    let read = |file: &str| {
+        let text = std::fs::read_to_string(directory?.join(file)).ok()?;
+        let (first, rest) = text.trim().split_once(' ').unwrap_or((text.trim(), ""));
+        Some((first.to_owned(), rest.to_owned()))
+    };
+    let Cpu { quota, period, .. } = &mut resources.cpu;
+    let now = match version {
+        _ if quota.is_some() == period.is_some() => None,
+        Version::V1 => {
+            read("cpu.cfs_quota_us").zip(read("cpu.cfs_period_us")).map(|(quota, period)| (quota.0, period.0))
+        }
+        Version::V2 => read("cpu.max"),
+    };
+    if let Some((quota_now, period_now)) = now {
+        *quota = quota.or(Some(quota_now.parse().map_or(Limit::Unlimited, Limit::At)));
+        *period = period.or(period_now.parse().ok());
+    }
+    resources
+}
+
+/// Carries `writes` out, all or none; gives what takes them back, to be written last to first.
+fn apply<'a>(writes: &[Write], directory: impl Fn(&str) -> Option<&'a Path>) -> Result<Vec<(PathBuf, String)>> {
     let mut back: Vec<(PathBuf, String)> = Vec::new();
     let outcome = write::apply_by(writes, directory, &mut |path, value| {
         let present = present(path, value);
@@ -45,10 +121,24 @@ pub(super) fn apply<'a>(writes: &[Write], directory: impl Fn(&str) -> Option<&'a
         back.extend(present);
         Ok(())
     });
-    outcome.map_err(|error| match undo(&back) {
+    match outcome {
+        Ok(()) => Ok(back),
+        Err(error) => Err(taken_back(error, &back)),
+    }
+}
+
+/// `error`, after what it made void was taken back.
+fn taken_back(error: Error, back: &[(PathBuf, String)]) -> Error {
+    match undo(back) {
         Ok(()) => error,
         Err(also) => Error::new(error.kind(), format!("{error}; and {also}")),
-    })
+    }
+}
+
+/// The files of the cgroup at `directory` that systemd writes less exactly than they are now.
+fn rounded_by_systemd(directory: &Path) -> Vec<(PathBuf, String)> {
+    let files = ["cpu.max", "cpu.cfs_quota_us", "cpu.cfs_period_us"].map(|file| directory.join(file));
+    files.iter().flat_map(|file| present(file, "")).collect()
 }
 
 /// Refuses limits that are below what is used now, where `memory` asks for that: the kernel would take the difference back, by

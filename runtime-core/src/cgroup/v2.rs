@@ -27,9 +27,15 @@ pub(super) fn writes(resources: &Resources) -> Result<Vec<Write>> {
     writes.extend(resources.rdma.iter().map(super::rdma_max));
     // Last: what names the file itself wins. A file takes one line by each write.
     for (file, value) in &resources.unified {
+        let value = if file == "pids.max" { with_room(value) } else { value.clone() };
         writes.extend(value.lines().map(|line| Write::new(file, line)));
     }
     Ok(writes)
+}
+
+/// A limit on processes that init's stages fit in.
+fn with_room(limit: &str) -> String {
+    limit.trim().parse().map_or_else(|_| limit.to_owned(), |limit| super::pids_max(Limit::At(limit)))
 }
 
 fn refuse_what_v2_lacks(resources: &Resources) -> Result<()> {

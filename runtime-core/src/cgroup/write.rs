@@ -65,23 +65,23 @@ pub(super) fn apply_by<'a>(
     let mut later = Vec::new();
     for write in writes {
         match carry_out(write, &directory, set)? {
-            Err(Errno::EINVAL) => later.push(write),
-            done => done.map_err(|errno| refused(write, errno))?,
+            Err((_, Errno::EINVAL)) => later.push(write),
+            done => done.map_err(refused)?,
         }
     }
-    later.into_iter().try_for_each(|write| carry_out(write, &directory, set)?.map_err(|errno| refused(write, errno)))
+    later.into_iter().try_for_each(|write| carry_out(write, &directory, set)?.map_err(refused))
 }
 
-fn refused(write: &Write, errno: Errno) -> Error {
+fn refused((write, errno): (&Write, Errno)) -> Error {
     Error::sys(format_args!("write {} to {}", write.value, write.file), errno)
 }
 
-/// The outer error is final, the inner one is the kernel's answer to the value.
-fn carry_out<'a>(
-    write: &Write,
+/// The outer error is final, the inner one is the kernel's answer to the value, and which file gave it.
+fn carry_out<'a, 'w>(
+    write: &'w Write,
     directory: &impl Fn(&str) -> Option<&'a Path>,
     set: &mut dyn FnMut(&Path, &str) -> nix::Result<()>,
-) -> Result<nix::Result<()>> {
+) -> Result<std::result::Result<(), (&'w Write, Errno)>> {
     let answer = match directory(write.controller()) {
         Some(directory) => set(&directory.join(&write.file), &write.value),
         None => Err(Errno::ENOENT),
@@ -93,7 +93,7 @@ fn carry_out<'a>(
             let text = format!("write {} to {}: not to be had on this host", write.value, write.file);
             Err(Error::new(Kind::Unimplemented, text))
         }
-        (answer, _) => Ok(answer),
+        (answer, _) => Ok(answer.map_err(|errno| (write, errno))),
     }
 }
 
@@ -117,6 +117,9 @@ mod tests {
         assert_eq!(error.to_string(), "write 5 to io.bfq.weight: not to be had on this host");
         assert_eq!(run(Write::new("rdma.max", 5)).unwrap_err().kind(), Kind::Unimplemented);
         run(Write::new("rdma.max", 5).or_skip()).unwrap();
+        std::fs::create_dir(scratch.path().join("io.full")).unwrap();
+        let error = run(Write::new("io.none", 5).or(Write::new("io.full", 6))).unwrap_err();
+        assert!(error.to_string().starts_with("write 6 to io.full: EISDIR"), "the file that refused: {error}");
         run(Write::new("io.bfq.weight", 5).or(Write::new("io.weight", "default 7"))).unwrap();
         assert_eq!(std::fs::read_to_string(scratch.path().join("io.weight")).unwrap(), "default 7");
     }

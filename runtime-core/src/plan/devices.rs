@@ -4,8 +4,9 @@ use std::path::Path;
 
 use config::container::{Device, DeviceKind};
 use init::Step;
+use init::step::{Attributes, Links};
 
-use crate::plan::Plan;
+use crate::plan::{Facts, Plan, handed};
 
 /// What every container has: name and device number of mem(4) and tty(4).
 const DEFAULT: [(&str, u32, u32); 6] = [
@@ -33,16 +34,17 @@ const FIFO: u32 = 0o010_000;
 
 /// Makes the nodes and links. A device of config.json wins over a default one at the same path, and so does a mount:
 /// `-v /dev/urandom:/dev/random` is common.
-pub(super) fn populate(plan: &mut Plan, container: &config::Container) {
+pub(super) fn populate(plan: &mut Plan, container: &config::Container, facts: &Facts<'_>) {
     let is_mounted = |path: &str| container.mounts.iter().any(|mount| mount.destination == Path::new(path));
     for (path, major, minor) in DEFAULT {
         if !is_mounted(path) && !container.devices.iter().any(|device| device.path == Path::new(path)) {
-            let path = plan.text(path);
-            plan.second(Step::MakeNode { path, mode: CHARACTER | 0o666, major, minor, uid: 0, gid: 0 });
+            let (path, kind) = (path.into(), DeviceKind::Character);
+            let device = Device { path, kind, major, minor, mode: 0o666, uid: 0, gid: 0 };
+            node(plan, container, &device, facts);
         }
     }
     for device in &container.devices {
-        node(plan, device);
+        node(plan, container, device, facts);
     }
     for (path, target) in LINKS.into_iter().filter(|(path, _)| !is_mounted(path)) {
         let (target, path) = (plan.text(target), plan.text(path));
@@ -50,13 +52,21 @@ pub(super) fn populate(plan: &mut Plan, container: &config::Container) {
     }
 }
 
-fn node(plan: &mut Plan, device: &Device) {
+fn node(plan: &mut Plan, container: &config::Container, device: &Device, facts: &Facts<'_>) {
+    let path = plan.path(&device.path);
+    let tree = handed::device(plan, container, device, facts);
+    if tree.is_some() {
+        let (attributes, recursive_attributes) = (Attributes::default(), Attributes::default());
+        let (source, destination, recursive) = (path, path, false);
+        let links = Links::default();
+        plan.second(Step::MountBind { source, tree, recursive, links, attributes, recursive_attributes, destination });
+        return;
+    }
     let kind = match device.kind {
         DeviceKind::Character => CHARACTER,
         DeviceKind::Block => BLOCK,
         DeviceKind::Fifo => FIFO,
     };
-    let path = plan.path(&device.path);
     let Device { major, minor, mode, uid, gid, .. } = *device;
     plan.second(Step::MakeNode { path, mode: kind | mode, major, minor, uid, gid });
 }

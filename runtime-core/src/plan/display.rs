@@ -2,10 +2,13 @@
 
 use std::fmt::Write as _;
 
-use init::Step;
-use init::step::Attributes;
+use config::container::Device;
+use init::setting::{Scheduler, Setting};
+use init::step::{Attributes, Links};
 use init::sync::Point;
+use init::{Span, Step};
 
+use crate::plan::seccomp::Filter;
 use crate::plan::{Plan, Source};
 
 /// `MOUNT_ATTR_*` bits and their names in mount(8): linux/mount.h.
@@ -35,6 +38,9 @@ const NAMESPACES: [(u32, &str); 8] = [
     (0x0002_0000, "mount"),
 ];
 
+/// `SCHED_*` by number: linux/sched.h.
+const POLICIES: [&str; 7] = ["other", "fifo", "rr", "batch", "iso", "idle", "deadline"];
+
 /// getrlimit(2) by number: asm-generic/resource.h.
 const RLIMITS: [&str; 16] = [
     "CPU",
@@ -61,30 +67,39 @@ impl Plan {
     pub(super) fn describe(&self, step: &Step) -> String {
         match *step {
             Step::JoinCgroup { directory, .. } => format!("join cgroup {}", self.show(directory)),
+            Step::Set(setting) => self.setting(setting),
             Step::JoinNamespaces { target, kinds } => {
                 format!("join {} of {}", namespaces(kinds), self.source_name(target))
             }
             Step::NewNamespaces { kinds } => format!("make new {}", namespaces(kinds)),
             Step::LoopbackUp => "bring up the loopback interface".to_owned(),
             Step::NewSession => "start a session".to_owned(),
-            Step::OpenRoot { path } => format!("open root {}", self.show(path)),
+            Step::SessionKeyring { name, permissions } => match permissions {
+                Some(permissions) => format!("join session keyring {} ({permissions:08x})", self.show(name)),
+                None => format!("join session keyring {}", self.show(name)),
+            },
+            Step::OpenRoot { path, .. } => format!("open root {}", self.show(path)),
             Step::PivotRoot => "pivot to the root".to_owned(),
+            Step::MoveRoot => "move the root over /".to_owned(),
             Step::WriteProc { path, value, .. } => {
                 format!("write {} to /proc/{}", quoted(&self.show(value)), self.show(path))
             }
             Step::Hostname { name } => format!("set hostname {}", self.show(name)),
             Step::Domainname { name } => format!("set domainname {}", self.show(name)),
-            Step::MountFilesystem { fs_type, source: _, options, attributes, destination } => {
+            Step::MountFilesystem { fs_type, source: _, options, attributes, take_over, destination, instead } => {
                 let set = Attributes { set: attributes, clear: 0 };
                 let own = (options.start..options.start + options.len).filter_map(|at| self.option(at));
-                let words: Vec<_> = attribute_words(set).map(str::to_owned).chain(own).collect();
-                format!("mount {} at {}{}", self.show(fs_type), self.show(destination), bracketed(&words))
+                let copy = take_over.content.then(|| "tmpcopyup".to_owned());
+                let words: Vec<_> = attribute_words(set).map(str::to_owned).chain(own).chain(copy).collect();
+                let or = if instead.is_some() { ", or the host's" } else { "" };
+                format!("mount {} at {}{}{or}", self.show(fs_type), self.show(destination), bracketed(&words))
             }
-            Step::MountBind { source, recursive, attributes, recursive_attributes, destination } => {
+            Step::MountBind { source, tree, recursive, links, attributes, recursive_attributes, destination } => {
                 let first = if recursive { "rbind" } else { "bind" };
                 let all = attribute_words(recursive_attributes).map(|word| format!("r{word}"));
-                let words = std::iter::once(first).chain(attribute_words(attributes)).map(str::to_owned);
-                let words: Vec<_> = words.chain(all).collect();
+                let words = std::iter::once(first).chain(link_words(links)).chain(attribute_words(attributes));
+                let words = words.map(str::to_owned).chain(all);
+                let words: Vec<_> = words.chain(tree.and_then(|tree| self.idmap_word(tree))).collect();
                 format!("mount {} at {}{}", self.show(source), self.show(destination), bracketed(&words))
             }
             Step::SetAttributes { path, attributes, recursive } => {
@@ -113,7 +128,10 @@ impl Plan {
             Step::SetStdio { .. } => "set stdin, stdout and stderr".to_owned(),
             Step::Rlimit { resource, soft, hard } => {
                 let name = RLIMITS.get(resource as usize).copied().unwrap_or("?");
-                format!("set RLIMIT_{name} to {}:{}", limit(soft), limit(hard))
+                match soft {
+                    Some(soft) => format!("set RLIMIT_{name} to {}:{}", limit(soft), limit(hard)),
+                    None => format!("raise the hard RLIMIT_{name} to {}", limit(hard)),
+                }
             }
             Step::WorkingDirectory { path, .. } => format!("enter working directory {}", self.show(path)),
             Step::Identity { uid, gid, groups } => {
@@ -132,7 +150,8 @@ impl Plan {
             ),
             Step::NoNewPrivileges => "set no_new_privs".to_owned(),
             Step::Seccomp { flags } => {
-                format!("load the seccomp filter ({} instructions, flags {flags:#x})", self.filter.len())
+                let agent = if flags & Filter::NEW_LISTENER == 0 { "" } else { ", and give its listener to the agent" };
+                format!("load the seccomp filter ({} instructions, flags {flags:#x}){agent}", self.filter.len())
             }
             Step::FindExecutable { .. } => {
                 let name = self.args.first().map(|name| self.show(*name)).unwrap_or_default();
@@ -142,8 +161,9 @@ impl Plan {
                     format!("find executable {} in $PATH", quoted(&name))
                 }
             }
+            Step::Home { uid } => format!("find HOME of user {uid} in /etc/passwd"),
             Step::CloseOnExec => "mark all other files close-on-exec".to_owned(),
-            Step::Sync { point: Point::Namespaces } => "wait for the ids of the user namespace".to_owned(),
+            Step::Sync { point: Point::Namespaces } => "wait for id maps and clock offsets".to_owned(),
             Step::Sync { point: Point::Root } => "wait for hooks and network devices".to_owned(),
             Step::Sync { point: Point::Ready } => "wait for start".to_owned(),
             Step::Execute => {
@@ -151,6 +171,51 @@ impl Plan {
                 format!("execute {}", args.join(" "))
             }
         }
+    }
+
+    fn setting(&self, setting: Setting) -> String {
+        match setting {
+            Setting::Scheduler(scheduler) => {
+                let Scheduler { policy, flags, nice, priority, runtime, deadline, period, .. } = scheduler;
+                let name = POLICIES.get(policy as usize).copied().unwrap_or("?");
+                format!(
+                    "schedule as {name} (nice {nice}, priority {priority}, runtime {runtime}, deadline {deadline}, \
+                     period {period}, flags {flags:#x})"
+                )
+            }
+            Setting::IoPriority(priority) => {
+                format!("set I/O priority {}, class {}", priority & 0x1fff, priority >> 13)
+            }
+            Setting::Affinity(cpus) => match self.numbers(cpus) {
+                Some(cpus) => format!("run on CPUs {cpus}"),
+                None => "run on any CPU".to_owned(),
+            },
+            Setting::Personality(persona) => format!("set personality {persona:#x}"),
+            Setting::MemoryPolicy { mode, nodes } => {
+                let nodes = self.numbers(nodes).unwrap_or_default();
+                format!("set memory policy {}, flags {:#x}, nodes {}", mode & 0x1fff, mode & !0x1fff, quoted(&nodes))
+            }
+        }
+    }
+
+    /// The numbers of a set, ranges put together; none where it holds all that it can.
+    fn numbers(&self, set: Span) -> Option<String> {
+        let start = set.start as usize;
+        let words = self.words.get(start..start + set.len as usize).unwrap_or_default();
+        if !words.is_empty() && words.iter().all(|word| *word == u64::MAX) {
+            return None;
+        }
+        let mut ranges: Vec<(usize, usize)> = Vec::new();
+        for number in (0..words.len() * 64).filter(|number| words[number / 64] >> (number % 64) & 1 == 1) {
+            match ranges.last_mut() {
+                Some((_, last)) if *last + 1 == number => *last = number,
+                _ => ranges.push((number, number)),
+            }
+        }
+        let range = |(first, last): &(usize, usize)| {
+            if first == last { first.to_string() } else { format!("{first}-{last}") }
+        };
+        Some(ranges.iter().map(range).collect::<Vec<_>>().join(","))
     }
 
     fn option(&self, at: u32) -> Option<String> {
@@ -162,12 +227,26 @@ impl Plan {
         Some(word)
     }
 
+    /// The option by which a handed-over mount shows other ids.
+    fn idmap_word(&self, tree: init::Descriptor) -> Option<String> {
+        match self.sources.get(tree.0 as usize)? {
+            Source::Tree { idmap: Some(idmap), .. } | Source::Filesystem { idmap, .. } => {
+                Some(if idmap.recursive { "ridmap" } else { "idmap" }.to_owned())
+            }
+            _ => None,
+        }
+    }
+
     fn source_name(&self, descriptor: init::Descriptor) -> String {
         match self.sources.get(descriptor.0 as usize) {
             Some(Source::Namespace(path)) => path.display().to_string(),
             Some(Source::Init) => "the container's init".to_owned(),
             Some(Source::Tasks(number)) => format!("the cgroup in hierarchy {}", number + 1),
             Some(Source::Stdio(number)) => format!("descriptor {number}"),
+            Some(Source::Tree { path, .. } | Source::Device { device: Device { path, .. }, .. }) => {
+                path.display().to_string()
+            }
+            Some(Source::Filesystem { mount, .. }) => mount.fs_type.clone(),
             None => "?".to_owned(),
         }
     }
@@ -202,6 +281,12 @@ fn attribute_words(attributes: Attributes) -> impl Iterator<Item = &'static str>
         if attributes.set & bit != 0 { Some(*set) } else { clear }
     });
     plain.chain(atime)
+}
+
+fn link_words(links: Links) -> impl Iterator<Item = &'static str> {
+    let Links { source_nofollow, destination_nofollow, copy } = links;
+    let words = [(source_nofollow, "src-nofollow"), (destination_nofollow, "dest-nofollow"), (copy, "copy-symlink")];
+    words.into_iter().filter_map(|(set, word)| set.then_some(word))
 }
 
 fn bracketed(words: &[String]) -> String {

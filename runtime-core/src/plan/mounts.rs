@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use config::container::{Mount, MountAttributes, MountKind, NamespaceKind, PropagationKind};
-use init::step::Attributes;
-use init::{Pair, Span, Step, Text};
+use init::step::{Attributes, Links, TakeOver};
+use init::{Descriptor, Pair, Span, Step, Text};
 
-use crate::plan::{Facts, Plan};
+use crate::plan::{Facts, Plan, handed, lsm};
 
 /// `MOUNT_ATTR_RDONLY`, `_NOSUID`, `_NODEV`, `_NOEXEC`: linux/mount.h.
 const RDONLY: u64 = 1;
@@ -40,15 +40,32 @@ pub(super) fn mount(plan: &mut Plan, mount: &Mount, container: &config::Containe
     let attributes = attributes(mount.attributes);
     let recursive_attributes = self::attributes(mount.recursive_attributes);
     match &mount.kind {
-        MountKind::Bind { source, recursive } => {
-            let source = plan.path(source);
+        MountKind::Bind { source, recursive, links } => {
             let recursive = *recursive;
-            plan.second(Step::MountBind { source, recursive, attributes, recursive_attributes, destination });
+            let config::container::Links { source_nofollow, destination_nofollow, copy } = *links;
+            let tree = handed::tree(plan, container, source, (recursive, source_nofollow), mount.idmap.as_ref());
+            let source = plan.path(source);
+            let links = Links { source_nofollow, destination_nofollow, copy };
+            bind(plan, (source, tree, recursive), links, [attributes, recursive_attributes], destination);
         }
-        MountKind::Filesystem { fs_type, source, options } => {
+        MountKind::Filesystem { fs_type, source, options, copy_up } => {
             let late = if becomes_readonly_late(mount) { RDONLY } else { 0 };
-            filesystem(plan, fs_type, source, options, attributes.set & !late, destination);
-            all_below(plan, recursive_attributes, destination);
+            let set = attributes.set & !late;
+            let label = lsm::mount_option(container, fs_type, options);
+            let options: Vec<_> = options.iter().cloned().chain(label).collect();
+            if let Some(idmap) = &mount.idmap {
+                let tree = Some(handed::filesystem(plan, fs_type, source, &options, idmap));
+                let source = plan.text(fs_type);
+                let attributes = [Attributes { set, clear: 0 }, recursive_attributes];
+                bind(plan, (source, tree, false), Links::default(), attributes, destination);
+            } else {
+                // A tmpfs looks like the directory that it covers, where there is one and nothing else is said.
+                let mode = fs_type == "tmpfs" && !options.iter().any(|(key, _)| key == "mode");
+                let take_over = TakeOver { mode, content: *copy_up };
+                let instead = handed::instead(plan, container, fs_type);
+                filesystem(plan, (fs_type, source), &options, set, take_over, (destination, instead));
+                all_below(plan, recursive_attributes, destination);
+            }
         }
         MountKind::Cgroup => {
             cgroup(plan, mount, container, facts, destination);
@@ -73,23 +90,25 @@ const UNIFIED: &str = "/sys/fs/cgroup";
 /// Always a bind of the host's mount: a new one, made in the host's cgroup namespace, would take away from the host's what
 /// options (`nsdelegate`, `memory_recursiveprot`) it does not name itself.
 fn cgroup(plan: &mut Plan, mount: &Mount, container: &config::Container, facts: &Facts<'_>, destination: Text) {
-    let bind = |plan: &mut Plan, host: &Path, destination: Text| {
+    let bind_own = |plan: &mut Plan, host: &Path, destination: Text| {
+        let tree = handed::tree(plan, container, host, (false, false), None);
         let source = plan.path(host);
         let (attributes, recursive_attributes) = (attributes(mount.attributes), Attributes::default());
-        plan.second(Step::MountBind { source, recursive: false, attributes, recursive_attributes, destination });
+        bind(plan, (source, tree, false), Links::default(), [attributes, recursive_attributes], destination);
     };
     if let [only] = facts.hierarchies
         && only.name.is_empty()
     {
         let has_its_own = container.namespaces.iter().any(|namespace| namespace.kind == NamespaceKind::Cgroup);
-        bind(plan, if has_its_own { &only.host } else { Path::new(UNIFIED) }, destination);
+        bind_own(plan, if has_its_own { &only.host } else { Path::new(UNIFIED) }, destination);
         return;
     }
     let options = [("mode".to_owned(), Some("755".to_owned()))];
-    filesystem(plan, "tmpfs", "tmpfs", &options, NOSUID | NODEV | NOEXEC, destination);
+    let attributes = NOSUID | NODEV | NOEXEC;
+    filesystem(plan, ("tmpfs", "tmpfs"), &options, attributes, TakeOver::default(), (destination, None));
     for hierarchy in facts.hierarchies {
         let place = plan.path(&mount.destination.join(&hierarchy.name));
-        bind(plan, &hierarchy.host, place);
+        bind_own(plan, &hierarchy.host, place);
         for link in &hierarchy.links {
             let target = plan.text(&hierarchy.name);
             let path = plan.path(&mount.destination.join(link));
@@ -100,11 +119,11 @@ fn cgroup(plan: &mut Plan, mount: &Mount, container: &config::Container, facts: 
 
 fn filesystem(
     plan: &mut Plan,
-    fs_type: &str,
-    source: &str,
+    (fs_type, source): (&str, &str),
     options: &[(String, Option<String>)],
     attributes: u64,
-    destination: Text,
+    take_over: TakeOver,
+    (destination, instead): (Text, Option<Descriptor>),
 ) {
     let start = plan.pairs.len();
     for (key, value) in options {
@@ -113,7 +132,18 @@ fn filesystem(
     }
     let options: Span = Plan::span(start, plan.pairs.len());
     let (fs_type, source) = (plan.text(fs_type), plan.text(source));
-    plan.second(Step::MountFilesystem { fs_type, source, options, attributes, destination });
+    plan.second(Step::MountFilesystem { fs_type, source, options, attributes, take_over, destination, instead });
+}
+
+/// A bind of `source`, as `tree` where the parent opens it.
+fn bind(
+    plan: &mut Plan,
+    (source, tree, recursive): (Text, Option<Descriptor>, bool),
+    links: Links,
+    [attributes, recursive_attributes]: [Attributes; 2],
+    destination: Text,
+) {
+    plan.second(Step::MountBind { source, tree, recursive, links, attributes, recursive_attributes, destination });
 }
 
 fn all_below(plan: &mut Plan, attributes: Attributes, path: Text) {

@@ -1,16 +1,58 @@
 //! `process`: config.md "Process", the same for init and exec.
 
-use config::container::{Capabilities, Process};
+use std::path::Path;
+
+use config::container::{Capabilities, Namespace, NamespaceKind, Process};
 use init::Step;
+use init::setting::{Scheduler, Setting};
 use init::sync::Point;
 
-use crate::plan::{Facts, Plan, Source};
+use crate::plan::{Facts, HOME, Plan, Source};
 
 /// Where a program is looked for when the environment has no PATH: confstr(3) `_CS_PATH`.
 const DEFAULT_PATH: &str = "/bin:/usr/bin";
 
 /// CAP_SYS_ADMIN, without which seccomp(2) wants no_new_privs.
 const SYS_ADMIN: u64 = 1 << 21;
+
+/// What a session keyring's owner and its possessor may do: `KEY_POS_ALL`, and `KEY_USR_VIEW`, `READ`, `SEARCH` and `LINK`. The
+/// kernel leaves out SEARCH, without which an exec would not find it by its name. linux/key.h.
+const KEYRING_OF_USER: u32 = 0x3f1b_0000;
+
+/// The same with `KEY_OTH_SEARCH` in its place: in a user namespace an exec may come as another user.
+const KEYRING_OF_NAMESPACE: u32 = 0x3f13_0008;
+
+/// A session keyring of the container's own, so that the runtime's keys are out of reach: keyrings(7). Made by init, where
+/// `namespaces` are told, and joined by others.
+pub(super) fn keyring(plan: &mut Plan, facts: &Facts<'_>, namespaces: Option<&[Namespace]>) {
+    let Some(name) = facts.keyring else { return };
+    let name = plan.text(name);
+    let permissions = namespaces.map(|namespaces| {
+        let user = namespaces.iter().any(|namespace| namespace.kind == NamespaceKind::User);
+        if user { KEYRING_OF_NAMESPACE } else { KEYRING_OF_USER }
+    });
+    plan.second(Step::SessionKeyring { name, permissions });
+}
+
+/// Where a program may be.
+pub(super) type Candidates = Vec<String>;
+
+/// What is executed: a process's own program, or a hook's.
+pub(super) struct Executed<'a> {
+    pub(super) args: &'a [String],
+    pub(super) env: &'a [String],
+    pub(super) candidates: Candidates,
+    /// Whether the children look for a `HOME` of its user.
+    pub(super) finds_home: bool,
+}
+
+impl<'a> Executed<'a> {
+    /// A process's own program; with a `HOME` where its environment has none.
+    pub(super) fn of(process: &'a Process) -> Self {
+        let finds_home = !process.env.iter().any(|entry| entry.starts_with(HOME));
+        Self { args: &process.args, env: &process.env, candidates: candidates(process), finds_home }
+    }
+}
 
 /// Descriptors 0, 1 and 2. Init's terminal is /dev/console besides.
 pub(super) fn attach(plan: &mut Plan, process: &Process, init: bool) {
@@ -19,14 +61,19 @@ pub(super) fn attach(plan: &mut Plan, process: &Process, init: bool) {
         let mount = init.then(|| plan.text("/dev/console"));
         plan.second(Step::OpenConsole { size: process.console_size, uid, mount });
     } else {
-        let files = [0, 1, 2].map(|number| plan.source(Source::Stdio(number)));
-        plan.second(Step::SetStdio { files, uid });
+        set_stdio(plan, uid);
     }
 }
 
+/// Three handed-over files.
+pub(super) fn set_stdio(plan: &mut Plan, uid: u32) {
+    let files = [0, 1, 2].map(|number| plan.source(Source::Stdio(number)));
+    plan.second(Step::SetStdio { files, uid });
+}
+
 /// Where it stands. It may have to be made, so before the root is read-only.
-pub(super) fn settle(plan: &mut Plan, process: &Process, init: bool) {
-    let path = plan.path(&process.cwd);
+pub(super) fn settle(plan: &mut Plan, directory: &Path, init: bool) {
+    let path = plan.path(directory);
     plan.second(Step::WorkingDirectory { path, make: init });
 }
 
@@ -35,7 +82,7 @@ pub(super) fn settle(plan: &mut Plan, process: &Process, init: bool) {
 /// With no_new_privileges the filter is loaded by the process as it will be. Without, loading wants CAP_SYS_ADMIN: it is kept
 /// beside the process's own rights until the filter is in, so that after it only capset, prctl, sendmsg, read and execve are
 /// called and a profile need allow no more than these.
-pub(super) fn execute(plan: &mut Plan, process: &Process, facts: &Facts<'_>) {
+pub(super) fn execute(plan: &mut Plan, process: &Process, executed: &Executed<'_>, facts: &Facts<'_>) {
     let known = u64::MAX >> (63 - facts.last_capability.min(63));
     let Capabilities { bounding, effective, inheritable, permitted, ambient } = process.capabilities;
     let [bounding, effective, inheritable, permitted, ambient] =
@@ -43,9 +90,15 @@ pub(super) fn execute(plan: &mut Plan, process: &Process, facts: &Facts<'_>) {
     let own = Step::Capabilities { effective, permitted, inheritable, ambient };
     let filter = facts.filter;
 
+    settings(plan, process);
+    // With the rights of root in the container, who can read it whatever its mode.
+    if executed.finds_home {
+        plan.finds_home = true;
+        plan.second(Step::Home { uid: process.user.uid });
+    }
     // While it has the right to raise them, and once no file is opened any more: it may be allowed fewer than we hold.
     for limit in &process.rlimits {
-        plan.second(Step::Rlimit { resource: limit.resource, soft: limit.soft, hard: limit.hard });
+        plan.second(Step::Rlimit { resource: limit.resource, soft: Some(limit.soft), hard: limit.hard });
     }
     plan.second(Step::BoundingSet { keep: bounding });
     identity(plan, process);
@@ -61,7 +114,7 @@ pub(super) fn execute(plan: &mut Plan, process: &Process, facts: &Facts<'_>) {
     if process.no_new_privileges {
         plan.second(Step::NoNewPrivileges);
     }
-    vectors(plan, process, facts);
+    find(plan, executed);
     plan.second(Step::CloseOnExec);
     if let Some(filter) = filter {
         plan.filter.clone_from(&filter.program);
@@ -74,6 +127,32 @@ pub(super) fn execute(plan: &mut Plan, process: &Process, facts: &Facts<'_>) {
     plan.second(Step::Execute);
 }
 
+/// How it is scheduled and what it takes the kernel for; while it has the right to say so, and before the filter is in.
+fn settings(plan: &mut Plan, process: &Process) {
+    if let Some(scheduler) = process.scheduler {
+        let config::container::Scheduler { policy, nice, priority, flags, runtime, deadline, period } = scheduler;
+        let size = Scheduler::SIZE;
+        let clamps = [0; 2];
+        let attributes = Scheduler { size, policy, flags, nice, priority, runtime, deadline, period, clamps };
+        plan.second(Step::Set(Setting::Scheduler(attributes)));
+    }
+    if let Some(priority) = process.io_priority {
+        plan.second(Step::Set(Setting::IoPriority(priority)));
+    }
+    if let Some(policy) = &process.memory_policy {
+        let nodes = plan.set(&policy.nodes);
+        plan.second(Step::Set(Setting::MemoryPolicy { mode: policy.mode, nodes }));
+    }
+    if let Some(persona) = process.personality {
+        plan.second(Step::Set(Setting::Personality(persona)));
+    }
+}
+
+/// Root of the user namespace, with no further groups.
+pub(super) fn become_root(plan: &mut Plan) {
+    plan.second(Step::Identity { uid: 0, gid: 0, groups: Plan::span(0, 0) });
+}
+
 fn identity(plan: &mut Plan, process: &Process) {
     let user = &process.user;
     let start = plan.gids.len();
@@ -84,21 +163,17 @@ fn identity(plan: &mut Plan, process: &Process) {
 }
 
 /// The arguments, the environment and where the program may be.
-fn vectors(plan: &mut Plan, process: &Process, facts: &Facts<'_>) {
-    for arg in &process.args {
+pub(super) fn find(plan: &mut Plan, executed: &Executed<'_>) {
+    for arg in executed.args {
         let text = plan.text(arg);
         plan.args.push(text);
     }
-    for entry in &process.env {
+    for entry in executed.env {
         let text = plan.text(entry);
         plan.env.push(text);
     }
-    if !process.env.iter().any(|entry| entry.starts_with("HOME=")) {
-        let text = plan.text(format!("HOME={}", facts.home));
-        plan.env.push(text);
-    }
     let start = plan.candidates.len();
-    for candidate in candidates(process) {
+    for candidate in &executed.candidates {
         let text = plan.text(candidate);
         plan.candidates.push(text);
     }
@@ -107,7 +182,7 @@ fn vectors(plan: &mut Plan, process: &Process, facts: &Facts<'_>) {
 }
 
 /// A name with a slash is a path; any other is looked for in PATH (the last one set), like execvp(3).
-fn candidates(process: &Process) -> Vec<String> {
+fn candidates(process: &Process) -> Candidates {
     let Some(name) = process.args.first() else { return Vec::new() };
     if name.contains('/') {
         return vec![name.clone()];

@@ -1,33 +1,46 @@
 //! The container's root: config.md "Root" and "Mounts", config-linux.md "Devices", "Masked Paths", "Readonly Paths",
 //! "Sysctl" and "Rootfs Mount Propagation".
 
-use config::container::{MountKind, Propagation, PropagationKind};
+use config::container::{Hooks, MountKind, Propagation, PropagationKind};
 use init::Step;
 use init::step::{Attributes, Procfs};
+use init::sync::Point;
 
-use crate::plan::{Facts, Plan, devices, mounts};
+use crate::error::{Error, Kind, Result};
+use crate::plan::{Facts, Plan, devices, handed, mounts};
 
 /// `MOUNT_ATTR_RDONLY`
 const READONLY: Attributes = Attributes { set: 1, clear: 0 };
 
 /// From the host's tree to the container's: mounts, devices, pivot.
-pub(super) fn build(plan: &mut Plan, container: &config::Container, facts: &Facts<'_>) {
-    // What the host mounts later may show in the container (slave); nothing of the container's shows on the host.
-    let default = Propagation { kind: PropagationKind::Slave, recursive: true };
-    let Propagation { kind, recursive } = container.rootfs_propagation.unwrap_or(default);
-    // Unbindable would forbid the bind that follows; it is set on the finished root.
-    let kind = if kind == PropagationKind::Unbindable { PropagationKind::Private } else { kind };
+///
+/// Without a pivot the host's mounts stay in the namespace and are detached one by one, so then they are slaves always, or
+/// they would go on the host too.
+pub(super) fn build(plan: &mut Plan, container: &config::Container, facts: &Facts<'_>) -> Result<()> {
+    let mut propagation = handed::propagation(container);
+    if facts.no_pivot_root {
+        if propagation.kind == PropagationKind::Shared {
+            let reason = "/linux/rootfsPropagation: shared with the host, which no_pivot_root would unmount";
+            return Err(Error::new(Kind::Invalid, reason));
+        }
+        propagation = Propagation { kind: PropagationKind::Slave, recursive: true };
+    }
+    let Propagation { kind, recursive } = propagation;
     let slash = plan.text("/");
     plan.second(Step::HostPropagation { path: slash, kind: mounts::flag(kind), recursive });
     let path = plan.path(&container.root.path);
-    plan.second(Step::OpenRoot { path });
+    let tree = handed::tree(plan, container, &container.root.path, (true, false), None);
+    plan.second(Step::OpenRoot { path, tree });
     for mount in &container.mounts {
         mounts::mount(plan, mount, container, facts);
     }
     if !brings_its_own_dev(container) {
-        devices::populate(plan, container);
+        devices::populate(plan, container, facts);
     }
-    plan.second(Step::PivotRoot);
+    if waits_at_root(container) {
+        plan.second(Step::Sync { point: Point::Root });
+    }
+    plan.second(if facts.no_pivot_root { Step::MoveRoot } else { Step::PivotRoot });
     if let Some(name) = &container.hostname {
         let name = plan.text(name);
         plan.second(Step::Hostname { name });
@@ -41,6 +54,14 @@ pub(super) fn build(plan: &mut Plan, container: &config::Container, facts: &Fact
         let value = plan.text(value);
         plan.second(Step::WriteProc { procfs: Procfs::Own, path, value });
     }
+    Ok(())
+}
+
+/// Whether the parent has something to do while the root is mounted and the host's tree is still there.
+fn waits_at_root(container: &config::Container) -> bool {
+    let Hooks { prestart, create_runtime, create_container, .. } = &container.hooks;
+    let hooks = [prestart, create_runtime, create_container].iter().any(|hooks| !hooks.is_empty());
+    hooks || !container.net_devices.is_empty()
 }
 
 /// What a process must not see or change.

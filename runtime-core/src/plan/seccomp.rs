@@ -3,7 +3,7 @@
 //! Called by the planner, in the parent: the child only hands the finished program to the kernel. libseccomp does the work,
 //! for it knows every architecture's system calls and splits 64-bit comparisons; it takes 9 to 25 ms for the profile that
 //! clients send, so [`compile_cached`] does it once per profile and node. What a profile cannot know, system calls newer
-//! than itself, gets the profile's default action.
+//! than itself, is answered by a few instructions of ours before its program: see `newer`.
 
 use std::fs::File;
 use std::io::{Read, Seek};
@@ -20,6 +20,7 @@ use rustix::fs::MemfdFlags;
 use crate::error::{Error, Kind, Result};
 
 mod cache;
+mod newer;
 
 /// `BPF_MAXINSNS`: the kernel takes no longer program.
 const LONGEST_PROGRAM: usize = 4096;
@@ -37,14 +38,22 @@ pub struct Filter {
     pub flags: u32,
 }
 
+impl Filter {
+    /// `SECCOMP_FILTER_FLAG_NEW_LISTENER`: loading it gives a descriptor, for an agent to answer calls by.
+    pub const NEW_LISTENER: u32 = 1 << 3;
+}
+
 /// Compiles `profile`. Kind `Invalid` for a profile that libseccomp refuses.
 pub fn compile(profile: &Seccomp) -> Result<Filter> {
     let default = scmp_action(profile.default_action);
     let mut context = ScmpFilterContext::new(default).map_err(|error| refused("seccomp default action", &error))?;
+    let mut architectures = vec![ScmpArch::native()];
     for name in &profile.architectures {
-        let architecture =
-            ScmpArch::from_str(name).map_err(|error| refused(format!("seccomp architecture {name}"), &error))?;
-        context.add_arch(architecture).map_err(|error| refused(format!("seccomp architecture {name}"), &error))?;
+        let known = ScmpArch::from_str(name).and_then(|arch| context.add_arch(arch).map(|_| arch));
+        let architecture = known.map_err(|error| refused(format!("seccomp architecture {name}"), &error))?;
+        if architecture != ScmpArch::Native && !architectures.contains(&architecture) {
+            architectures.push(architecture);
+        }
     }
     if profile.rules.iter().map(|rule| rule.names.len()).sum::<usize>() > NAMES_WORTH_A_TREE {
         context.set_ctl_optimize(2).map_err(|error| refused("seccomp optimize=2", &error))?;
@@ -52,7 +61,24 @@ pub fn compile(profile: &Seccomp) -> Result<Filter> {
     for rule in profile.rules.iter().filter(|rule| rule.action != profile.default_action) {
         add_rule(&mut context, rule)?;
     }
-    Ok(Filter { program: export(&context)?, flags: profile.flags })
+    let program = [newer::prologue(profile, &architectures), export(&context)?].concat();
+    if program.len() > LONGEST_PROGRAM {
+        return Err(too_long(program.len()));
+    }
+    Ok(Filter { program, flags: flags(profile) })
+}
+
+/// `SECCOMP_FILTER_FLAG_*`: the profile's, and what a listener needs.
+fn flags(profile: &Seccomp) -> u32 {
+    const TSYNC: u32 = 1 << 0;
+    const NEW_LISTENER: u32 = Filter::NEW_LISTENER;
+    const TSYNC_ESRCH: u32 = 1 << 4;
+    match (&profile.listener, profile.flags & TSYNC) {
+        (None, _) => profile.flags,
+        (Some(_), 0) => profile.flags | NEW_LISTENER,
+        // What the call returns would otherwise be either a descriptor or a thread.
+        (Some(_), _) => profile.flags | NEW_LISTENER | TSYNC_ESRCH,
+    }
 }
 
 /// As [`compile`], with finished programs kept in the directory `cache` (made, 0700, where missing), one file a profile.
@@ -62,7 +88,7 @@ pub fn compile(profile: &Seccomp) -> Result<Filter> {
 pub fn compile_cached(profile: &Seccomp, cache: &Path) -> Result<Filter> {
     let key = cache::key(profile);
     match cache::load(cache, &key) {
-        Ok(Some(program)) => return Ok(Filter { program, flags: profile.flags }),
+        Ok(Some(program)) => return Ok(Filter { program, flags: flags(profile) }),
         Ok(None) => {}
         Err(error) => log::warn!("seccomp cache: {error}"),
     }
@@ -106,6 +132,7 @@ fn scmp_action(action: SeccompAction) -> ScmpAction {
         SeccompAction::Trace(message) => ScmpAction::Trace(message),
         SeccompAction::Log => ScmpAction::Log,
         SeccompAction::Allow => ScmpAction::Allow,
+        SeccompAction::Notify => ScmpAction::Notify,
     }
 }
 
@@ -132,10 +159,11 @@ fn export(context: &ScmpFilterContext) -> Result<Vec<Instruction>> {
     file.rewind()
         .and_then(|()| file.read_to_end(&mut bytes))
         .map_err(|error| Error::io("read the seccomp program", &error))?;
-    instructions(&bytes).ok_or_else(|| {
-        let length = bytes.len() / Instruction::SIZE;
-        Error::new(Kind::Invalid, format!("seccomp: {length} instructions, the kernel takes {LONGEST_PROGRAM}"))
-    })
+    instructions(&bytes).ok_or_else(|| too_long(bytes.len() / Instruction::SIZE))
+}
+
+fn too_long(length: usize) -> Error {
+    Error::new(Kind::Invalid, format!("seccomp: {length} instructions, the kernel takes {LONGEST_PROGRAM}"))
 }
 
 /// None where `bytes` are no program that the kernel might take.

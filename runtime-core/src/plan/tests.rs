@@ -5,15 +5,17 @@ use std::sync::atomic::{AtomicI32, AtomicU64};
 
 use config::ContainerId;
 use config::container::{
-    Capabilities, CgroupPath, Container, Device, DeviceKind, Mount, MountAttributes, MountKind, Namespace,
-    NamespaceKind, Process, Propagation, PropagationKind, Rlimit, Root, User,
+    Capabilities, CgroupPath, Clock, Container, Device, DeviceKind, Idmap, Ids, Links, Mount, MountAttributes,
+    MountKind, Namespace, NamespaceKind, Process, Propagation, PropagationKind, Rlimit, Root, TimeOffset, User,
 };
+use config::ids::{IdMap, IdMaps};
 use init::sync::{Board, Point, STAMPS};
 use init::{Instruction, Step};
 use proptest::prelude::*;
 
+use super::lsm::Lsm;
 use super::seccomp::Filter;
-use super::{Facts, Plan};
+use super::{Facts, Plan, Source};
 use crate::cgroup::Hierarchy;
 
 fn board() -> Board {
@@ -33,6 +35,13 @@ fn process() -> Process {
         rlimits: vec![Rlimit { resource: 7, soft: 1024, hard: u64::MAX }],
         no_new_privileges: true,
         oom_score_adj: Some(100),
+        apparmor_profile: None,
+        selinux_label: None,
+        scheduler: None,
+        io_priority: None,
+        exec_cpu_affinity: None,
+        personality: None,
+        memory_policy: None,
     }
 }
 
@@ -44,20 +53,23 @@ fn filesystem(fs_type: &str, destination: &str, set: u64, options: &[(&str, Opti
             fs_type: fs_type.to_owned(),
             source: fs_type.to_owned(),
             options: options.iter().map(own).collect(),
+            copy_up: false,
         },
         attributes: MountAttributes { set, clear: 0 },
         recursive_attributes: MountAttributes::default(),
         propagation: Vec::new(),
+        idmap: None,
     }
 }
 
 fn mounts() -> Vec<Mount> {
     let bind = Mount {
         destination: "/etc/hosts".into(),
-        kind: MountKind::Bind { source: "/var/lib/x/hosts".into(), recursive: true },
+        kind: MountKind::Bind { source: "/var/lib/x/hosts".into(), recursive: true, links: Links::default() },
         attributes: MountAttributes { set: 1, clear: 2 },
         recursive_attributes: MountAttributes { set: 8, clear: 0 },
         propagation: vec![Propagation { kind: PropagationKind::Private, recursive: true }],
+        idmap: None,
     };
     let cgroup = Mount {
         destination: "/sys/fs/cgroup".into(),
@@ -65,6 +77,7 @@ fn mounts() -> Vec<Mount> {
         attributes: MountAttributes { set: 0xf, clear: 0 },
         recursive_attributes: MountAttributes::default(),
         propagation: Vec::new(),
+        idmap: None,
     };
     vec![
         filesystem("proc", "/proc", 0xe, &[]),
@@ -83,6 +96,7 @@ fn container() -> Container {
         bundle: "/b".into(),
         root: Root { path: "/b/rootfs".into(), readonly: true },
         process: process(),
+        hooks: config::container::Hooks::default(),
         hostname: Some("box".to_owned()),
         domainname: None,
         mounts: mounts(),
@@ -92,6 +106,8 @@ fn container() -> Container {
             namespace(NamespaceKind::Pid),
             namespace(NamespaceKind::Mount),
         ],
+        mappings: IdMaps::default(),
+        time_offsets: Vec::new(),
         cgroup: CgroupPath::Absolute("a/c1".into()),
         resources: config::resources::Resources::default(),
         devices: vec![Device {
@@ -103,11 +119,13 @@ fn container() -> Container {
             uid: 1,
             gid: 2,
         }],
+        net_devices: Vec::new(),
         sysctl: vec![("net/ipv4/ip_forward".to_owned(), "1".to_owned())],
         masked_paths: vec!["/proc/kcore".into()],
         readonly_paths: vec!["/proc/sys".into()],
         rootfs_propagation: None,
         seccomp: None,
+        mount_label: None,
         annotations: Vec::new(),
     }
 }
@@ -126,7 +144,9 @@ fn filter() -> Filter {
 }
 
 fn facts<'a>(hierarchies: &'a [Hierarchy], filter: Option<&'a Filter>) -> Facts<'a> {
-    Facts { hierarchies, joins: &[], filter, last_capability: 40, home: "/var/www" }
+    let (lsm, keyring) = (Lsm::default(), Some("_ses.c1"));
+    let (last_capability, makes_devices, no_pivot_root) = (40, true, false);
+    Facts { hierarchies, joins: &[], filter, lsm, last_capability, makes_devices, no_pivot_root, keyring }
 }
 
 fn text(plan: &Plan) -> String {
@@ -177,12 +197,113 @@ fn the_plan_of_an_exec() {
     insta::assert_snapshot!(text(&plan));
 }
 
+/// Everything that only some processes have.
+fn particular() -> Process {
+    use config::container::{CpuAffinity, MemoryPolicy, Scheduler};
+    Process {
+        apparmor_profile: Some("web".to_owned()),
+        selinux_label: Some("system_u:system_r:container_t:s0".to_owned()),
+        scheduler: Some(Scheduler { policy: 6, nice: 0, priority: 0, flags: 1, runtime: 10, deadline: 20, period: 30 }),
+        io_priority: Some(2 << 13 | 5),
+        exec_cpu_affinity: Some(CpuAffinity { initial: Some(vec![1]), last: Some(vec![0b1110_1101, 1 << 63]) }),
+        personality: Some(8),
+        memory_policy: Some(MemoryPolicy { mode: 0x8002, nodes: vec![0b11] }),
+        ..process()
+    }
+}
+
+const BOTH: Lsm = Lsm { apparmor: true, selinux: true };
+
+#[test]
+fn the_plan_of_an_exec_with_everything_of_its_own() {
+    let joins = ["/sys/fs/cgroup/cpuset/a/c1".into()];
+    let facts = Facts { joins: &joins, lsm: BOTH, ..facts(&[], None) };
+    insta::assert_snapshot!(text(&Plan::exec(&particular(), &container().namespaces, &facts).unwrap()));
+}
+
+#[test]
+fn where_an_exec_may_run() {
+    use config::container::CpuAffinity;
+    let joins: [PathBuf; 1] = ["/sys/fs/cgroup/cpuset/a/c1".into()];
+    let steps = |joins: &[PathBuf], affinity: Option<(Option<u64>, Option<u64>)>| {
+        let set = |word: Option<u64>| word.map(|word| vec![word]);
+        let affinity = affinity.map(|(initial, last)| CpuAffinity { initial: set(initial), last: set(last) });
+        let process = Process { exec_cpu_affinity: affinity, oom_score_adj: None, ..process() };
+        let plan = Plan::exec(&process, &[], &Facts { joins, ..facts(&[], None) }).unwrap();
+        let steps: Vec<_> = plan.stage_one.iter().map(|step| plan.describe(step)).collect();
+        steps.join("; ")
+    };
+    let join = "join cgroup /sys/fs/cgroup/cpuset/a/c1";
+    assert_eq!(steps(&joins, None), format!("{join}; run on any CPU"));
+    assert_eq!(steps(&joins, Some((None, Some(2)))), format!("{join}; run on CPUs 1"));
+    assert_eq!(steps(&joins, Some((Some(1), Some(2)))), format!("run on CPUs 0; {join}; run on CPUs 1"));
+    assert_eq!(steps(&joins, Some((Some(1), None))), format!("run on CPUs 0; {join}"), "the rest is the kernel's");
+    // On v2 it is born in its cgroup.
+    assert_eq!(steps(&[], Some((Some(1), Some(2)))), "run on CPUs 1");
+    assert_eq!(steps(&[], Some((Some(1), None))), "run on any CPU");
+}
+
+#[test]
+fn a_label_that_the_host_cannot_apply_is_refused_by_its_pointer() {
+    let said = |process: &Process, lsm: Lsm| {
+        let init =
+            Plan::init(&Container { process: process.clone(), ..container() }, &Facts { lsm, ..facts(&[], None) });
+        let exec = Plan::exec(process, &[], &Facts { lsm, ..facts(&[], None) });
+        [init, exec].map(|plan| plan.err().map(|error| error.to_string()).unwrap_or_default())
+    };
+    let none = Lsm::default();
+    let apparmor = Process { apparmor_profile: Some("p".to_owned()), ..process() };
+    let here = |pointer: &str, module: &str| {
+        ["/process", ""].map(|place| format!("{place}/{pointer}: {module} is not enabled on this host"))
+    };
+    assert_eq!(said(&apparmor, none), here("apparmorProfile", "AppArmor"));
+    assert_eq!(said(&apparmor, BOTH), ["", ""]);
+    let unconfined = Process { apparmor_profile: Some("unconfined".to_owned()), ..process() };
+    assert_eq!(said(&unconfined, none), ["", ""], "everything is");
+    let selinux = Process { selinux_label: Some("l".to_owned()), ..process() };
+    assert_eq!(said(&selinux, none), here("selinuxLabel", "SELinux"));
+    assert_eq!(said(&selinux, Lsm { selinux: true, apparmor: false }), ["", ""]);
+    let mount = Container { mount_label: Some("l".to_owned()), ..container() };
+    let error = Plan::init(&mount, &facts(&[], None)).unwrap_err().to_string();
+    assert_eq!(error, "/linux/mountLabel: SELinux is not enabled on this host");
+}
+
+#[test]
+fn labels_are_set_before_the_hosts_tree_is_left() {
+    let container = Container { process: particular(), ..container() };
+    let plan = Plan::init(&container, &Facts { lsm: BOTH, ..facts(&hierarchies(), None) }).unwrap();
+    let first: Vec<_> = plan.stage_one.iter().take(2).map(|step| plan.describe(step)).collect();
+    assert_eq!(
+        first,
+        [
+            "write \"exec web\" to /proc/thread-self/attr/apparmor/exec",
+            "write \"system_u:system_r:container_t:s0\" to /proc/thread-self/attr/exec"
+        ]
+    );
+    assert_eq!(plan.hint(0, nix::errno::Errno::ENOENT), Some("no such AppArmor profile is loaded"));
+    assert_eq!(plan.hint(1, nix::errno::Errno::ENOENT), None);
+}
+
+#[test]
+fn a_mount_label_goes_to_file_systems_that_take_one() {
+    let mut container = Container { mount_label: Some("u:r:t:s0:c1,c2".to_owned()), ..container() };
+    container.mounts.push(filesystem("tmpfs", "/own", 0, &[("context", Some("mine"))]));
+    container.mounts.push(filesystem("mqueue", "/dev/mqueue", 0, &[]));
+    let hierarchies = hierarchies();
+    let plan = Plan::init(&container, &Facts { lsm: BOTH, ..facts(&hierarchies, None) }).unwrap();
+    let lines: Vec<_> = plan.lines().filter(|line| line.contains("context=")).collect();
+    let places: Vec<_> = lines.iter().filter_map(|line| line.split(" at ").nth(1)?.split(' ').next()).collect();
+    assert_eq!(places, ["/dev", "/dev/pts", "/run", "/own"]);
+    assert!(lines[3].contains("context=mine") && lines[0].contains("context=u:r:t:s0:c1,c2"), "{lines:?}");
+}
+
 #[test]
 fn the_children_find_what_the_plan_laid_out() {
     let plan = Plan::exec(&process(), &[], &facts(&[], None)).unwrap();
     plan.with_program(&[7, 8, 9], 12, &board(), |program| {
         assert_eq!(program.argv.len(), 4);
         assert_eq!(program.envp.len(), 4, "PATH, TERM, HOME and the end");
+        assert_eq!(program.home.as_ptr().addr(), program.envp[2].addr() + "HOME=".len());
         assert!(program.argv[3].is_null() && program.envp[3].is_null());
         let tried: Vec<_> = program.candidates.iter().map(|text| program.str(*text).unwrap()).collect();
         assert_eq!(tried, [c"/usr/bin/sh", c"/bin/sh"]);
@@ -203,7 +324,7 @@ fn a_device_of_the_users_takes_the_place_of_a_default_one() {
 fn a_bind_over_dev_keeps_its_own_devices() {
     let mut container = container();
     container.mounts.push(Mount {
-        kind: MountKind::Bind { source: "/dev".into(), recursive: true },
+        kind: MountKind::Bind { source: "/dev".into(), recursive: true, links: Links::default() },
         ..filesystem("", "/dev", 0, &[])
     });
     let plan = Plan::init(&container, &facts(&[], None)).unwrap();
@@ -260,6 +381,8 @@ proptest! {
         prop_assert!(seccomp.is_none_or(|place| identity < place && close < place && place < go));
         // A process may be allowed fewer files than are open by then.
         let limit = place(|s| matches!(s, Step::Rlimit { .. })).unwrap();
+        let home = place(|s| matches!(s, Step::Home { .. })).unwrap();
+        prop_assert!(pivot < home && home < limit);
         let opened = place(|s| matches!(s, Step::SetAttributes { .. } | Step::SetPropagation { .. })).unwrap_or(cwd);
         prop_assert!(cwd < limit && opened < limit && limit < bounding);
         let descriptors: Vec<i32> = (100..).take(plan.sources().len()).collect();
@@ -276,6 +399,32 @@ proptest! {
 }
 
 #[test]
+fn a_sysfs_needs_a_network_namespace_of_its_owner() {
+    let mut container = container();
+    container.mounts = vec![filesystem("sysfs", "/sys", 0xf, &[])];
+    let of = |container: &Container| text(&Plan::init(container, &facts(&[], None)).unwrap());
+    assert!(of(&container).contains("mount sysfs at /sys (ro,nosuid,nodev,noexec)"));
+    container.namespaces.push(Namespace { kind: NamespaceKind::User, path: None });
+    assert!(of(&container).contains("mount sysfs at /sys (ro,nosuid,nodev,noexec)"));
+    container.namespaces.retain(|namespace| namespace.kind != NamespaceKind::Network);
+    assert!(of(&container).contains("mount /sys at /sys (rbind,ro,nosuid,nodev,noexec)"));
+}
+
+#[test]
+fn without_a_pivot_the_hosts_tree_is_always_a_slave() {
+    let facts = Facts { no_pivot_root: true, ..facts(&[], None) };
+    let mut container = container();
+    for propagation in [None, Some(PropagationKind::Private), Some(PropagationKind::Unbindable)] {
+        container.rootfs_propagation = propagation.map(|kind| Propagation { kind, recursive: false });
+        let plan = text(&Plan::init(&container, &facts).unwrap());
+        assert!(plan.contains("make / rslave") && plan.contains("move the root over /"), "{plan}");
+        assert!(!plan.contains("pivot"), "{plan}");
+    }
+    container.rootfs_propagation = Some(Propagation { kind: PropagationKind::Shared, recursive: true });
+    assert!(Plan::init(&container, &facts).unwrap_err().to_string().starts_with("/linux/rootfsPropagation: shared"));
+}
+
+#[test]
 fn namespaces_are_named_as_in_the_spec() {
     // The bits and the names must agree, or an error would name the wrong namespace.
     for (kind, name) in [(NamespaceKind::Pid, "pid"), (NamespaceKind::Mount, "mount")] {
@@ -283,5 +432,153 @@ fn namespaces_are_named_as_in_the_spec() {
         container.namespaces = vec![Namespace { kind, path: None }];
         let plan = Plan::init(&container, &facts(&[], None)).unwrap();
         assert!(text(&plan).contains(&format!("make new {name} namespace")));
+    }
+}
+
+fn id_maps() -> IdMaps {
+    let map = vec![IdMap { container: 0, host: 100_000, size: 65_536 }];
+    IdMaps { uids: map.clone(), gids: map }
+}
+
+/// The container in a user namespace and a time namespace of its own.
+fn user_namespaced() -> Container {
+    let mut container = container();
+    let new = |kind| Namespace { kind, path: None };
+    container.namespaces.insert(3, new(NamespaceKind::Time));
+    container.namespaces.push(new(NamespaceKind::User));
+    container.mappings = id_maps();
+    container.time_offsets = vec![TimeOffset { clock: Clock::Boottime, seconds: 86_400, nanoseconds: 0 }];
+    container
+}
+
+#[test]
+fn the_plan_of_a_user_namespace() {
+    let (hierarchies, filter) = (hierarchies(), filter());
+    let joins = ["/sys/fs/cgroup/memory/a/c1".into()];
+    let facts = Facts { joins: &joins, ..facts(&hierarchies, Some(&filter)) };
+    insta::assert_snapshot!(text(&Plan::init(&user_namespaced(), &facts).unwrap()));
+}
+
+#[test]
+fn the_plan_of_an_exec_into_a_user_namespace() {
+    let plan = Plan::exec(&process(), &user_namespaced().namespaces, &facts(&[], None)).unwrap();
+    let stage_one: Vec<_> = plan.lines().take(plan.stage_one.len()).collect();
+    insta::assert_snapshot!(stage_one.join("\n"));
+}
+
+#[test]
+fn id_mapped_mounts_are_the_parents_to_make() {
+    let mut container = container();
+    for mount in container
+        .mounts
+        .iter_mut()
+        .filter(|mount| ["/run", "/etc/hosts"].contains(&mount.destination.to_str().unwrap()))
+    {
+        mount.idmap = Some(Idmap { ids: Ids::Maps(id_maps()), recursive: true });
+    }
+    let plan = Plan::init(&container, &facts(&[], None)).unwrap();
+    let lines: Vec<_> = plan.lines().filter(|line| line.contains("idmap")).map(|line| line[6..].to_owned()).collect();
+    assert_eq!(
+        lines,
+        ["mount tmpfs at /run (bind,ridmap)", "mount /var/lib/x/hosts at /etc/hosts (rbind,ro,suid,rnoexec,ridmap)",]
+    );
+    let handed =
+        plan.sources().iter().filter(|source| matches!(source, Source::Tree { .. } | Source::Filesystem { .. }));
+    assert_eq!(handed.count(), 2, "and nothing else is");
+}
+
+#[test]
+fn outside_the_first_user_namespace_devices_are_the_hosts() {
+    let facts = Facts { makes_devices: false, ..facts(&[], None) };
+    let plan = text(&Plan::init(&container(), &facts).unwrap());
+    assert!(
+        plan.contains("mount /dev/null at /dev/null (bind)") && plan.contains("mount /dev/fuse at /dev/fuse (bind)"),
+        "{plan}"
+    );
+    assert!(!plan.contains("make /dev/"), "{plan}");
+}
+
+/// New, joined or inherited, each kind by itself.
+fn combinations() -> impl Strategy<Value = Container> {
+    const KINDS: [NamespaceKind; 8] = [
+        NamespaceKind::Ipc,
+        NamespaceKind::Uts,
+        NamespaceKind::Network,
+        NamespaceKind::Pid,
+        NamespaceKind::Cgroup,
+        NamespaceKind::Time,
+        NamespaceKind::Mount,
+        NamespaceKind::User,
+    ];
+    (prop::collection::vec(0..3, KINDS.len()), any::<bool>()).prop_map(|(ways, offsets)| {
+        let mut container = container();
+        let namespace = |(kind, way): (&NamespaceKind, &i32)| match way {
+            0 => None,
+            1 => Some(Namespace { kind: *kind, path: None }),
+            _ => Some(Namespace { kind: *kind, path: Some(format!("/n/{kind:?}").into()) }),
+        };
+        container.namespaces = KINDS.iter().zip(&ways).filter_map(namespace).collect();
+        let has_new = |kind| container.namespaces.iter().any(|n| n.kind == kind && n.path.is_none());
+        if offsets && has_new(NamespaceKind::Time) {
+            container.time_offsets = vec![TimeOffset { clock: Clock::Monotonic, seconds: 5, nanoseconds: 0 }];
+        }
+        if has_new(NamespaceKind::User) {
+            container.mappings = id_maps();
+        }
+        container
+    })
+}
+
+proptest! {
+    #[test]
+    fn every_combination_of_namespaces_is_entered_in_order(container in combinations()) {
+        let plan = Plan::init(&container, &facts(&[], None)).unwrap();
+        let steps = &plan.stage_one;
+        let user = super::namespaces::bit(NamespaceKind::User);
+        let place = |of: &dyn Fn(&Step) -> bool| steps.iter().position(of);
+        let (mut joined, mut made) = (0, 0);
+        for step in steps {
+            match *step {
+                Step::JoinNamespaces { target, kinds } => {
+                    let Source::Namespace(path) = &plan.sources()[target.0 as usize] else { panic!("{step:?}") };
+                    let namespace = container.namespaces.iter().find(|n| n.path.as_ref() == Some(path)).unwrap();
+                    prop_assert_eq!(super::namespaces::bit(namespace.kind), kinds);
+                    prop_assert_eq!((joined & (kinds | user), made), (0, 0), "each once, the user's last, all before any is made");
+                    joined |= kinds;
+                }
+                Step::NewNamespaces { kinds } => {
+                    prop_assert_eq!(made & kinds, 0);
+                    made |= kinds;
+                }
+                _ => {}
+            }
+        }
+        let bits = |new: bool| {
+            let wanted = container.namespaces.iter().filter(|n| n.path.is_none() == new);
+            wanted.fold(0, |bits, n| bits | super::namespaces::bit(n.kind))
+        };
+        prop_assert_eq!((joined, made), (bits(false), bits(true)));
+
+        let waits = place(&|step| matches!(step, Step::Sync { point: Point::Namespaces }));
+        let has_user = (joined | made) & user != 0;
+        prop_assert_eq!(waits.is_some(), has_user || !container.time_offsets.is_empty());
+        let roots: Vec<_> = (0..).zip(steps).filter(|(_, step)| matches!(step, Step::Identity { .. })).map(|(at, _)| at).collect();
+        prop_assert_eq!(roots.len(), if has_user { 2 } else { 0 });
+        if has_user {
+            let enters = place(&|step| matches!(step,
+                Step::JoinNamespaces { kinds, .. } | Step::NewNamespaces { kinds } if kinds & user != 0)).unwrap();
+            let enters_first = place(&|step| matches!(step, Step::JoinNamespaces { .. } | Step::NewNamespaces { .. })).unwrap();
+            prop_assert!(roots[0] < enters_first && enters < waits.unwrap() && waits.unwrap() < roots[1]);
+            let rest = made & !user & if container.time_offsets.is_empty() { u32::MAX } else { !super::namespaces::bit(NamespaceKind::Time) };
+            let makes = place(&|step| matches!(step, Step::NewNamespaces { kinds } if *kinds == rest && rest != 0));
+            prop_assert!(rest == 0 || makes.unwrap() > roots[1], "what is made is the mapped root's");
+        }
+        // Nothing that comes from the host is left to the mapped root to open.
+        let opened = plan.stage_two.iter().all(|step| match step {
+            Step::OpenRoot { tree, .. } | Step::MountBind { tree, .. } => tree.is_some(),
+            Step::MakeNode { mode, .. } => mode & 0o170_000 == 0o010_000,
+            _ => true,
+        });
+        prop_assert!(opened || !has_user);
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Pure. The names are those of mount(8) "FILESYSTEM-INDEPENDENT MOUNT OPTIONS"; bits are `mount_setattr(2)`'s `MOUNT_ATTR_*`.
 
+use config::ids::{self, IdMap, IdMaps};
+
 use crate::error::{Error, Kind, Result};
 
 const RDONLY: u32 = 0x01;
@@ -31,6 +33,8 @@ pub(super) struct Options {
     pub(super) bind: Option<bool>,
     /// `MS_*` of a propagation type, and whether for the whole tree, in order.
     pub(super) propagation: Vec<(u32, bool)>,
+    /// `uidmap=` and `gidmap=`: whose ids the mount shows, for an overlay those of its lower layers.
+    pub(super) maps: IdMaps,
     /// The rest, as fsconfig(2) takes it. Flags of the superblock (`ro`, `sync`) are among them.
     pub(super) own: Vec<(String, Option<String>)>,
 }
@@ -44,6 +48,14 @@ impl Options {
                 continue;
             }
             parsed.add(&option)?;
+        }
+        let IdMaps { uids, gids } = &parsed.maps;
+        if uids.is_empty() != gids.is_empty() {
+            return Err(Error::new(Kind::Invalid, "the options uidmap and gidmap go together"));
+        }
+        for (name, map) in [("uidmap", uids), ("gidmap", gids)] {
+            ids::check(map)
+                .map_err(|refusal| Error::new(Kind::Invalid, format!("the option {name}: {}", refusal.reason)))?;
         }
         Ok(parsed)
     }
@@ -67,10 +79,12 @@ impl Options {
             "bind" => self.bind = Some(false),
             "rbind" => self.bind = Some(true),
             "remount" => return Err(Error::new(Kind::Invalid, "the option remount has no meaning for a rootfs")),
-            _ => self.own.push(match option.split_once('=') {
-                Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
-                None => (option.to_owned(), None),
-            }),
+            _ => match option.split_once('=') {
+                Some(("uidmap", lines)) => self.maps.uids = id_map(option, lines)?,
+                Some(("gidmap", lines)) => self.maps.gids = id_map(option, lines)?,
+                Some((key, value)) => self.own.push((key.to_owned(), Some(value.to_owned()))),
+                None => self.own.push((option.to_owned(), None)),
+            },
         }
         Ok(())
     }
@@ -89,12 +103,28 @@ impl Options {
     }
 }
 
-/// Splits at commas outside `\,`: a client may put several options into one string.
+/// `CONTAINER:HOST:SIZE`, several of them with commas between, as containerd writes them.
+fn id_map(option: &str, lines: &str) -> Result<Vec<IdMap>> {
+    let line = |line: &str| {
+        let mut numbers = line.split(':').map(|number| number.parse().ok());
+        let mut next = || numbers.next().flatten();
+        let line = IdMap { container: next()?, host: next()?, size: next()? };
+        numbers.next().is_none().then_some(line)
+    };
+    let map = lines.split(',').map(line).collect::<Option<_>>();
+    map.ok_or_else(|| Error::new(Kind::Invalid, format!("the option {option} is no id map")))
+}
+
+/// Splits at commas outside `\,`: a client may put several options into one string. A comma before a digit goes on with an id map.
 fn split(option: &str) -> Vec<String> {
     let mut parts = vec![String::new()];
     let mut escaped = false;
-    for character in option.chars() {
-        if character == ',' && !escaped {
+    let mut characters = option.chars().peekable();
+    while let Some(character) = characters.next() {
+        let part = parts.last().expect("starts with one part");
+        let in_map = (part.starts_with("uidmap=") || part.starts_with("gidmap="))
+            && characters.peek().is_some_and(char::is_ascii_digit);
+        if character == ',' && !escaped && !in_map {
             parts.push(String::new());
         } else {
             parts.last_mut().expect("starts with one part").push(character);

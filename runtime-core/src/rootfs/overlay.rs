@@ -7,22 +7,27 @@
 //! paths relative to it; this needs neither a common parent nor a process-wide change.
 
 use std::ffi::CString;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::OnceLock;
 
+use config::container::Ids;
 use nix::errno::Errno;
 use rustix::fs::{Mode, OFlags};
-use rustix::mount::MountFlags;
+use rustix::mount::{MountFlags, MoveMountFlags, UnmountFlags};
 
 use super::options::Options;
-use super::{RootfsMount, c_path, c_string, fd_path, set, sys};
+use super::{RootfsMount, c_path, c_string, clone_tree, fd_path, set, setattr, sys};
 use crate::error::{Error, Kind, Result};
+use crate::ids;
 
 /// What `strndup_user(value, 256)` lets through, without the NUL.
 const LONGEST_VALUE: usize = 255;
 /// The page that mount(2) copies, without the NUL. The smallest page there is.
 const LONGEST_STRING: usize = 4095;
+
+/// sys/mount.h
+const MS_PRIVATE: u64 = 1 << 18;
 
 /// One part of `lowerdir`, its escapes resolved.
 #[derive(Debug, PartialEq, Eq)]
@@ -124,6 +129,49 @@ fn with_short_path(value: &str, path: &str, set: impl FnOnce(&str) -> Result<()>
     }
     let directory = open_layer(path)?;
     set(&fd_path(&directory).to_string_lossy())
+}
+
+/// Lower layers that show other ids. They are mounted one over the other where the overlay will be, until this is dropped: only
+/// what is attached can be a layer before Linux 6.15, and the overlay has its own copies once it is made.
+#[derive(Debug)]
+pub(super) struct MappedLayers(Vec<(&'static str, OwnedFd)>);
+
+impl MappedLayers {
+    /// Mounts those of `options` at the directory `target`.
+    pub(super) fn mount(options: &Options, target: &OwnedFd) -> Result<Self> {
+        let namespace = ids::namespace(&Ids::Maps(options.maps.clone()))?;
+        let values = options.own.iter().filter(|(key, _)| key == "lowerdir").filter_map(|(_, value)| value.as_deref());
+        let mut mounted = Self(Vec::new());
+        for value in values {
+            for layer in layers(value)? {
+                let tree = clone_tree(Path::new(&layer.path), false, false)?;
+                setattr::idmap(tree.as_fd(), namespace.as_fd(), false)
+                    .map_err(|error| error.context(format_args!("layer {}", layer.path)))?;
+                // Or the next one, which is mounted over it, would be over what it is a copy of, too.
+                setattr::propagation(tree.as_fd(), MS_PRIVATE, false)?;
+                let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+                rustix::mount::move_mount(&tree, c"", target, c"", flags)
+                    .map_err(|errno| sys(format_args!("move_mount layer {}", layer.path), errno))?;
+                mounted.0.push((if layer.data_only { "datadir+" } else { "lowerdir+" }, tree));
+            }
+        }
+        Ok(mounted)
+    }
+
+    /// Sets them on a file system context.
+    pub(super) fn set(&self, context: &OwnedFd) -> Result<()> {
+        self.0.iter().try_for_each(|(key, layer)| set(context, key, Some(&fd_path(layer).to_string_lossy())))
+    }
+}
+
+impl Drop for MappedLayers {
+    fn drop(&mut self) {
+        for (_, layer) in self.0.iter().rev() {
+            if let Err(errno) = rustix::mount::unmount(fd_path(layer).as_c_str(), UnmountFlags::DETACH) {
+                log::warn!("{}", sys("unmount an id-mapped layer", errno));
+            }
+        }
+    }
 }
 
 fn open_layer(path: &str) -> Result<OwnedFd> {

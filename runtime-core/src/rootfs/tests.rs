@@ -184,11 +184,72 @@ fn what_needs_a_program_is_refused() {
     let scratch = Scratch::new();
     let mut fuse = tmpfs("");
     fuse.fs_type = "fuse3.sshfs".into();
-    let refused = [fuse, bind(Path::new("/"), &["rbind", "uidmap=0:1:1"]), bind(Path::new("/"), &["loop"])];
+    let refused = [fuse, bind(Path::new("/"), &["loop"])];
     for mount in refused {
         assert_eq!(super::mount(&[mount], &scratch.rootfs()).unwrap_err().kind(), Kind::Unimplemented);
         assert!(!scratch.rootfs().exists());
     }
+}
+
+/// The owner and group of `path`.
+fn owner(path: PathBuf) -> (u32, u32) {
+    use std::os::unix::fs::MetadataExt;
+    let metadata = fs::metadata(path).unwrap();
+    (metadata.uid(), metadata.gid())
+}
+
+#[test]
+fn a_bind_shows_other_ids() {
+    let scratch = Scratch::new();
+    let source = scratch.directory("source");
+    fs::write(source.join("file"), "").unwrap();
+    std::os::unix::fs::chown(source.join("file"), Some(7), Some(8)).unwrap();
+    let options = ["rbind", "uidmap=0:100000:7,7:70:1", "gidmap=0:200000:65536"];
+    mount(&[bind(&source, &options)], &scratch.rootfs()).unwrap();
+    assert_eq!(owner(scratch.rootfs()), (100_000, 200_000));
+    assert_eq!(owner(scratch.rootfs().join("file")), (70, 200_008));
+    assert_eq!(owner(source.join("file")), (7, 8));
+}
+
+#[test]
+fn an_overlay_shows_other_ids_of_its_lower_layers() {
+    let scratch = Scratch::new();
+    let mut asked = scratch.overlay(&scratch.layers(3, "layer"));
+    asked.options.extend(["uidmap=0:100000:65536".to_owned(), "gidmap=0:200000:65536".to_owned()]);
+    mount(&[asked], &scratch.rootfs()).unwrap();
+    assert_eq!(scratch.mounts(), 1, "the layers are not mounted any more");
+    for number in 0..3 {
+        assert_eq!(owner(scratch.rootfs().join(format!("file{number}"))), (100_000, 200_000));
+    }
+    // What is copied up keeps them.
+    fs::write(scratch.rootfs().join("file0"), "changed").unwrap();
+    assert_eq!(owner(scratch.path("upper").join("file0")), (100_000, 200_000));
+    assert_eq!(owner(scratch.path("layer0").join("file0")), (0, 0));
+}
+
+#[test]
+fn an_id_map_that_is_none() {
+    let scratch = Scratch::new();
+    let good = "uidmap=0:1:1";
+    for (options, said) in [
+        (&[good][..], "the options uidmap and gidmap go together"),
+        (&[good, "gidmap=0:1"], "the option gidmap=0:1 is no id map"),
+        (&[good, "gidmap=0:1:x"], "the option gidmap=0:1:x is no id map"),
+        (&[good, "gidmap=0:1:1:1"], "the option gidmap=0:1:1:1 is no id map"),
+        (&[good, "gidmap=0:1:0"], "the option gidmap: a map of no ids"),
+        (&[good, "gidmap=0:1:5,2:9:1"], "the option gidmap: ids that the entry 0 maps too"),
+    ] {
+        let error = mount(&[bind(Path::new("/"), &[&["rbind"], options].concat())], &scratch.rootfs()).unwrap_err();
+        assert_eq!(error.kind(), Kind::Invalid);
+        assert!(error.to_string().ends_with(said), "{error}");
+        assert_eq!(scratch.mounts(), 0);
+    }
+    // proc has no owners to map.
+    let mut proc = tmpfs("");
+    (proc.fs_type, proc.options) = ("proc".into(), vec![good.into(), "gidmap=0:1:1".into()]);
+    let error = mount(&[proc], &scratch.rootfs()).unwrap_err().to_string();
+    assert!(error.contains("its file system cannot be id-mapped"), "{error}");
+    assert_eq!(scratch.mounts(), 0);
 }
 
 #[test]

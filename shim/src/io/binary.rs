@@ -3,7 +3,8 @@
 //! The contract is that of containerd's pkg/shim logging (core/runtime/v2/logging): arguments from the URI's query, an
 //! environment of exactly `CONTAINER_ID` and `CONTAINER_NAMESPACE`, stdout on 3, stderr on 4, and 5 to be closed (or
 //! written to) when it is ready. Where containerd's own shims send SIGTERM at once, a logger gets time to read to the end
-//! of file and to leave by itself first: that is when it flushes.
+//! of file and to leave by itself first: that is when it flushes. Of one that dies before its container we take over the
+//! reading, and drop what comes: a program must neither be killed by its log nor wait for ever in it.
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -24,7 +25,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::Owner;
-use super::fifo::{Output, pipe};
+use super::fifo::{Output, pipe, read};
 use super::uri::Binary;
 
 /// How long a logger may take to say that it is ready.
@@ -48,10 +49,10 @@ impl Logger {
         let (stderr, writer_err) = pipe("a logger")?;
         let (ready, is_ready) = pipe("a logger")?;
         let child = Child::spawn(uri, owner, [&stdout, &stderr, &is_ready])?;
-        drop((stdout, stderr, is_ready));
+        drop(is_ready);
         let (wanted, unwanted) = oneshot::channel();
         let (leaves, gone) = oneshot::channel();
-        tokio::task::spawn_local(child.supervise(unwanted, leaves));
+        tokio::task::spawn_local(child.supervise(unwanted, leaves, [stdout, stderr]));
         let logger = Self { wanted, gone };
         wait_until_ready(ready, uri).await?;
         let output = |writer| Output { writer, reader: None };
@@ -98,14 +99,24 @@ impl Child {
     }
 
     /// Waits for its end, or for the one who wants it to go; then sees to it that it ends.
-    async fn supervise(self, unwanted: oneshot::Receiver<()>, leaves: oneshot::Sender<()>) {
+    async fn supervise(self, mut unwanted: oneshot::Receiver<()>, leaves: oneshot::Sender<()>, outputs: [OwnedFd; 2]) {
         let ended = tokio::select! {
             () = self.reaped() => true,
-            _ = unwanted => false,
+            _ = &mut unwanted => false,
         };
         if ended {
-            log::warn!("logger {} has ended before its container", self.program);
-        } else if timeout(FLUSH, self.reaped()).await.is_err() {
+            log::warn!("logger {} has ended before its container, whose output is dropped", self.program);
+            _ = leaves.send(());
+            let [stdout, stderr] = outputs;
+            let drained = async { tokio::join!(drain(stdout), drain(stderr)) };
+            tokio::select! {
+                _ = drained => {}
+                _ = unwanted => {}
+            }
+            return;
+        }
+        drop(outputs);
+        if timeout(FLUSH, self.reaped()).await.is_err() {
             self.signal(Signal::TERM);
             if timeout(TERMINATE, self.reaped()).await.is_err() {
                 log::warn!("logger {} does not obey SIGTERM: killed", self.program);
@@ -127,6 +138,17 @@ impl Child {
         if let Err(error) = pidfd_send_signal(self.pidfd.get_ref(), signal) {
             log::warn!("signal logger {}: {error}", self.program);
         }
+    }
+}
+
+/// Reads to the end of file for nobody.
+async fn drain(output: OwnedFd) {
+    let watched = rustix::io::ioctl_fionbio(&output, true).map_err(std::io::Error::from);
+    let watched = watched.and_then(|()| watch(output, Interest::READABLE));
+    let mut buffer = vec![0; 16 * 1024];
+    match watched {
+        Ok(output) => while read(&output, &mut buffer).await.is_ok_and(|count| count > 0) {},
+        Err(error) => log::warn!("read for a logger that has ended: {error}"),
     }
 }
 

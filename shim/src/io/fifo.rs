@@ -18,10 +18,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use runtime_core::{Error, Result};
-use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl, open};
+use rustix::fs::{FileType, Gid, Mode, OFlags, Uid, fchown, fcntl_getfl, fcntl_setfl, fstat, open};
 use rustix::io::Errno;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+
+use super::Owner;
 
 /// How long a client may take to open its end of an output fifo. One that never does costs this, and no more.
 const CLIENT: Duration = Duration::from_secs(1);
@@ -97,6 +99,18 @@ pub(super) fn blocking(fd: OwnedFd) -> Result<OwnedFd> {
     let flags = fcntl_getfl(&fd).and_then(|flags| fcntl_setfl(&fd, flags - OFlags::NONBLOCK));
     flags.map_err(|e| Error::io("clear O_NONBLOCK", &e.into()))?;
     Ok(fd)
+}
+
+/// Gives a pipe or fifo to its owner. A log file or /dev/null is not the container's.
+pub(super) fn give_to(file: &OwnedFd, owner: &Owner) -> Result<()> {
+    if (owner.uid, owner.gid) == (0, 0) {
+        return Ok(());
+    }
+    let failed = |e: Errno| Error::io(format_args!("give stdio to {}:{}", owner.uid, owner.gid), &e.into());
+    if FileType::from_raw_mode(fstat(file).map_err(failed)?.st_mode) != FileType::Fifo {
+        return Ok(());
+    }
+    fchown(file, Some(Uid::from_raw(owner.uid)), Some(Gid::from_raw(owner.gid))).map_err(failed)
 }
 
 /// A write end beside the read end that we keep, where the pipe still holds something that nobody has read.

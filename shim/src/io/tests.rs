@@ -28,7 +28,7 @@ fn run(test: impl Future<Output = ()>) {
 }
 
 fn owner() -> Owner {
-    Owner { id: "c1".into(), namespace: "test".into() }
+    Owner { id: "c1".into(), namespace: "test".into(), uid: 0, gid: 0 }
 }
 
 fn fifo(dir: &TempDir, name: &str) -> PathBuf {
@@ -521,6 +521,44 @@ fn a_logger_that_stays_is_terminated() {
             assert!(asked.elapsed() < Duration::from_secs(8), "SIGTERM ends it, before SIGKILL does");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+    });
+}
+
+#[test]
+fn the_output_of_a_logger_that_dies_goes_nowhere_and_never_waits() {
+    run(async {
+        let dir = TempDir::new().unwrap();
+        let uri = format!("binary://{}", script(&dir, "exec 5>&-\nexit 1"));
+        let (io, [_, mut stdout, mut stderr]) = open(&Streams { stdout: uri, ..Streams::default() }).await;
+        // More than a pipe holds.
+        aside(move || {
+            stdout.write_all(&vec![b'x'; 1 << 20]).unwrap();
+            stderr.write_all(&vec![b'x'; 1 << 20]).unwrap();
+        })
+        .await;
+        io.close().await;
+    });
+}
+
+#[test]
+fn pipes_and_fifos_go_to_their_owner_and_files_stay() {
+    run(async {
+        let dir = TempDir::new().unwrap();
+        let (path, log) = (fifo(&dir, "out"), dir.path().join("log"));
+        fs::write(&log, "").unwrap();
+        let keyboard = fifo(&dir, "in");
+        let _client = client(&path);
+        let streams = Streams {
+            stdin: keyboard.display().to_string(),
+            stdout: path.display().to_string(),
+            stderr: log.display().to_string(),
+            terminal: false,
+        };
+        let owner = Owner { uid: 7, gid: 8, ..owner() };
+        let (_io, stdio) = Io::open(&streams, &owner).await.unwrap();
+        let Stdio::Files(files) = stdio else { panic!("no terminal was asked for") };
+        let owners = files.map(|file| rustix::fs::fstat(file).map(|stat| (stat.st_uid, stat.st_gid)).unwrap());
+        assert_eq!(owners, [(7, 8), (7, 8), (0, 0)]);
     });
 }
 

@@ -106,7 +106,7 @@ fn an_event_arrives_as_containerd_packs_its_own() {
         let mut containerd = Containerd::new();
         let _server = containerd.start(0, Code::OK).await;
         let publisher = Publisher::spawn(Some(containerd.address()), "k8s.io".into());
-        publisher.publish(TaskStart { container_id: "a".into(), pid: 7, ..TaskStart::default() });
+        publisher.publish(&TaskStart { container_id: "a".into(), pid: 7, ..TaskStart::default() });
 
         let envelope = containerd.next().await;
         assert_eq!((envelope.namespace.as_str(), envelope.topic.as_str()), ("k8s.io", "/tasks/start"));
@@ -123,7 +123,7 @@ fn failures_hold_the_queue_and_change_no_order() {
         let mut containerd = Containerd::new();
         let _server = containerd.start(4, Code::UNKNOWN).await;
         let publisher = Publisher::spawn(Some(containerd.address()), "n".into());
-        (0..50).for_each(|number| publisher.publish(exit(number)));
+        (0..50).for_each(|number| publisher.publish(&exit(number)));
         assert!(publisher.drain(Duration::from_secs(10)).await);
         assert_eq!(containerd.statuses(), (0..50).collect::<Vec<_>>());
     });
@@ -137,9 +137,9 @@ fn restarts_lose_nothing() {
         let mut expected = 0;
         for life in 0..4 {
             // Published while containerd is away, and while it is there.
-            publisher.publish(exit(life * 2));
+            publisher.publish(&exit(life * 2));
             let server = containerd.start(0, Code::OK).await;
-            publisher.publish(exit(life * 2 + 1));
+            publisher.publish(&exit(life * 2 + 1));
             for _ in 0..2 {
                 assert_eq!(status(&containerd.next().await), expected);
                 expected += 1;
@@ -158,7 +158,7 @@ fn an_event_that_is_refused_for_good_lets_the_next_pass() {
         let mut containerd = Containerd::new();
         let _server = containerd.start(MAX_REFUSALS, Code::INVALID_ARGUMENT).await;
         let publisher = Publisher::spawn(Some(containerd.address()), "n".into());
-        (0..3).for_each(|number| publisher.publish(exit(number)));
+        (0..3).for_each(|number| publisher.publish(&exit(number)));
         assert!(publisher.drain(Duration::from_secs(5)).await);
         assert_eq!(containerd.statuses(), [1, 2]);
     });
@@ -170,7 +170,7 @@ fn one_refusal_is_no_reason_to_give_up() {
         let mut containerd = Containerd::new();
         let _server = containerd.start(MAX_REFUSALS - 1, Code::INVALID_ARGUMENT).await;
         let publisher = Publisher::spawn(Some(containerd.address()), "n".into());
-        publisher.publish(exit(0));
+        publisher.publish(&exit(0));
         assert!(publisher.drain(Duration::from_secs(5)).await);
         assert_eq!(containerd.statuses(), [0]);
     });
@@ -183,7 +183,7 @@ fn a_peer_that_hangs_up_is_called_again() {
         let path: PathBuf = containerd.path();
         let rude = tokio::net::UnixListener::bind(Path::new(&path)).unwrap();
         let publisher = Publisher::spawn(Some(containerd.address()), "n".into());
-        (0..3).for_each(|number| publisher.publish(exit(number)));
+        (0..3).for_each(|number| publisher.publish(&exit(number)));
         for _ in 0..2 {
             drop(rude.accept().await.unwrap());
         }
@@ -200,12 +200,12 @@ fn draining_is_bounded_and_needs_no_containerd() {
     on_one_thread(async {
         let containerd = Containerd::new();
         let publisher = Publisher::spawn(Some(containerd.address()), "n".into());
-        publisher.publish(exit(0));
+        publisher.publish(&exit(0));
         assert!(!publisher.drain(Duration::from_millis(50)).await);
         assert_eq!(publisher.pending(), 1);
 
         let nobody = Publisher::spawn(None, "n".into());
-        nobody.publish(exit(0));
+        nobody.publish(&exit(0));
         assert!(nobody.drain(Duration::ZERO).await);
     });
 }

@@ -2,7 +2,7 @@
 //!
 //! The socket directory keeps others out already; containerd's own shims ask the kernel all the same who is calling
 //! (`SO_PEERCRED`), and so do we. ttrpc's accept loop starts over at once after an error, so being out of descriptors would
-//! have it spin: it is made to wait here.
+//! have it spin: it is made to wait here. Each connection counts as a client until it is closed.
 
 use std::io;
 use std::os::unix::net::UnixListener as StdListener;
@@ -11,9 +11,12 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_core::Stream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::Sleep;
 use ttrpc::r#async::transport::Listener;
+
+use crate::idle::{Connection, Idle};
 
 /// How long nothing is accepted after an error.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -25,17 +28,25 @@ struct Incoming {
     uid: u32,
     /// Set after an error, until when nothing is tried.
     pause: Option<Pin<Box<Sleep>>>,
+    /// Who is told of clients.
+    idle: Idle,
+}
+
+/// A client's connection.
+struct Client {
+    stream: UnixStream,
+    connection: Connection,
 }
 
 /// A listener for ttrpc's server on an inherited socket. To be called within the runtime.
-pub(super) fn listener(socket: StdListener) -> io::Result<Listener> {
+pub(super) fn listener(socket: StdListener, idle: Idle) -> io::Result<Listener> {
     socket.set_nonblocking(true)?;
     let uid = rustix::process::geteuid().as_raw();
-    Ok(Listener::new(Incoming { listener: UnixListener::from_std(socket)?, uid, pause: None }))
+    Ok(Listener::new(Incoming { listener: UnixListener::from_std(socket)?, uid, pause: None, idle }))
 }
 
 impl Stream for Incoming {
-    type Item = io::Result<UnixStream>;
+    type Item = io::Result<Client>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
@@ -43,9 +54,11 @@ impl Stream for Incoming {
                 ready!(pause.as_mut().poll(cx));
                 self.pause = None;
             }
-            match ready!(self.listener.poll_accept(cx)).and_then(|(stream, _)| Ok((stream.peer_cred()?.uid(), stream)))
-            {
-                Ok((uid, stream)) if uid == self.uid => return Poll::Ready(Some(Ok(stream))),
+            let accepted = ready!(self.listener.poll_accept(cx));
+            // Whoever it is, there was somebody.
+            let connection = self.idle.connection();
+            match accepted.and_then(|(stream, _)| Ok((stream.peer_cred()?.uid(), stream))) {
+                Ok((uid, stream)) if uid == self.uid => return Poll::Ready(Some(Ok(Client { stream, connection }))),
                 Ok((uid, _)) => log::warn!("refused a connection from user {uid}"),
                 Err(error) => {
                     self.pause = Some(Box::pin(tokio::time::sleep(PAUSE)));
@@ -53,6 +66,31 @@ impl Stream for Incoming {
                 }
             }
         }
+    }
+}
+
+impl AsyncRead for Client {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if buffer.filled().len() > before {
+            self.connection.called();
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Client {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 
@@ -68,7 +106,8 @@ mod tests {
     async fn is_accepted(uid: u32) -> bool {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("socket");
-        let mut incoming = Incoming { listener: UnixListener::bind(&path).unwrap(), uid, pause: None };
+        let mut incoming =
+            Incoming { listener: UnixListener::bind(&path).unwrap(), uid, pause: None, idle: Idle::new() };
         let mut client = UnixStream::connect(&path).await.unwrap();
         tokio::select! {
             accepted = poll_fn(|cx| Pin::new(&mut incoming).poll_next(cx)) => accepted.unwrap().is_ok(),

@@ -3,25 +3,22 @@
 use std::path::PathBuf;
 
 use config::resources::Resources;
-use config::{Bundle, ContainerId, Options, Process};
+use config::{Bundle, ContainerId, Process};
 use containerd_shim_protos::api::{
-    CreateTaskRequest, Empty, ExecProcessRequest, PidsResponse, ProcessInfo, ResizePtyRequest, StateRequest,
-    StateResponse, Status as ApiStatus, UpdateTaskRequest,
+    CreateTaskRequest, ExecProcessRequest, PidsResponse, ProcessInfo, ResizePtyRequest, StateRequest, StateResponse,
+    Status as ApiStatus, UpdateTaskRequest,
 };
 use containerd_shim_protos::events::task::{TaskCreate, TaskIO};
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
-use containerd_shim_protos::protobuf::{Message, MessageField, UnknownValueRef};
+use containerd_shim_protos::protobuf::{Message, MessageField};
 use containerd_shim_protos::shim::oci;
 use runtime_core::rootfs::RootfsMount;
 use runtime_core::{Error, Kind, Result};
 
 use crate::io::Streams;
+use crate::options;
 use crate::task::{Create, Pid, ProcessView, Status};
 
-/// What `ctr` and a runc handler of CRI send.
-const RUNC_OPTIONS: &str = "containerd.runc.v1.Options";
-/// What CRI sends for every runtime whose type is not runc's own.
-const CRI_OPTIONS: &str = "runtimeoptions.v1.Options";
 /// The type of [`oci::ProcessDetails`].
 const PROCESS_DETAILS: &str = "containerd.runc.v1.ProcessDetails";
 
@@ -47,7 +44,7 @@ pub(super) fn create(request: CreateTaskRequest) -> Result<Create> {
             stderr: request.stderr.clone(),
             terminal: request.terminal,
         },
-        options: options(request.options.as_ref())?,
+        options: options::resolve(request.options.as_ref())?,
         event: TaskCreate {
             container_id: request.id,
             bundle: request.bundle,
@@ -144,77 +141,9 @@ pub(super) fn pids(pids: Vec<Pid>) -> Result<PidsResponse> {
     Ok(response)
 }
 
-/// Runtime options. None, and ones without content, are the defaults. `binary_name` and `root` name a runtime that is
-/// not run here, and have no meaning.
-fn options(any: Option<&Any>) -> Result<Options> {
-    let Some(any) = any.filter(|any| !any.type_url.is_empty()) else { return Ok(Options::default()) };
-    let invalid = |error| Error::new(Kind::Invalid, format!("decode options of type {}: {error}", any.type_url));
-    match any.type_url.rsplit('/').next() {
-        Some(RUNC_OPTIONS) => {
-            let runc = oci::Options::parse_from_bytes(&any.value).map_err(invalid)?;
-            Ok(Options {
-                no_pivot_root: runc.no_pivot_root,
-                no_new_keyring: runc.no_new_keyring,
-                systemd_cgroup: runc.systemd_cgroup,
-                io_uid: runc.io_uid,
-                io_gid: runc.io_gid,
-            })
-        }
-        Some(CRI_OPTIONS) => {
-            // { type_url = 1, config_path = 2, config_body = 3 }: three fields are no reason for a code generator.
-            let fields = Empty::parse_from_bytes(&any.value).map_err(invalid)?;
-            let body = match fields.special_fields.unknown_fields().get(3) {
-                Some(UnknownValueRef::LengthDelimited(body)) => String::from_utf8_lossy(body),
-                _ => "".into(),
-            };
-            Ok(Options { systemd_cgroup: systemd_cgroup(&body), ..Options::default() })
-        }
-        _ => Err(Error::new(
-            Kind::Invalid,
-            format!("options of type {}: neither {RUNC_OPTIONS} nor {CRI_OPTIONS}", any.type_url),
-        )),
-    }
-}
-
-/// Whether `SystemdCgroup = true` is a line of the TOML that CRI makes of a handler's options: one flat table, a key a line.
-fn systemd_cgroup(toml: &str) -> bool {
-    let mut pairs = toml.lines().filter_map(|line| line.split_once('='));
-    pairs.any(|(key, value)| key.trim() == "SystemdCgroup" && value.trim() == "true")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn any(type_url: &str, value: Vec<u8>) -> Any {
-        Any { type_url: type_url.to_owned(), value, ..Default::default() }
-    }
-
-    #[test]
-    fn options_of_both_kinds_are_read() {
-        assert_eq!(options(None).unwrap(), Options::default());
-        assert_eq!(options(Some(&any("", vec![]))).unwrap(), Options::default());
-        let runc = oci::Options { systemd_cgroup: true, no_pivot_root: true, io_uid: 7, ..Default::default() };
-        let read = options(Some(&any(RUNC_OPTIONS, runc.write_to_bytes().unwrap()))).unwrap();
-        assert!(read.systemd_cgroup && read.no_pivot_root && !read.no_new_keyring);
-        assert_eq!(read.io_uid, 7);
-
-        let body = b"BinaryName = \"\"\nSystemdCgroup = true\n";
-        let mut cri = vec![10, 1, b'x', 26, u8::try_from(body.len()).unwrap()];
-        cri.extend(body);
-        assert!(options(Some(&any(CRI_OPTIONS, cri))).unwrap().systemd_cgroup);
-        assert!(!systemd_cgroup("SystemdCgroup = false"));
-        assert!(!systemd_cgroup("NotSystemdCgroup = true"));
-    }
-
-    #[test]
-    fn unknown_options_are_refused_by_name() {
-        let error = options(Some(&any("io.example.Options", vec![1]))).unwrap_err();
-        assert_eq!(error.kind(), Kind::Invalid);
-        assert!(error.to_string().contains("io.example.Options"), "{error}");
-        let error = options(Some(&any(RUNC_OPTIONS, vec![0xff]))).unwrap_err();
-        assert_eq!(error.kind(), Kind::Invalid);
-    }
 
     #[test]
     fn numbers_out_of_range_are_refused() {

@@ -6,11 +6,13 @@
 
 use std::fs::{DirBuilder, File};
 use std::io::ErrorKind;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use runtime_core::{Error, Kind, Result};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FlockOperation, Mode, fchmod, flock};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, listen, socket_with};
@@ -65,6 +67,18 @@ pub(crate) fn claim(path: &Path) -> Result<Claim> {
 pub(crate) fn release(path: &Path) -> Result<()> {
     let _locked = lock(path.parent().unwrap_or(Path::new("/")))?;
     unlink(path)
+}
+
+/// Takes away our own socket unless somebody has connected to it and was not accepted yet; says whether it is away. `start`
+/// looks for a server with the lock held: after this it finds none, and before this it is seen here.
+pub(crate) fn retire(path: &Path, listener: &OwnedFd) -> Result<bool> {
+    let _locked = lock(path.parent().unwrap_or(Path::new("/")))?;
+    let mut waiting = [PollFd::new(listener, PollFlags::IN)];
+    let count = poll(&mut waiting, Some(&Timespec::default()));
+    if count.map_err(|e| Error::io(format!("look who connects to {}", path.display()), &e.into()))? > 0 {
+        return Ok(false);
+    }
+    unlink(path).map(|()| true)
 }
 
 /// Takes away a socket on which nobody listens any more. None there is no error.
@@ -156,6 +170,19 @@ mod tests {
         remove_dead(&path).unwrap();
         assert!(!path.exists());
         remove_dead(&path).unwrap();
+    }
+
+    #[test]
+    fn a_socket_is_not_taken_away_from_somebody_who_has_connected() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let Claim::Ours(listener) = claim(&path).unwrap() else { panic!("taken by nobody") };
+        let listener = OwnedFd::from(listener);
+        let client = UnixStream::connect(&path).unwrap();
+        assert!(!retire(&path, &listener).unwrap() && path.exists());
+        UnixListener::from(listener.try_clone().unwrap()).accept().unwrap();
+        drop(client);
+        assert!(retire(&path, &listener).unwrap() && !path.exists());
     }
 
     #[test]

@@ -1,15 +1,16 @@
 //! The actor of one container: owns its lifecycle, its processes and their stdio. Commands and what the kernel reports go
 //! into the lifecycle; the effects that come out are carried out here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use config::resources::Resources;
 use runtime_core::{Container, Error, Exit, Kind, Process, Result, rootfs};
 use rustix::process::Signal;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::create::{Created, create_unless_deleted, prepare};
@@ -37,12 +38,19 @@ struct Actor {
     surroundings: Surroundings,
     teller: Teller,
     container: Rc<Container>,
+    options: config::Options,
     /// Where we mounted something for it.
     rootfs: Option<PathBuf>,
     lifecycle: Lifecycle,
     processes: BTreeMap<String, Entry>,
+    /// Dropped when the container goes, and poststart hooks that still run with it.
+    poststart: Option<oneshot::Sender<()>>,
     /// Who waits for a Pause.
     pause: Option<Reply<()>>,
+    /// Who waits for the Update that is being made.
+    update: Option<Reply<()>>,
+    /// Those after it.
+    updates: VecDeque<(Box<Resources>, Reply<()>)>,
     view: watch::Sender<View>,
     /// What takes time. Each comes back as an input.
     work: JoinSet<Done>,
@@ -63,13 +71,19 @@ struct Entry {
     delete: Vec<Reply<Deleted>>,
 }
 
+/// The exit status of a process that ended by SIGKILL.
+const KILLED: u32 = 128 + 9;
+
 /// Work that has been done.
 enum Done {
     Prepared(String, Result<Box<(Process, Io)>>),
     Started(String, Result<()>),
+    /// Init's poststart hooks have run.
+    PoststartRan(Result<()>),
     Exited(String, Exit),
     Cleared(String, Result<()>),
     Frozen(Result<()>),
+    Updated(Result<()>),
     /// Somebody may have been killed for want of memory.
     OomWoken(Result<()>),
 }
@@ -112,10 +126,14 @@ impl Actor {
             id,
             surroundings,
             container: Rc::new(container),
+            options: order.options,
             rootfs,
             lifecycle,
             processes: BTreeMap::from([(INIT.to_owned(), init)]),
+            poststart: None,
             pause: None,
+            update: None,
+            updates: VecDeque::new(),
             view,
             work: JoinSet::new(),
             oom_watch: None,
@@ -170,7 +188,8 @@ impl Actor {
             Command::Pids { reply } => _ = reply.send(self.pids()),
             Command::Stats { reply } => _ = reply.send(self.container.stats()),
             Command::Update { resources, reply } => {
-                _ = reply.send(self.lifecycle.update().and_then(|()| self.container.update(&resources)));
+                self.updates.push_back((resources, reply));
+                self.update();
             }
             Command::Pause { reply } => match self.lifecycle.pause() {
                 Ok(effects) => {
@@ -190,29 +209,28 @@ impl Actor {
     fn done(&mut self, done: Done) {
         match done {
             Done::Prepared(id, prepared) => self.prepared(&id, prepared),
-            Done::Started(id, started) => {
-                let effects = match started {
-                    Ok(()) => self.lifecycle.started(&id),
-                    Err(_) => self.lifecycle.start_failed(&id),
-                };
-                self.carry_out(effects);
-                let answer = started.map(|()| self.pid(&id));
-                let entry = self.entry(&id);
-                if answer.is_ok() {
-                    entry.io.iter_mut().for_each(Io::started);
+            Done::Started(id, started) => self.started(&id, started),
+            Done::PoststartRan(ran) => {
+                if ran.is_err() && self.lifecycle.state(INIT) == Some(State::Running) {
+                    let effects = self.lifecycle.killed();
+                    self.carry_out(effects);
                 }
-                if let Some(reply) = entry.start.take() {
-                    _ = reply.send(answer);
+                self.answer_start(INIT, ran);
+            }
+            Done::Updated(updated) => {
+                if let Some(reply) = self.update.take() {
+                    _ = reply.send(updated);
                 }
+                self.update();
             }
             Done::OomWoken(Ok(())) => {
-                self.count_oom();
+                self.count_oom(false);
                 self.watch_oom();
             }
             // At each end of a process it is counted all the same.
             Done::OomWoken(Err(error)) => log::warn!("watch {} for want of memory: {error}", self.id),
             Done::Exited(id, exit) => {
-                self.count_oom();
+                self.count_oom(exit.status == KILLED);
                 self.entry(&id).io.iter_mut().for_each(Io::ended);
                 let effects = self.lifecycle.exited(&id, exit);
                 self.carry_out(effects);
@@ -242,9 +260,9 @@ impl Actor {
                     });
                 }
                 Effect::Release(id) => {
-                    let process = self.forked(&id);
+                    let (process, container) = (self.forked(&id), Rc::clone(&self.container));
                     self.work.spawn_local(async move {
-                        let started = process.start().await;
+                        let started = if id == INIT { container.start().await } else { process.start().await };
                         Done::Started(id, started)
                     });
                 }
@@ -270,13 +288,48 @@ impl Actor {
         }
     }
 
+    /// Start is answered when poststart hooks have run. The process is told to have started before: it has, whatever they
+    /// do, and its end must not wait for a hook that hangs.
+    fn started(&mut self, id: &str, started: Result<()>) {
+        let effects = match started {
+            Ok(()) => self.lifecycle.started(id),
+            Err(_) => self.lifecycle.start_failed(id),
+        };
+        self.carry_out(effects);
+        if started.is_ok() {
+            self.entry(id).io.iter_mut().for_each(Io::started);
+        }
+        if started.is_err() || id != INIT || !self.container.has_poststart_hooks() {
+            return self.answer_start(id, started);
+        }
+        let (wanted, unwanted) = oneshot::channel::<()>();
+        self.poststart = Some(wanted);
+        let container = Rc::clone(&self.container);
+        self.work.spawn_local(async move {
+            let gone = || Error::new(Kind::Precondition, "the container was deleted while its poststart hooks ran");
+            Done::PoststartRan(tokio::select! {
+                ran = container.after_start() => ran,
+                _ = unwanted => Err(gone()),
+            })
+        });
+    }
+
+    fn answer_start(&mut self, id: &str, started: Result<()>) {
+        let answer = started.map(|()| self.pid(id));
+        if let Some(reply) = self.entry(id).start.take() {
+            // A client that is gone needs no answer.
+            _ = reply.send(answer);
+        }
+    }
+
     fn prepare(&mut self, id: String, spec: config::Process, streams: Streams, reply: Reply<()>) {
         let mut entry = Entry::new(streams);
         entry.exec = Some(reply);
         let streams = Arc::clone(&entry.streams);
         self.processes.insert(id.clone(), entry);
         let container = Rc::clone(&self.container);
-        let owner = Owner { id: id.clone(), namespace: self.surroundings.namespace.clone() };
+        let (uid, gid) = (self.options.io_uid, self.options.io_gid);
+        let owner = Owner { id: id.clone(), namespace: self.surroundings.namespace.clone(), uid, gid };
         self.work.spawn_local(async move {
             let prepared = prepare(&container, spec, &streams, &owner).await;
             Done::Prepared(id, prepared.map(Box::new))
@@ -325,11 +378,26 @@ impl Actor {
         }
     }
 
-    fn count_oom(&mut self) {
-        if let Some(oom) = self.container.oom().and_then(|oom| oom.count()) {
+    fn count_oom(&mut self, killed: bool) {
+        if let Some(oom) = self.container.oom().and_then(|oom| oom.count(killed)) {
             log::warn!("{}: {oom}", self.id);
             let effects = self.lifecycle.oom();
             self.carry_out(effects);
+        }
+    }
+
+    /// Begins with the next Update unless one is being made: each is all or nothing, so none may see half of another.
+    fn update(&mut self) {
+        while self.update.is_none()
+            && let Some((resources, reply)) = self.updates.pop_front()
+        {
+            if let Err(error) = self.lifecycle.update() {
+                _ = reply.send(Err(error));
+                continue;
+            }
+            self.update = Some(reply);
+            let container = Rc::clone(&self.container);
+            self.work.spawn_local(async move { Done::Updated(container.update(&resources).await) });
         }
     }
 
@@ -364,6 +432,7 @@ impl Actor {
             });
             return;
         }
+        self.poststart = None;
         let container = Rc::clone(&self.container);
         let rootfs = self.rootfs.clone();
         self.work.spawn_local(async move {

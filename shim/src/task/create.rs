@@ -15,8 +15,7 @@ use super::{Command, Create, Deleted, Reply, not_created};
 use crate::io::{Io, Owner, Streams};
 use crate::lifecycle::INIT;
 
-/// A Create that takes as long is worth a warning, with so many of its parts.
-const SLOW: Duration = Duration::from_secs(1);
+/// Of a slow Create the warning names as many parts.
 const SLOWEST: usize = 3;
 
 /// A container that was created.
@@ -58,7 +57,8 @@ async fn create(order: &Create, namespace: &str) -> Result<Created> {
     let mut spec = Bundle::read(&order.bundle, &order.id)?;
     // The request knows whether a client is there to hold the other end.
     spec.process.terminal = order.streams.terminal;
-    let owner = Owner { id: order.id.as_str().to_owned(), namespace: namespace.to_owned() };
+    let (uid, gid) = (order.options.io_uid, order.options.io_gid);
+    let owner = Owner { id: order.id.as_str().to_owned(), namespace: namespace.to_owned(), uid, gid };
     timing.lap("read config.json");
     let (mut io, stdio) = Io::open(&order.streams, &owner).await?;
     timing.lap("open stdio");
@@ -71,19 +71,19 @@ async fn create(order: &Create, namespace: &str) -> Result<Created> {
         }
         return Err(error);
     }
-    tell(order.id.as_str(), &timing);
+    tell(order.id.as_str(), &timing, order.options.slow_create_milliseconds);
     Ok(Created { container, io, rootfs: mounted.map(Mounted::keep) })
 }
 
 /// Logs where the time went: all of it for who debugs, and the slowest parts where it was too much.
-fn tell(id: &str, timing: &Timing) {
+fn tell(id: &str, timing: &Timing, slow_milliseconds: u32) {
     if log::log_enabled!(log::Level::Debug) {
         for (what, took) in timing.parts() {
             log::debug!("create {id}: {what}: {}", milliseconds(took));
         }
     }
     let total = timing.total();
-    if total >= SLOW {
+    if slow_milliseconds > 0 && total >= Duration::from_millis(slow_milliseconds.into()) {
         log::warn!("create {id} took {}; slowest: {}", milliseconds(total), timing.slowest(SLOWEST));
     }
 }

@@ -24,21 +24,21 @@ impl Teller {
         let container_id = self.container_id.clone();
         let pid = pid.unsigned_abs();
         match event {
-            Event::Create => self.publisher.publish(TaskCreate { pid, ..self.create.clone() }),
+            Event::Create => self.publisher.publish(&TaskCreate { pid, ..self.create.clone() }),
             Event::ExecAdded => {
-                self.publisher.publish(TaskExecAdded { container_id, exec_id: id.to_owned(), ..Default::default() });
+                self.publisher.publish(&TaskExecAdded { container_id, exec_id: id.to_owned(), ..Default::default() });
             }
             Event::Start if id == INIT => {
-                self.publisher.publish(TaskStart { container_id, pid, ..Default::default() });
+                self.publisher.publish(&TaskStart { container_id, pid, ..Default::default() });
             }
             Event::Start => {
                 let exec_id = id.to_owned();
-                self.publisher.publish(TaskExecStarted { container_id, exec_id, pid, ..Default::default() });
+                self.publisher.publish(&TaskExecStarted { container_id, exec_id, pid, ..Default::default() });
             }
-            Event::Oom => self.publisher.publish(TaskOOM { container_id, ..Default::default() }),
-            Event::Paused => self.publisher.publish(TaskPaused { container_id, ..Default::default() }),
-            Event::Resumed => self.publisher.publish(TaskResumed { container_id, ..Default::default() }),
-            Event::Exit(exit) => self.publisher.publish(TaskExit {
+            Event::Oom => self.publisher.publish(&TaskOOM { container_id, ..Default::default() }),
+            Event::Paused => self.publisher.publish(&TaskPaused { container_id, ..Default::default() }),
+            Event::Resumed => self.publisher.publish(&TaskResumed { container_id, ..Default::default() }),
+            Event::Exit(exit) => self.publisher.publish(&TaskExit {
                 // Here init goes by the container's id.
                 id: if id == INIT { container_id.clone() } else { id.to_owned() },
                 container_id,
@@ -47,7 +47,7 @@ impl Teller {
                 exited_at: MessageField::some(exit.at.into()),
                 ..Default::default()
             }),
-            Event::Delete(exit) => self.publisher.publish(TaskDelete {
+            Event::Delete(exit) => self.publisher.publish(&TaskDelete {
                 container_id,
                 pid,
                 exit_status: exit.status,

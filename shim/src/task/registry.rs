@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::actor::{self, Surroundings};
 use super::{Create, Reply, Task, View, not_created};
+use crate::idle::{Hold, Idle};
 use crate::publisher::Publisher;
 
 /// The containers of this shim, reachable from any handler.
@@ -29,12 +30,11 @@ pub(super) enum Message {
 }
 
 impl Tasks {
-    /// No containers yet, in containerd's `namespace`. Sets `shutdown` when containerd asks for it and no container is
-    /// left. To be called in a `LocalSet`.
-    pub(crate) fn new(namespace: String, publisher: Publisher, shutdown: watch::Sender<bool>) -> Self {
+    /// No containers yet, in containerd's `namespace`. Tells `idle` of each, and of Shutdown. To be called in a `LocalSet`.
+    pub(crate) fn new(namespace: String, publisher: Publisher, idle: Idle) -> Self {
         let (messages, inbox) = mpsc::unbounded_channel();
         let surroundings = Surroundings { namespace, publisher, registry: messages.clone() };
-        tokio::task::spawn_local(serve(inbox, surroundings, shutdown));
+        tokio::task::spawn_local(serve(inbox, surroundings, idle));
         Self { messages }
     }
 
@@ -53,7 +53,7 @@ impl Tasks {
         self.ask(Message::All).await.unwrap_or_default()
     }
 
-    /// Asks the server to end, if no container is left.
+    /// Asks the server to end, which it does if no container is left.
     pub(crate) async fn shutdown(&self) {
         self.ask(Message::Shutdown).await;
     }
@@ -65,25 +65,30 @@ impl Tasks {
     }
 }
 
-async fn serve(mut inbox: mpsc::UnboundedReceiver<Message>, surroundings: Surroundings, shutdown: watch::Sender<bool>) {
-    let mut tasks: HashMap<String, Task> = HashMap::new();
+async fn serve(mut inbox: mpsc::UnboundedReceiver<Message>, surroundings: Surroundings, idle: Idle) {
+    let mut tasks: HashMap<String, (Task, Hold)> = HashMap::new();
     // A handler that asked may be gone with its client: replies are sent to whom it may concern.
     while let Some(message) = inbox.recv().await {
         match message {
             Message::Create(order, reply) => match tasks.entry(order.id.as_str().to_owned()) {
-                Slot::Vacant(slot) => _ = slot.insert(create(*order, reply, surroundings.clone())),
+                Slot::Vacant(slot) => {
+                    // Held before anything is created, and until all of it has gone.
+                    let hold = idle.hold();
+                    slot.insert((create(*order, reply, surroundings.clone()), hold));
+                }
                 Slot::Occupied(slot) => {
                     let error = format!("container {} exists already", slot.key());
                     _ = reply.send(Err(Error::new(Kind::Exists, error)));
                 }
             },
-            Message::Find(id, reply) => _ = reply.send(tasks.get(&id).cloned()),
-            Message::All(reply) => _ = reply.send(tasks.clone().into_iter().collect()),
+            Message::Find(id, reply) => _ = reply.send(tasks.get(&id).map(|(task, _)| task.clone())),
+            Message::All(reply) => {
+                let all = tasks.iter().map(|(id, (task, _))| (id.clone(), task.clone()));
+                _ = reply.send(all.collect());
+            }
             Message::Gone(id) => _ = tasks.remove(&id),
             Message::Shutdown(reply) => {
-                if tasks.is_empty() {
-                    shutdown.send_replace(true);
-                }
+                idle.shutdown();
                 _ = reply.send(());
             }
         }

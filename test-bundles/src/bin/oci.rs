@@ -12,6 +12,9 @@
 //! ```
 //!
 //! Reading order: [`arguments`] (what a user may say), [`client`] (the verbs), [`control`] (the socket), [`keeper`].
+//!
+//! Init stays the keeper's child: containerd's runc shim, which waits for init as its own adopted child, cannot be given this
+//! program in runc's place.
 
 #[path = "oci/arguments.rs"]
 mod arguments;
@@ -21,51 +24,60 @@ mod client;
 mod control;
 #[path = "oci/keeper.rs"]
 mod keeper;
+#[path = "oci/log.rs"]
+mod log;
+#[path = "oci/resources.rs"]
+mod resources;
 
-use std::fs::OpenOptions;
-use std::io::Write;
 use std::process::ExitCode;
 
-use arguments::{Log, Verb};
+use arguments::Verb;
+
+/// What is answered where the command line or the container's process made no code of its own; `exec` answers as runc does,
+/// for a process that failed may have ended with 1.
+const FAILED: u8 = 1;
+const EXEC_FAILED: u8 = 255;
 
 fn main() -> ExitCode {
-    let (log, result) = match arguments::parse(lexopt::Parser::from_env()) {
-        Ok((global, verb)) => (global.log.clone(), run(&global, verb)),
-        Err(error) => (None, Err(error)),
+    let (log, failed, result) = match arguments::parse(lexopt::Parser::from_env()) {
+        Ok((global, verb)) => {
+            if let Some(log) = global.log.clone() {
+                log.install();
+            }
+            let failed = if matches!(verb, Verb::Exec { .. }) { EXEC_FAILED } else { FAILED };
+            (global.log.clone(), failed, run(&global, verb))
+        }
+        Err((log, error)) => (log, FAILED, Err(error)),
     };
     result.unwrap_or_else(|error| {
         eprintln!("oci: {error}");
         if let Some(log) = log {
-            record(&log, &error.to_string());
+            log.write("error", &error.to_string());
         }
-        ExitCode::FAILURE
+        ExitCode::from(failed)
     })
 }
 
 fn run(global: &arguments::Global, verb: Verb) -> runtime_core::Result<ExitCode> {
     match verb {
         Verb::Help => println!("{}", arguments::USAGE),
+        Verb::Version => println!("oci version {}\nspec: {}", env!("CARGO_PKG_VERSION"), keeper::OCI_VERSION),
         Verb::Create(create) => client::create(global, &create)?,
+        Verb::Run(create) if create.detach => client::run_detached(global, &create)?,
+        Verb::Run(create) if create.keep => return client::run_kept(global, &create),
         Verb::Run(create) => return client::run(global, &create),
         Verb::Start(id) => client::start(global, &id)?,
         Verb::State(id) => println!("{}", client::state(global, &id)?),
         Verb::Kill { id, signal, all } => client::kill(global, &id, signal, all)?,
         Verb::Delete { id, force } => client::delete(global, &id, force)?,
         Verb::Exec { id, exec } => return client::exec(global, &id, &exec),
-        Verb::Ps(id) => println!("{}", client::ps(global, &id)?),
-        Verb::List => print!("{}", client::list(global)),
+        Verb::Ps { id, json, arguments } => print!("{}", client::ps(global, &id, json, &arguments)?),
+        Verb::List(form) => print!("{}", client::list(global, form)?),
+        Verb::Pause(id) => client::pause(global, &id)?,
+        Verb::Resume(id) => client::resume(global, &id)?,
+        Verb::Update { id, resources } => client::update(global, &id, resources)?,
+        Verb::Features => println!("{}", runtime_core::features::document()),
         Verb::Keep(id) => keeper::keep(global, &id)?,
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Appends an error to the log file of `--log`. There is nobody left to tell when that fails, too.
-fn record(log: &Log, message: &str) {
-    let line = if log.json {
-        serde_json::json!({ "level": "error", "msg": message }).to_string()
-    } else {
-        format!("level=error msg={message:?}")
-    };
-    let file = OpenOptions::new().create(true).append(true).open(&log.path);
-    let _ = file.and_then(|mut file| writeln!(file, "{line}"));
 }

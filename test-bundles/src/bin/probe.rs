@@ -11,6 +11,11 @@
 
 #[path = "probe/act.rs"]
 mod act;
+#[path = "probe/attack.rs"]
+mod attack;
+#[path = "probe/keyring.rs"]
+#[allow(unsafe_code)] // two system calls of keyctl(2)
+mod keyring;
 #[path = "probe/procfs.rs"]
 mod procfs;
 #[path = "probe/seen.rs"]
@@ -19,8 +24,8 @@ mod seen;
 use std::ffi::{c_char, c_int};
 use std::io::Write;
 
-const USAGE: &str = "usage: probe [exit N | signal N | sleep | fork-orphan | fork N | allocate MIB | nest | env NAME | tty-size | \
-    read PATH… | write PATH… | list PATH… | stat PATH… | syscall NAME…]";
+const USAGE: &str = "usage: probe [exit N | signal N | sleep | fork-orphan | fork N | allocate MIB | spin | write-through PATH MIB | nest | hook NAME FILE | env NAME | tty-size | \
+    read PATH… | write PATH… | list PATH… | stat PATH… | syscall NAME… | escape PATH… | beneath PATH… | spy | kill-all]";
 
 /// What libc's start-up calls.
 // SAFETY: this is the program's only `main`, and has the signature that libc calls.

@@ -38,6 +38,7 @@ impl Work<'_> {
         if let Some(path) = mount {
             let cover = mounts::clone_mount(slave.as_fd(), c"", false)?;
             let place = self.file_place(path)?;
+            self.refuse_proc(place.as_fd(), path)?;
             mounts::attach(cover.as_fd(), place.as_fd())?;
         }
         rustix::process::ioctl_tiocsctty(&slave)?;

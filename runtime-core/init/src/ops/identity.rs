@@ -4,6 +4,7 @@ use rustix::fs::{Access, AtFlags, CWD, FileType, accessat, fstat, stat};
 use rustix::io::Errno;
 
 use crate::ops::Work;
+use crate::setting::Setting;
 use crate::step::{Span, Text, entries};
 use crate::sys;
 
@@ -16,12 +17,27 @@ const PR_CAP_AMBIENT_RAISE: u64 = 2;
 const PR_CAP_AMBIENT_CLEAR_ALL: u64 = 4;
 
 impl Work<'_> {
+    pub(super) fn set(&self, setting: Setting) -> Result<(), Errno> {
+        match setting {
+            Setting::Scheduler(attributes) => sys::set_scheduler(&attributes),
+            Setting::IoPriority(priority) => sys::set_io_priority(priority),
+            Setting::Affinity(cpus) => sys::set_affinity(entries(self.program.words, cpus)?),
+            Setting::Personality(persona) => sys::set_personality(persona),
+            Setting::MemoryPolicy { mode, nodes } => sys::set_memory_policy(mode, entries(self.program.words, nodes)?),
+        }
+    }
+
     pub(super) fn identity(&self, uid: u32, gid: u32, groups: Span) -> Result<(), Errno> {
-        sys::set_groups(entries(self.program.gids, groups)?)?;
+        let groups = entries(self.program.gids, groups)?;
+        match sys::set_groups(groups) {
+            // A user namespace may forbid it, lest somebody drop a group that is denied something (CVE-2014-8989): all were
+            // dropped before it was joined.
+            Err(Errno::PERM) if groups.is_empty() && sys::group_count()? == 0 => {}
+            done => done?,
+        }
         sys::prctl(PR_SET_KEEPCAPS, 1, 0)?;
         sys::set_ids(uid, gid)?;
-        // A change of user resets it to fs.suid_dumpable, by which the user's other processes might look into us.
-        sys::prctl(PR_SET_DUMPABLE, 0, 0).map(drop)
+        stay_hidden()
     }
 
     /// CVE-2024-21626: a descriptor that leaked could make `/proc/self/fd/N` a directory outside the root.
@@ -57,6 +73,11 @@ impl Work<'_> {
         }
         accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS)
     }
+}
+
+/// A change of user or of user namespace resets it to fs.suid_dumpable, by which the user's other processes might look into us.
+pub(super) fn stay_hidden() -> Result<(), Errno> {
+    sys::prctl(PR_SET_DUMPABLE, 0, 0).map(drop)
 }
 
 /// Drops what is not in `keep`; EINVAL tells that the kernel knows no higher capability.

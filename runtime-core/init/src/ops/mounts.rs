@@ -11,8 +11,8 @@ use rustix::mount::{
     fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree, unmount,
 };
 
-use crate::ops::{Failure, Work, paths};
-use crate::step::{Attributes, Pair, Procfs, Span, Text, entries};
+use crate::ops::{Failure, Work, copy, paths};
+use crate::step::{Attributes, Descriptor, Links, Pair, Procfs, Span, TakeOver, Text, entries};
 use crate::sync::DETAIL_BYTES;
 use crate::sys;
 
@@ -28,15 +28,18 @@ const SEALED: u64 = 0xf;
 /// `PROC_SUPER_MAGIC`, linux/magic.h.
 const PROC_MAGIC: u64 = 0x9fa0;
 
+/// A span of no entries.
+const NO_OPTIONS: Span = Span { start: 0, len: 0 };
+
 /// Major and minor number of /dev/null.
 const NULL_DEVICE: (u32, u32) = (1, 3);
 
 impl Work<'_> {
     /// Makes the rootfs a mount of its own, for pivot_root(2) wants one, and opens it.
-    pub(super) fn open_root(&mut self, path: Text) -> Result<(), Errno> {
-        let path = self.str(path)?;
+    pub(super) fn open_root(&mut self, path: Text, tree: Option<Descriptor>) -> Result<(), Errno> {
+        let path = if tree.is_some() { c"/" } else { self.str(path)? };
         paths::make_enclosing_mount_private(path)?;
-        let tree = clone_mount(CWD, path, true)?;
+        let tree = self.handed_or_cloned(tree, path, true)?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let place = rustix::fs::open(path, flags, Mode::empty())?;
         attach(tree.as_fd(), place.as_fd())?;
@@ -44,46 +47,90 @@ impl Work<'_> {
         Ok(())
     }
 
-    pub(super) fn mount_filesystem(
+    /// What was made, or the host's in its place where the kernel does not allow it: in a user namespace only those may mount
+    /// a proc, sysfs or mqueue whose own is the namespace that it shows.
+    pub(super) fn or_instead(
+        &self,
+        made: Result<OwnedFd, Failure>,
+        instead: Option<Descriptor>,
+        set: u64,
+    ) -> Result<OwnedFd, Failure> {
+        match (made, instead) {
+            (Err(Failure { errno: Errno::PERM, .. }), Some(instead)) => {
+                let mount = rustix::io::fcntl_dupfd_cloexec(self.fd(instead)?, 3)?;
+                // The host has its own mounts below.
+                sys::mount_setattr(mount.as_fd(), Attributes { set, clear: 0 }, 0, true)?;
+                Ok(mount)
+            }
+            (made, _) => made,
+        }
+    }
+
+    pub(super) fn attach_filesystem(
         &mut self,
+        mount: BorrowedFd<'_>,
         fs_type: Text,
-        source: Text,
-        options: Span,
-        attributes: u64,
+        take_over: TakeOver,
         destination: Text,
-    ) -> Result<(), Failure> {
-        let options = entries(self.program.pairs, options)?;
+    ) -> Result<(), Errno> {
         let fs_type = self.str(fs_type)?;
-        let mount = self.new_filesystem(fs_type, self.str(source)?, options, attributes)?;
+        let there = if take_over.mode { self.open_if_there(destination)? } else { None };
         let place = self.directory(destination)?;
         if fs_type == c"proc" || fs_type == c"sysfs" || self.is_relied_on(destination)? {
             self.refuse_links(destination)?;
         }
         self.refuse_proc(place.as_fd(), destination)?;
-        Ok(attach(mount.as_fd(), place.as_fd())?)
+        if let Some(there) = there {
+            copy::permissions(there.as_fd(), mount)?;
+        }
+        if take_over.content {
+            copy::directory(place.as_fd(), mount)?;
+        }
+        attach(mount, place.as_fd())
     }
 
     pub(super) fn mount_bind(
         &mut self,
-        source: Text,
-        recursive: bool,
+        (source, recursive): (Text, bool),
+        tree: Option<Descriptor>,
+        links: Links,
         [own, all]: [Attributes; 2],
         destination: Text,
     ) -> Result<(), Errno> {
-        let mount = clone_mount(CWD, self.str(source)?, recursive)?;
+        if links.copy && self.copy_link(source, destination)? {
+            return Ok(());
+        }
+        let source = self.str(source)?;
+        let mount = if tree.is_none() && links.source_nofollow {
+            clone_mount(open_as_it_is(source)?.as_fd(), c"", recursive)?
+        } else {
+            self.handed_or_cloned(tree, source, recursive)?
+        };
         if !own.is_empty() {
             sys::mount_setattr(mount.as_fd(), own, 0, false)?;
         }
         if !all.is_empty() {
             sys::mount_setattr(mount.as_fd(), all, 0, true)?;
         }
-        let place =
-            if is_directory(mount.as_fd())? { self.directory(destination)? } else { self.file_place(destination)? };
+        let link = if links.destination_nofollow { self.link_at(destination)? } else { None };
+        let place = match link {
+            Some(link) => link,
+            None if is_directory(mount.as_fd())? => self.directory(destination)?,
+            None => self.file_place(destination)?,
+        };
         if self.is_relied_on(destination)? {
             self.refuse_links(destination)?;
         }
         self.refuse_proc(place.as_fd(), destination)?;
         attach(mount.as_fd(), place.as_fd())
+    }
+
+    /// The detached mount that the parent has made, or one made here of a host path.
+    fn handed_or_cloned(&self, tree: Option<Descriptor>, path: &CStr, recursive: bool) -> Result<OwnedFd, Errno> {
+        match tree {
+            Some(tree) => rustix::io::fcntl_dupfd_cloexec(self.fd(tree)?, 3),
+            None => clone_mount(CWD, path, recursive),
+        }
     }
 
     pub(super) fn mask_path(&mut self, path: Text) -> Result<(), Failure> {
@@ -104,25 +151,32 @@ impl Work<'_> {
 
     /// No link but procfs's own `self` is followed, and what is opened is of the procfs that was meant.
     pub(super) fn write_proc(&mut self, procfs: Procfs, path: Text, value: Text) -> Result<(), Failure> {
+        let (path, value) = (self.str(path)?, self.str(value)?);
         let host;
         let root = match procfs {
             Procfs::Host => {
                 let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
                 host = rustix::fs::open(c"/proc", flags, Mode::empty())?;
+                if !is_proc(host.as_fd())? {
+                    return Err(Errno::NODEV.into());
+                }
                 host.as_fd()
             }
-            Procfs::Own => {
-                if self.procfs.is_none() {
-                    self.procfs = Some(self.new_filesystem(c"proc", c"proc", &[], INERT)?);
-                }
-                self.procfs.as_ref().ok_or(Errno::BADF)?.as_fd()
-            }
+            Procfs::Own => self.own_procfs()?,
         };
         let flags = OFlags::WRONLY | OFlags::CLOEXEC;
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
-        let file = rustix::fs::openat2(root, self.str(path)?, flags, Mode::empty(), resolve)?;
-        rustix::io::write(&file, self.str(value)?.to_bytes())?;
+        let file = rustix::fs::openat2(root, path, flags, Mode::empty(), resolve)?;
+        rustix::io::write(&file, value.to_bytes())?;
         Ok(())
+    }
+
+    /// A procfs that is attached nowhere, made when it is first needed.
+    pub(super) fn own_procfs(&mut self) -> Result<BorrowedFd<'_>, Failure> {
+        if self.procfs.is_none() {
+            self.procfs = Some(self.new_filesystem(c"proc", c"proc", NO_OPTIONS, INERT)?);
+        }
+        Ok(self.procfs.as_ref().ok_or(Errno::BADF)?.as_fd())
     }
 
     /// The new root comes to lie below the old one at `/`; the old one, made a slave so that nothing shows on the host, is
@@ -153,11 +207,10 @@ impl Work<'_> {
 
     /// EPERM for a destination that leads into /proc by a link: `config` let only harmless names below /proc through
     /// (CVE-2019-16884).
-    fn refuse_proc(&self, place: BorrowedFd<'_>, destination: Text) -> Result<(), Errno> {
+    pub(super) fn refuse_proc(&self, place: BorrowedFd<'_>, destination: Text) -> Result<(), Errno> {
         let rest = self.str(destination)?.to_bytes().strip_prefix(b"/proc");
         let by_name = rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"));
-        let on_proc = u64::try_from(rustix::fs::fstatfs(place)?.f_type) == Ok(PROC_MAGIC);
-        if on_proc && !by_name { Err(Errno::PERM) } else { Ok(()) }
+        if is_proc(place)? && !by_name { Err(Errno::PERM) } else { Ok(()) }
     }
 
     /// A path of the container that may be missing.
@@ -176,7 +229,7 @@ impl Work<'_> {
             let cover = clone_mount(mask.as_fd(), c"", false)?;
             return Ok(attach(cover.as_fd(), place)?);
         }
-        let mask = self.new_filesystem(c"tmpfs", c"tmpfs", &[], SEALED)?;
+        let mask = self.new_filesystem(c"tmpfs", c"tmpfs", NO_OPTIONS, SEALED)?;
         attach(mask.as_fd(), place)?;
         self.mask = Some(mask);
         Ok(())
@@ -194,13 +247,14 @@ impl Work<'_> {
     }
 
     /// A new file system, attached nowhere.
-    fn new_filesystem(
+    pub(super) fn new_filesystem(
         &self,
         fs_type: &CStr,
         source: &CStr,
-        options: &[Pair],
+        options: Span,
         attributes: u64,
     ) -> Result<OwnedFd, Failure> {
+        let options = entries(self.program.pairs, options)?;
         let context = fsopen(fs_type, FsOpenFlags::FSOPEN_CLOEXEC)?;
         let attributes = MountAttrFlags::from_bits_retain(u32::try_from(attributes).map_err(|_| Errno::INVAL)?);
         self.configure(context.as_fd(), source, options)
@@ -236,8 +290,17 @@ pub(super) fn attach(mount: BorrowedFd<'_>, place: BorrowedFd<'_>) -> Result<(),
     move_mount(mount, c"", place, c"", flags)
 }
 
+/// What is at a host path, be it a symbolic link.
+fn open_as_it_is(path: &CStr) -> Result<OwnedFd, Errno> {
+    rustix::fs::open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+}
+
 fn is_directory(file: BorrowedFd<'_>) -> Result<bool, Errno> {
     Ok(FileType::from_raw_mode(rustix::fs::fstat(file)?.st_mode) == FileType::Directory)
+}
+
+fn is_proc(file: BorrowedFd<'_>) -> Result<bool, Errno> {
+    Ok(u64::try_from(rustix::fs::fstatfs(file)?.f_type) == Ok(PROC_MAGIC))
 }
 
 /// Adds what the kernel wrote into the context about the error: `tmpfs: Unknown parameter 'sise'`.

@@ -6,11 +6,12 @@ use core::mem::MaybeUninit;
 
 use rustix::fd::BorrowedFd;
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, Uid, chownat, makedev, mknodat, readlinkat_raw, statat, symlinkat, unlinkat,
+    AtFlags, CWD, FileType, Gid, Mode, Uid, chownat, makedev, mknodat, readlinkat_raw, statat, symlinkat, unlinkat,
 };
 use rustix::io::Errno;
 
 use crate::ops::Work;
+use crate::ops::paths::PATH_BYTES;
 use crate::step::Text;
 
 impl Work<'_> {
@@ -39,6 +40,21 @@ impl Work<'_> {
         })
     }
 
+    /// Makes the link that is at the host path `source` anew at `destination`. False where there is none; EEXIST where
+    /// another thing than such a link is at the destination.
+    pub(super) fn copy_link(&mut self, source: Text, destination: Text) -> Result<bool, Errno> {
+        let copied = with_target(CWD, self.str(source)?, |target| {
+            self.in_parent(destination, |parent, name| match symlinkat(target, parent, name) {
+                Err(Errno::EXIST) => match with_target(parent, name, |there| Ok(there == target))? {
+                    Some(true) => Ok(()),
+                    _ => Err(Errno::EXIST),
+                },
+                done => done,
+            })
+        })?;
+        Ok(copied.is_some())
+    }
+
     pub(super) fn make_link(&mut self, target: Text, path: Text) -> Result<(), Errno> {
         let target = self.str(target)?;
         self.in_parent(path, |parent, name| match symlinkat(target, parent, name) {
@@ -51,6 +67,21 @@ impl Work<'_> {
             done => done,
         })
     }
+}
+
+/// Gives `f` what the link at `path` says. None where there is no link.
+pub(super) fn with_target<T>(
+    dir: BorrowedFd<'_>,
+    path: &CStr,
+    f: impl FnOnce(&CStr) -> Result<T, Errno>,
+) -> Result<Option<T>, Errno> {
+    let mut buffer = [0; PATH_BYTES];
+    match readlinkat_raw(dir, path, buffer.as_mut_slice()) {
+        Ok(_) => {}
+        Err(Errno::INVAL) => return Ok(None),
+        Err(errno) => return Err(errno),
+    }
+    f(CStr::from_bytes_until_nul(&buffer).map_err(|_| Errno::NAMETOOLONG)?).map(Some)
 }
 
 /// Whether `name` is a symbolic link to `target`.

@@ -4,14 +4,14 @@
 use core::ffi::CStr;
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 
 use crate::ops::Work;
 use crate::step::Text;
 
 /// PATH_MAX of linux/limits.h, with its NUL.
-const PATH_BYTES: usize = 4096;
+pub(super) const PATH_BYTES: usize = 4096;
 
 /// How often a lookup is repeated that raced with a rename somewhere on the host: openat2(2) answers EAGAIN then.
 const RACES: u32 = 128;
@@ -131,6 +131,19 @@ impl Work<'_> {
     pub(super) fn open(&mut self, path: Text) -> Result<OwnedFd, Errno> {
         let path = self.str(path)?;
         open_in(self.root()?, path, OFlags::empty())
+    }
+
+    /// What is at a path of the container, if that is a symbolic link.
+    pub(super) fn link_at(&mut self, path: Text) -> Result<Option<OwnedFd>, Errno> {
+        let path = self.str(path)?;
+        match open_in(self.root()?, path, OFlags::NOFOLLOW) {
+            Ok(there) => {
+                let mode = rustix::fs::fstat(&there)?.st_mode;
+                Ok(Some(there).filter(|_| FileType::from_raw_mode(mode) == FileType::Symlink))
+            }
+            Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
+            Err(errno) => Err(errno),
+        }
     }
 
     /// A directory of the container, made with its parents where missing.

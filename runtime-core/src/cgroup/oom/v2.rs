@@ -14,7 +14,7 @@ use crate::error::Result;
 pub(super) struct Watch {
     root: PathBuf,
     events: Changing,
-    seen: Cell<u64>,
+    kills: Kills,
     /// `oom` of each cgroup from ours upward: how often its own limit was hit.
     hits: RefCell<BTreeMap<PathBuf, u64>>,
 }
@@ -22,9 +22,9 @@ pub(super) struct Watch {
 impl Watch {
     pub(super) fn new(root: &Path) -> Result<Self> {
         let events = Changing::open(&root.join("memory.events"))?;
-        let watch = Self { root: root.to_owned(), events, seen: Cell::new(0), hits: RefCell::default() };
+        let watch = Self { root: root.to_owned(), events, kills: Kills::default(), hits: RefCell::default() };
         limit_of(root, &mut watch.hits.borrow_mut());
-        watch.seen.set(watch.kills());
+        watch.new_kills(false);
         Ok(watch)
     }
 
@@ -32,18 +32,55 @@ impl Watch {
         self.events.changed().await
     }
 
-    pub(super) fn count(&self) -> Option<Oom> {
-        let now = self.kills();
-        let kills = now.saturating_sub(self.seen.replace(now.max(self.seen.get())));
-        (kills > 0).then(|| Oom {
-            kills,
-            killed_in: self.root.clone(),
-            limit_of: limit_of(&self.root, &mut self.hits.borrow_mut()),
+    pub(super) fn count(&self, killed: bool) -> Option<Oom> {
+        let kills = self.new_kills(killed);
+        (kills > 0).then(|| {
+            // A cgroup that is gone cannot say that it was its own limit, and if none above says so, it was.
+            let gone = || (!self.root.exists()).then(|| self.root.clone());
+            let limit_of = limit_of(&self.root, &mut self.hits.borrow_mut()).or_else(gone);
+            Oom { kills, killed_in: self.root.clone(), limit_of }
         })
     }
 
-    fn kills(&self) -> u64 {
-        Keyed::parse(&self.events.text()).get("oom_kill")
+    fn new_kills(&self, killed: bool) -> u64 {
+        let own =
+            || Some(self.events.text()).filter(|text| !text.is_empty()).map(|text| oom_kill(&Keyed::parse(&text)));
+        let above = || self.root.parent().map_or(0, |above| oom_kill(&keyed(above, "memory.events")));
+        self.kills.count(own, above, killed)
+    }
+}
+
+fn oom_kill(events: &Keyed) -> u64 {
+    events.get("oom_kill")
+}
+
+/// What was counted until now.
+#[derive(Debug, Default)]
+struct Kills {
+    /// Ours.
+    seen: Cell<u64>,
+    /// Those that the cgroup above counts and that were not ours.
+    others: Cell<u64>,
+}
+
+impl Kills {
+    /// Those of ours that are new. `own` is none once our cgroup is gone, and what the one `above` says then counts only if one
+    /// of ours was `killed`.
+    fn count(&self, own: impl Fn() -> Option<u64>, above: impl Fn() -> u64, killed: bool) -> u64 {
+        let now = match own() {
+            Some(mut kills) => {
+                let mut total = above();
+                // The two are of one moment when ours has not changed meanwhile.
+                while let Some(again) = own().filter(|again| *again != kills) {
+                    (kills, total) = (again, above());
+                }
+                self.others.set(total.saturating_sub(kills));
+                kills
+            }
+            None if killed => above().saturating_sub(self.others.get()),
+            None => return 0,
+        };
+        now.saturating_sub(self.seen.replace(now.max(self.seen.get())))
     }
 }
 
@@ -87,5 +124,26 @@ mod tests {
         say(&pod, 5);
         say(&below, 4);
         assert_eq!(limit_of(&container, &mut hits), Some(below));
+    }
+    #[test]
+    fn a_cgroup_that_is_gone_is_counted_by_the_one_above() {
+        let kills = Kills::default();
+        let count = |own: Option<u64>, above: u64, killed| kills.count(|| own, || above, killed);
+        assert_eq!(count(Some(2), 7, false), 2);
+        assert_eq!(count(Some(2), 9, true), 0, "a neighbour's, seen in time, is not ours");
+        assert_eq!(count(None, 9, true), 0, "killed, and not for want of memory");
+        assert_eq!(count(None, 10, false), 0, "nobody of ours has ended");
+        assert_eq!(count(None, 10, true), 1);
+        assert_eq!(count(None, 10, true), 0, "told once");
+    }
+
+    /// A kill that comes between the two looks is ours all the same, and then not the others'.
+    #[test]
+    fn both_counts_are_of_one_moment() {
+        let kills = Kills::default();
+        let looks = Cell::new(0);
+        let own = || Some(u64::from(looks.replace(looks.get() + 1) > 0));
+        assert_eq!(kills.count(own, || 5 + u64::from(looks.get() > 0), false), 1);
+        assert_eq!(kills.others.get(), 5);
     }
 }

@@ -9,7 +9,8 @@ use zbus::{Array, Signature, Structure, Variant};
 use super::properties::Property;
 use crate::error::{Error, Kind, Result};
 
-const PREFIX: &str = "org.systemd.property.";
+/// What their keys begin with.
+pub(crate) const PREFIX: &str = "org.systemd.property.";
 
 /// The properties that `annotations` ask for. Kind `Invalid` with the annotation's name.
 pub(super) fn properties(annotations: &[(String, String)]) -> Result<Vec<Property>> {

@@ -1,4 +1,4 @@
-//! The four calls on systemd's manager object, over a connection that is opened for one purpose and closed with it;
+//! The calls on systemd's manager object, over a connection that is opened for one purpose and closed with it;
 //! org.freedesktop.systemd1(5).
 //!
 //! Over the system bus, and not over /run/systemd/private, which is for systemctl alone and where systemd signs its messages
@@ -107,6 +107,18 @@ impl Bus {
         }
         let _ = self.reset_failed(unit).await;
         Err(Failure::Refused { name: String::new(), text: format!("systemd reports {result:?}: see its journal") })
+    }
+
+    /// Sets properties of a unit until it is stopped; systemd writes the cgroup's files itself, some time after it has answered.
+    pub(super) async fn set(&self, unit: &str, properties: &[Property]) -> Result<(), Failure> {
+        self.call("SetUnitProperties", &(unit, true, properties)).await.map(drop)
+    }
+
+    /// Waits until systemd has done what it was asked before: it works its queues off before it reads another message.
+    pub(super) async fn ping(&self) -> Result<(), Failure> {
+        let peer = Some("org.freedesktop.DBus.Peer");
+        self.connection.call_method(Some(NAME), OBJECT, peer, "Ping", &()).await?;
+        Ok(())
     }
 
     /// Stops a unit and waits until it is down.

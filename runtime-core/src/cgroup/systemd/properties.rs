@@ -4,16 +4,16 @@
 //! What has no property here (throttles of devices, huge pages, rdma, bursts, idle groups before systemd 252) is left to the files: with `Delegate` systemd does
 //! not touch those.
 
-use config::resources::{DeviceRule, DeviceSet, Limit, Resources};
+use config::resources::{DeviceRule, DeviceSet, Resources};
 use zbus::Variant;
 
 use super::is_slice;
 use crate::cgroup::write::{Missing, Write};
-use crate::cgroup::{STAGES, devices};
+use crate::cgroup::{devices, late_pids_max};
 use crate::error::{Error, Kind, Result};
 
 /// Name and value, as StartTransientUnit takes them.
-pub(super) type Property = (String, Variant<'static>);
+pub(in crate::cgroup) type Property = (String, Variant<'static>);
 
 /// systemd's word for "no limit".
 const INFINITY: u64 = u64::MAX;
@@ -40,14 +40,30 @@ pub(super) fn of_unit(slice: &str, name: &str) -> Vec<Property> {
 /// What limits `resources`, whose `writes` these are.
 pub(super) fn of_resources(resources: &Resources, writes: &[Write]) -> Result<Vec<Property>> {
     let mut properties = device_properties(resources.devices.as_deref().unwrap_or_default());
+    set(&mut properties, of_limits(resources, writes)?);
+    Ok(properties)
+}
+
+/// What changes with `resources` of an update, whose `writes` these are.
+pub(in crate::cgroup) fn of_update(resources: &Resources, writes: &[Write]) -> Result<Vec<Property>> {
+    let mut properties = Vec::new();
+    if let Some(rules) = &resources.devices {
+        // A list is added to the one that is there, an empty one takes its place.
+        properties.push(property("DeviceAllow", Vec::<(String, String)>::new()));
+        properties.extend(device_properties(rules));
+    }
+    properties.extend(of_limits(resources, writes)?);
+    Ok(properties)
+}
+
+fn of_limits(resources: &Resources, writes: &[Write]) -> Result<Vec<Property>> {
+    let mut properties = Vec::new();
     for write in writes {
         set(&mut properties, of_write(write)?);
     }
     // The file leaves room for init's stages at first.
-    if let Some(Limit::At(limit @ ..STAGES)) = resources.pids
-        && !resources.unified.iter().any(|(file, _)| file == "pids.max")
-    {
-        set(&mut properties, vec![property("TasksMax", limit.max(1))]);
+    if let Some(limit) = late_pids_max(resources).and_then(|limit| limit.parse::<u64>().ok()) {
+        set(&mut properties, vec![property("TasksMax", limit)]);
     }
     set(&mut properties, v1_quota(writes)?);
     Ok(properties)

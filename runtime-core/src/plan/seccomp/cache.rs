@@ -28,7 +28,7 @@ use super::{Instruction, LONGEST_PROGRAM, instructions};
 use crate::error::{Error, Kind, Result};
 
 /// Begins each file; the last byte is the version of the file's form and of what [`super::compile`] makes of a profile.
-const MAGIC: [u8; 8] = *b"seccomp\x01";
+const MAGIC: [u8; 8] = *b"seccomp\x02";
 const CHECKSUM: usize = 32;
 
 /// Names a profile together with all that its program depends on.
@@ -40,15 +40,20 @@ impl Key {
     }
 }
 
-/// The key of `profile` under this libseccomp on this architecture.
+/// The key of `profile` under this version of ours and of libseccomp's, on this architecture.
+///
+/// Not the kernel's: what libseccomp compiles does not depend on it, and the directory is gone when another one boots. Not
+/// the flags and the listener either, which are no part of the program: pods with one profile and an agent each share it.
 pub(super) fn key(profile: &Seccomp) -> Key {
+    let Seccomp { default_action, architectures, rules, flags: _, listener: _ } = profile;
     let mut hash = Canonical(Sha256::new());
     MAGIC.hash(&mut hash);
+    env!("CARGO_PKG_VERSION").hash(&mut hash);
     std::env::consts::ARCH.hash(&mut hash);
     // An unknown version is a version of its own.
     let version = ScmpVersion::current().map(|version| (version.major, version.minor, version.micro)).ok();
     version.hash(&mut hash);
-    profile.hash(&mut hash);
+    (default_action, architectures, rules).hash(&mut hash);
     Key(hash.0.finalize().into())
 }
 

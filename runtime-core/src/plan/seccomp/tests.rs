@@ -79,6 +79,7 @@ fn value(action: SeccompAction) -> u32 {
         SeccompAction::Trace(message) => 0x7ff0_0000 | u32::from(message),
         SeccompAction::Log => 0x7ffc_0000,
         SeccompAction::Allow => 0x7fff_0000,
+        SeccompAction::Notify => 0x7fc0_0000,
     }
 }
 
@@ -145,7 +146,7 @@ fn usual_profile() -> Seccomp {
     rules.push(rule(&["bpf"], SeccompAction::Errno(1), &[]));
     let architectures =
         if cfg!(target_arch = "x86_64") { vec!["SCMP_ARCH_X86_64".into(), "SCMP_ARCH_X86".into()] } else { vec![] };
-    Seccomp { default_action: SeccompAction::Errno(1), architectures, flags: 4, rules }
+    Seccomp { default_action: SeccompAction::Errno(1), architectures, flags: 4, rules, listener: None }
 }
 
 #[test]
@@ -208,9 +209,9 @@ fn conditions_on_one_argument_are_alternatives() {
 #[test]
 fn actions_have_the_kernels_numbers() {
     use SeccompAction::*;
-    for action in [KillThread, KillProcess, Trap, Errno(13), Trace(7), Log] {
+    for action in [KillThread, KillProcess, Trap, Errno(13), Trace(7), Log, Notify] {
         let rules = vec![rule(&["read", "no_such_call_yet"], action, &[])];
-        let profile = Seccomp { default_action: Allow, architectures: vec![], flags: 0, rules };
+        let profile = Seccomp { default_action: Allow, architectures: vec![], flags: 0, rules, listener: None };
         let program = compile(&profile).unwrap().program;
         assert_eq!(run(&program, &Call::native("read", &[])), value(action));
         assert_eq!(run(&program, &Call::native("write", &[])), value(Allow));
@@ -219,7 +220,13 @@ fn actions_have_the_kernels_numbers() {
 
 #[test]
 fn no_rules_at_all() {
-    let profile = Seccomp { default_action: SeccompAction::Errno(1), architectures: vec![], flags: 0, rules: vec![] };
+    let profile = Seccomp {
+        default_action: SeccompAction::Errno(1),
+        architectures: vec![],
+        flags: 0,
+        rules: vec![],
+        listener: None,
+    };
     let program = compile(&profile).unwrap().program;
     assert_eq!(run(&program, &Call::native("read", &[])), value(SeccompAction::Errno(1)));
 }
@@ -249,12 +256,144 @@ proptest! {
         let condition = condition(index, operator, value, value & join((second, second)));
         let profile = Seccomp {
             default_action: SeccompAction::Errno(1), architectures: vec![], flags: 0,
-            rules: vec![rule(&["ioctl"], SeccompAction::Allow, &[condition])],
+            rules: vec![rule(&["ioctl"], SeccompAction::Allow, &[condition])], listener: None,
         };
         let call = Call { args: args.map(join), ..Call::native("ioctl", &[]) };
         let program = compile(&profile).unwrap().program;
         prop_assert_eq!(run(&program, &call), expected(&profile, "ioctl", call.args));
     }
+}
+
+/// What a kernel says that does not have a call.
+const ENOSYS: SeccompAction = SeccompAction::Errno(38);
+
+/// A profile that allows `names`, and forbids the rest.
+fn allowing(names: &[&str], architectures: &[&str]) -> Seccomp {
+    Seccomp {
+        default_action: SeccompAction::Errno(1),
+        architectures: architectures.iter().map(ToString::to_string).collect(),
+        flags: 0,
+        rules: vec![rule(names, SeccompAction::Allow, &[])],
+        listener: None,
+    }
+}
+
+#[test]
+fn calls_newer_than_the_profile_do_not_exist() {
+    let highest = Call::native("openat2", &[]);
+    let profile = allowing(&["read", "openat2", "no_such_call_yet"], &[]);
+    let program = compile(&profile).unwrap().program;
+    let numbered = |nr| run(&program, &Call { nr, ..highest });
+    assert_eq!(numbered(highest.nr), value(SeccompAction::Allow));
+    assert_eq!(numbered(highest.nr - 1), value(SeccompAction::Errno(1)), "older than the newest, and not allowed");
+    for newer in [highest.nr + 1, 467, 1000, 0xe_ffff] {
+        assert_eq!(numbered(newer), value(ENOSYS), "{newer}");
+    }
+    // A tracer's way to skip a call.
+    assert_eq!(numbered(u32::MAX), value(SeccompAction::Errno(1)));
+    let foreign = Call { arch: 0x1234, nr: highest.nr + 1, ..highest };
+    assert_eq!(run(&program, &foreign), value(SeccompAction::KillThread));
+}
+
+/// A call that a rule names counts as known, whatever the rule says of it.
+#[test]
+fn a_call_that_is_denied_by_name_is_not_newer() {
+    let mut profile = allowing(&["read"], &[]);
+    profile.rules.push(rule(&["clone3"], SeccompAction::Errno(1), &[]));
+    let program = compile(&profile).unwrap().program;
+    let clone3 = Call::native("clone3", &[]);
+    assert_eq!(run(&program, &clone3), value(SeccompAction::Errno(1)));
+    assert_eq!(run(&program, &Call { nr: clone3.nr + 1, ..clone3 }), value(ENOSYS));
+}
+
+#[test]
+fn what_is_newer_is_asked_only_where_the_default_is_to_deny() {
+    use SeccompAction::*;
+    let newer = Call { nr: 900, ..Call::native("read", &[]) };
+    for default in [KillThread, KillProcess, Trap, Errno(1), Errno(95)] {
+        let profile = Seccomp { default_action: default, ..allowing(&["read"], &[]) };
+        assert_eq!(run(&compile(&profile).unwrap().program, &newer), value(ENOSYS), "{default:?}");
+    }
+    for default in [Allow, Log, Trace(7)] {
+        let rules = vec![rule(&["read"], Errno(1), &[])];
+        let profile = Seccomp { default_action: default, rules, ..allowing(&[], &[]) };
+        assert_eq!(run(&compile(&profile).unwrap().program, &newer), value(default), "{default:?}");
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+const X32: u32 = 0x4000_0000;
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn each_architecture_has_its_own_newest_call() {
+    // openat2 is 437 everywhere; waitpid is i386's alone, and socketcall.
+    let profile = allowing(&["waitpid", "readv", "openat2"], &["SCMP_ARCH_X86", "SCMP_ARCH_X32"]);
+    let program = compile(&profile).unwrap().program;
+    let call = |arch, nr| run(&program, &Call { arch, nr, args: [0; 6] });
+    for (arch, base) in [(0xc000_003e, 0), (0x4000_0003, 0), (0xc000_003e, X32)] {
+        assert_eq!(call(arch, base + 437), value(SeccompAction::Allow), "{arch:#x} {base:#x}");
+        assert_eq!(call(arch, base + 438), value(if base == X32 { SeccompAction::Errno(1) } else { ENOSYS }));
+    }
+    // x32's own calls, of which readv is one, have numbers from 512 on.
+    assert_eq!([515, 516].map(|nr| call(0xc000_003e, X32 + nr)), [SeccompAction::Allow, ENOSYS].map(value));
+    // Not asked for, x32 is no architecture of the profile, whatever the number.
+    let without = compile(&allowing(&["readv", "openat2"], &["SCMP_ARCH_X86"])).unwrap().program;
+    let call = Call { arch: 0xc000_003e, nr: X32 + 900, args: [0; 6] };
+    assert_eq!(run(&without, &call), value(SeccompAction::KillThread));
+}
+
+/// libseccomp's names of all architectures, which the specification lists, go through; other ones would have no block.
+#[test]
+fn all_architectures_of_the_specification() {
+    let all = [
+        "X86",
+        "X86_64",
+        "X32",
+        "ARM",
+        "AARCH64",
+        "MIPS",
+        "MIPS64",
+        "MIPS64N32",
+        "MIPSEL",
+        "MIPSEL64",
+        "MIPSEL64N32",
+        "PPC",
+        "PPC64",
+        "PPC64LE",
+        "S390",
+        "S390X",
+        "PARISC",
+        "PARISC64",
+        "RISCV64",
+        "LOONGARCH64",
+        "M68K",
+        "SH",
+        "SHEB",
+    ];
+    for name in all {
+        // The library that is linked may be older than an architecture, and then says so.
+        let compiled = compile(&allowing(&["read", "openat2"], &[&format!("SCMP_ARCH_{name}")]));
+        let length = |filter: Filter| filter.program.iter().filter(|i| i.code == 6 && i.k == value(ENOSYS)).count();
+        match compiled.map(length) {
+            Ok(1) => assert!(name == "X86_64" && cfg!(target_arch = "x86_64"), "{name} is not native"),
+            Ok(blocks) => assert_eq!(blocks, 2, "{name}"),
+            Err(error) => assert!(error.to_string().contains(name), "{error}"),
+        }
+    }
+}
+
+#[test]
+fn a_listener_is_asked_for_where_there_is_an_agent() {
+    let listener = Some(config::container::SeccompListener { path: "/agent".into(), metadata: None });
+    let profile = Seccomp { listener, ..usual_profile() };
+    assert_eq!(compile(&profile).unwrap().flags, 4 | 8);
+    assert_eq!(compile(&Seccomp { flags: 1, ..profile.clone() }).unwrap().flags, 1 | 8 | 16, "with TSYNC");
+    // One program for all pods, whoever their agent is.
+    let cache = Cache::new();
+    assert_eq!(compile_cached(&usual_profile(), &cache.path()).unwrap().flags, 4);
+    assert_eq!(compile_cached(&profile, &cache.path()).unwrap().flags, 4 | 8);
+    assert_eq!(cache.files().len(), 1);
 }
 
 struct Cache(tempfile::TempDir);

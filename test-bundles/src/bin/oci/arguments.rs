@@ -11,20 +11,27 @@ use nix::sys::signal::Signal;
 use runtime_core::{Error, Kind, Result};
 
 use crate::control::Create;
+use crate::log::Log;
+use crate::resources::{self, Flags};
 
 pub(crate) const USAGE: &str = "\
-usage: oci [--root DIR] [--log FILE] [--log-format text|json] [--systemd-cgroup] VERB
+usage: oci [--root DIR] [--log FILE] [--log-format text|json] [--debug] [--systemd-cgroup] VERB
 
   create [-b BUNDLE] [--pid-file FILE] [--console-socket SOCKET] [--no-pivot] [--no-new-keyring] ID
-  run    (create, start, wait and delete; the same flags)
+  run    (create, start, wait and delete; the same flags) [-d] [--keep]
   start  ID
   state  ID
   kill   [-a] ID [SIGNAL]
   delete [-f] ID
-  exec   [-p PROCESS.json] [--cwd DIR] [-e NAME=VALUE] [-u UID[:GID]] [-t] [-d] [--console-socket SOCKET]
-         [--pid-file FILE] ID [COMMAND ARGUMENT…]
-  ps     ID
-  list";
+  exec   [-p PROCESS.json] [--cwd DIR] [-e NAME=VALUE] [-u UID[:GID]] [-g GID] [-c CAPABILITY] [--no-new-privs]
+         [--apparmor PROFILE] [--process-label LABEL] [-t] [-d] [--console-socket SOCKET] [--pid-file FILE]
+         [--ignore-paused] ID [COMMAND ARGUMENT…]
+  ps     [-f table|json] ID [PS-ARGUMENT…]
+  pause  ID
+  resume ID
+  update [-r FILE|-] [--memory BYTES] [--cpu-quota USEC] [--pids-limit N] … ID
+  list   [-f table|json] [-q]
+  features";
 
 /// What is said before the verb.
 #[derive(Debug)]
@@ -33,13 +40,6 @@ pub(crate) struct Global {
     pub(crate) root: PathBuf,
     pub(crate) systemd_cgroup: bool,
     pub(crate) log: Option<Log>,
-}
-
-/// Where errors go beside standard error.
-#[derive(Debug, Clone)]
-pub(crate) struct Log {
-    pub(crate) path: PathBuf,
-    pub(crate) json: bool,
 }
 
 #[derive(Debug)]
@@ -59,19 +59,43 @@ pub(crate) enum Verb {
     },
     Exec {
         id: ContainerId,
-        exec: Exec,
+        exec: Box<Exec>,
     },
-    Ps(ContainerId),
-    List,
+    Ps {
+        id: ContainerId,
+        json: bool,
+        arguments: Vec<String>,
+    },
+    List(Form),
+    Pause(ContainerId),
+    Resume(ContainerId),
+    Update {
+        id: ContainerId,
+        resources: String,
+    },
+    Features,
     Help,
+    Version,
     /// Not for users: what `create` leaves behind.
     Keep(ContainerId),
+}
+
+/// How `list` prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    Table,
+    Json,
+    Ids,
 }
 
 #[derive(Debug)]
 pub(crate) struct NewContainer {
     pub(crate) id: ContainerId,
     pub(crate) create: Create,
+    /// `run` returns once it is started.
+    pub(crate) detach: bool,
+    /// `run` leaves it undeleted.
+    pub(crate) keep: bool,
 }
 
 /// `exec`. Without a process file, the flags vary the process of the container's config.json.
@@ -81,70 +105,86 @@ pub(crate) struct Exec {
     pub(crate) command: Vec<String>,
     pub(crate) cwd: Option<String>,
     pub(crate) env: Vec<String>,
-    pub(crate) user: Option<(u32, u32)>,
+    pub(crate) user: Option<(u32, Option<u32>)>,
+    pub(crate) additional_gids: Vec<u32>,
+    pub(crate) capabilities: Vec<String>,
+    pub(crate) no_new_privileges: bool,
+    pub(crate) apparmor: Option<String>,
+    pub(crate) process_label: Option<String>,
     pub(crate) terminal: bool,
     pub(crate) detach: bool,
+    pub(crate) ignore_paused: bool,
     pub(crate) console_socket: Option<PathBuf>,
     pub(crate) pid_file: Option<PathBuf>,
 }
 
-pub(crate) fn parse(mut parser: Parser) -> Result<(Global, Verb)> {
-    let (global, verb) = global(&mut parser).map_err(invalid)?;
-    let verb = match verb.to_str() {
-        Some("create") => Verb::Create(create(&mut parser, &global)?),
-        Some("run") => Verb::Run(create(&mut parser, &global)?),
-        Some("start") => Verb::Start(plain(&mut parser, &[])?.id()?),
-        Some("state") => Verb::State(plain(&mut parser, &[])?.id()?),
+/// On error with the log that was named before it, which is to hold it.
+pub(crate) fn parse(mut parser: Parser) -> std::result::Result<(Global, Verb), (Option<Log>, Error)> {
+    let mut global = Global { root: "/run/oci".into(), systemd_cgroup: false, log: None };
+    let verb = before_the_verb(&mut parser, &mut global).and_then(|word| verb(&word, &mut parser, &global));
+    match verb {
+        Ok(verb) => Ok((global, verb)),
+        Err(error) => Err((global.log, error)),
+    }
+}
+
+fn verb(word: &OsString, parser: &mut Parser, global: &Global) -> Result<Verb> {
+    Ok(match word.to_str() {
+        Some("create") => Verb::Create(create(parser, global)?),
+        Some("run") => Verb::Run(create(parser, global)?),
+        Some("start") => Verb::Start(plain(parser, &[])?.id()?),
+        Some("state") => Verb::State(plain(parser, &[])?.id()?),
         Some("kill") => {
-            let mut said = plain(&mut parser, &[('a', "all")])?;
+            let mut said = plain(parser, &[('a', "all")])?;
             let signal = if said.values.len() > 1 { said.values.remove(1) } else { "TERM".to_owned() };
             Verb::Kill { signal: signal_number(&signal)?, all: said.flag, id: said.id()? }
         }
         Some("delete") => {
-            let said = plain(&mut parser, &[('f', "force")])?;
+            let said = plain(parser, &[('f', "force")])?;
             Verb::Delete { force: said.flag, id: said.id()? }
         }
         Some("exec") => {
-            let (id, exec) = exec(&mut parser)?;
-            Verb::Exec { id, exec }
+            let (id, exec) = exec(parser)?;
+            Verb::Exec { id, exec: Box::new(exec) }
         }
-        Some("ps") => Verb::Ps(plain(&mut parser, &[])?.id()?),
-        Some("list") => Verb::List,
+        Some("ps") => ps(parser)?,
+        Some("list") => list(parser)?,
+        Some("pause") => Verb::Pause(plain(parser, &[])?.id()?),
+        Some("resume") => Verb::Resume(plain(parser, &[])?.id()?),
+        Some("update") => update(parser)?,
+        Some("features") => Verb::Features,
         Some("help") => Verb::Help,
-        Some("keep") => Verb::Keep(plain(&mut parser, &[])?.id()?),
-        _ => return Err(invalid(format!("no such verb: {}; try oci help", verb.display()))),
-    };
-    Ok((global, verb))
+        Some("version") => Verb::Version,
+        Some("keep") => Verb::Keep(plain(parser, &[])?.id()?),
+        _ => return Err(invalid(format!("no such verb: {}; try oci help", word.display()))),
+    })
 }
 
-fn global(parser: &mut Parser) -> std::result::Result<(Global, OsString), lexopt::Error> {
-    let mut global = Global { root: "/run/oci".into(), systemd_cgroup: false, log: None };
+fn before_the_verb(parser: &mut Parser, global: &mut Global) -> Result<OsString> {
     let mut json = false;
-    while let Some(argument) = parser.next()? {
+    while let Some(argument) = parser.next().map_err(invalid)? {
         match argument {
-            Long("root") => {
-                let root = std::path::absolute(parser.value()?);
-                global.root = root.map_err(|error| lexopt::Error::Custom(error.into()))?;
-            }
-            Long("log") => global.log = Some(Log { path: parser.value()?.into(), json: false }),
-            Long("log-format") => json = parser.value()? == "json",
+            Long("root") => global.root = path(parser)?,
+            Long("log") => global.log = Some(Log { path: path(parser)?, json }),
+            Long("log-format") => json = json_named(&string(parser)?, "text")?,
+            // Nothing more is told than always.
+            Long("debug") => {}
             Long("systemd-cgroup") => global.systemd_cgroup = true,
-            Short('h') | Long("help") => return Ok((global, "help".into())),
-            Value(verb) => {
-                if let Some(log) = &mut global.log {
-                    log.json = json;
-                }
-                return Ok((global, verb));
-            }
-            other => return Err(other.unexpected()),
+            Short('h') | Long("help") => return Ok("help".into()),
+            Short('v') | Long("version") => return Ok("version".into()),
+            Value(verb) => return Ok(verb),
+            other => return Err(invalid(other.unexpected())),
+        }
+        if let Some(log) = &mut global.log {
+            log.json = json;
         }
     }
-    Ok((global, "help".into()))
+    Ok("help".into())
 }
 
 fn create(parser: &mut Parser, global: &Global) -> Result<NewContainer> {
     let mut create = Create { systemd_cgroup: global.systemd_cgroup, ..Create::default() };
-    let mut id = None;
+    let (mut id, mut detach, mut keep) = (None, false, false);
     while let Some(argument) = parser.next().map_err(invalid)? {
         match argument {
             Short('b') | Long("bundle") => create.bundle = path(parser)?,
@@ -152,12 +192,16 @@ fn create(parser: &mut Parser, global: &Global) -> Result<NewContainer> {
             Long("console-socket") => create.console_socket = Some(path(parser)?),
             Long("no-pivot") => create.no_pivot_root = true,
             Long("no-new-keyring") => create.no_new_keyring = true,
+            Short('d') | Long("detach") => detach = true,
+            Long("keep") => keep = true,
+            // The keeper waits for its own children alone.
+            Long("no-subreaper") => {}
             Value(value) if id.is_none() => id = Some(ContainerId::new(value.to_string_lossy())?),
             other => return Err(invalid(other.unexpected())),
         }
     }
     create.bundle = absolute(create.bundle)?;
-    Ok(NewContainer { id: id.ok_or_else(no_id)?, create })
+    Ok(NewContainer { id: id.ok_or_else(no_id)?, create, detach, keep })
 }
 
 fn exec(parser: &mut Parser) -> Result<(ContainerId, Exec)> {
@@ -168,20 +212,85 @@ fn exec(parser: &mut Parser) -> Result<(ContainerId, Exec)> {
             Long("cwd") => exec.cwd = Some(string(parser)?),
             Short('e') | Long("env") => exec.env.push(string(parser)?),
             Short('u') | Long("user") => exec.user = Some(user(&string(parser)?)?),
+            Short('g') | Long("additional-gids") => {
+                let text = string(parser)?;
+                let gid = text.parse().map_err(|_| invalid(format!("--additional-gids {text}: not a group id")))?;
+                exec.additional_gids.push(gid);
+            }
+            Short('c') | Long("cap") => exec.capabilities.push(string(parser)?),
+            Long("no-new-privs") => exec.no_new_privileges = true,
+            Long("apparmor") => exec.apparmor = Some(string(parser)?),
+            Long("process-label") => exec.process_label = Some(string(parser)?),
             Short('t') | Long("tty") => exec.terminal = true,
             Short('d') | Long("detach") => exec.detach = true,
+            Long("ignore-paused") => exec.ignore_paused = true,
             Long("console-socket") => exec.console_socket = Some(path(parser)?),
             Long("pid-file") => exec.pid_file = Some(path(parser)?),
             Value(id) => {
                 let id = ContainerId::new(id.to_string_lossy())?;
-                let words = parser.raw_args().map_err(invalid)?.map(|word| word.string().map_err(invalid));
-                exec.command = words.collect::<Result<_>>()?;
+                exec.command = rest(parser)?;
                 return Ok((id, exec));
             }
             other => return Err(invalid(other.unexpected())),
         }
     }
     Err(no_id())
+}
+
+fn ps(parser: &mut Parser) -> Result<Verb> {
+    let mut json = false;
+    while let Some(argument) = parser.next().map_err(invalid)? {
+        match argument {
+            Short('f') | Long("format") => json = json_named(&string(parser)?, "table")?,
+            Value(id) => {
+                let id = ContainerId::new(id.to_string_lossy())?;
+                let mut arguments = rest(parser)?;
+                // What comes after the id is meant for ps(1), but callers put our own flag there, too.
+                if let [flag, form] = arguments.as_slice()
+                    && matches!(flag.as_str(), "--format" | "-f")
+                {
+                    json = json_named(form, "table")?;
+                    arguments.clear();
+                }
+                return Ok(Verb::Ps { id, json, arguments });
+            }
+            other => return Err(invalid(other.unexpected())),
+        }
+    }
+    Err(no_id())
+}
+
+fn list(parser: &mut Parser) -> Result<Verb> {
+    let mut form = Form::Table;
+    while let Some(argument) = parser.next().map_err(invalid)? {
+        match argument {
+            Short('f') | Long("format") => {
+                form = if json_named(&string(parser)?, "table")? { Form::Json } else { Form::Table };
+            }
+            Short('q') | Long("quiet") => form = Form::Ids,
+            other => return Err(invalid(other.unexpected())),
+        }
+    }
+    Ok(Verb::List(form))
+}
+
+fn update(parser: &mut Parser) -> Result<Verb> {
+    let (mut flags, mut file, mut id) = (Flags::default(), None, None);
+    while let Some(argument) = parser.next().map_err(invalid)? {
+        match argument {
+            Short('r') | Long("resources") => file = Some(PathBuf::from(parser.value().map_err(invalid)?)),
+            Long(flag) if Flags::know(flag) => {
+                let flag = flag.to_owned();
+                flags.set(&flag, &string(parser)?)?;
+            }
+            Value(value) if id.is_none() => id = Some(ContainerId::new(value.to_string_lossy())?),
+            other => return Err(invalid(other.unexpected())),
+        }
+    }
+    let id = id.ok_or_else(no_id)?;
+    // With a file the flags do not count, as with runc.
+    let resources = file.as_deref().map_or_else(|| Ok(flags.json()), resources::read)?;
+    Ok(Verb::Update { id, resources })
 }
 
 /// What the smaller verbs are told: values, and whether a flag was among them.
@@ -213,9 +322,25 @@ fn plain(parser: &mut Parser, flags: &[(char, &str)]) -> Result<Plain> {
     Ok(said)
 }
 
+/// All words that are left, whatever they look like.
+fn rest(parser: &mut Parser) -> Result<Vec<String>> {
+    let words = parser.raw_args().map_err(invalid)?;
+    words.map(|word| word.string().map_err(invalid)).collect()
+}
+
+/// Whether it is `json`; `other` is the other that it may be.
+fn json_named(form: &str, other: &str) -> Result<bool> {
+    match form {
+        "json" => Ok(true),
+        _ if form == other => Ok(false),
+        _ => Err(invalid(format!("format {form}: neither {other} nor json"))),
+    }
+}
+
 /// `9`, `KILL` or `SIGKILL`.
 fn signal_number(text: &str) -> Result<i32> {
-    let name = if text.starts_with("SIG") { text.to_owned() } else { format!("SIG{text}") };
+    let name = text.to_ascii_uppercase();
+    let name = if name.starts_with("SIG") { name } else { format!("SIG{name}") };
     let named = || Signal::from_str(&name).map(|signal| signal as i32).ok();
     text.parse()
         .ok()
@@ -224,12 +349,12 @@ fn signal_number(text: &str) -> Result<i32> {
         .ok_or_else(|| invalid(format!("no such signal: {text}")))
 }
 
-fn user(text: &str) -> Result<(u32, u32)> {
-    let (uid, gid) = text.split_once(':').unwrap_or((text, "0"));
-    match (uid.parse(), gid.parse()) {
-        (Ok(uid), Ok(gid)) => Ok((uid, gid)),
-        _ => Err(invalid(format!("--user {text}: not UID[:GID]"))),
-    }
+fn user(text: &str) -> Result<(u32, Option<u32>)> {
+    let parsed = match text.split_once(':') {
+        Some((uid, gid)) => uid.parse().ok().zip(gid.parse().ok().map(Some)),
+        None => text.parse().ok().zip(Some(None)),
+    };
+    parsed.ok_or_else(|| invalid(format!("--user {text}: not UID[:GID]")))
 }
 
 fn path(parser: &mut Parser) -> Result<PathBuf> {

@@ -11,10 +11,11 @@ use std::rc::Rc;
 
 use config::ContainerId;
 use runtime_core::{Error, Kind, Result};
+use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::arguments::{Exec, Global, NewContainer};
+use crate::arguments::{Exec, Form, Global, NewContainer};
 use crate::control::{self, Answer, Answers, Request, State};
 use crate::keeper::{self, Keeper};
 
@@ -27,6 +28,25 @@ pub(crate) fn create(global: &Global, new: &NewContainer) -> Result<()> {
         keeper::remove(&directory)?;
     }
     created
+}
+
+/// `run --detach`: create and start. One that cannot be started does not stay.
+pub(crate) fn run_detached(global: &Global, new: &NewContainer) -> Result<()> {
+    create(global, new)?;
+    start(global, &new.id).inspect_err(|_| {
+        if let Err(error) = delete(global, &new.id, true) {
+            eprintln!("oci: {error}");
+        }
+    })
+}
+
+/// `run --keep`: create, start and wait.
+pub(crate) fn run_kept(global: &Global, new: &NewContainer) -> Result<ExitCode> {
+    run_detached(global, new)?;
+    match ask(global, &new.id, &Request::Wait)?.one()? {
+        Answer::Exit(status) => Ok(exit_code(status)),
+        _ => Err(unexpected()),
+    }
 }
 
 /// `run`: a whole life in the foreground; the exit status is the container's.
@@ -87,7 +107,8 @@ pub(crate) fn delete(global: &Global, id: &ContainerId, force: bool) -> Result<(
 /// `exec`: its exit status is the process's, unless it is detached.
 pub(crate) fn exec(global: &Global, id: &ContainerId, exec: &Exec) -> Result<ExitCode> {
     let process = process(global, id, exec)?.to_string();
-    let request = Request::Exec(control::Exec { process, console_socket: exec.console_socket.clone() });
+    let (console_socket, ignore_paused) = (exec.console_socket.clone(), exec.ignore_paused);
+    let request = Request::Exec(control::Exec { process, console_socket, ignore_paused });
     let stream = control::connect(&directory(global, id)).map_err(|error| unreachable(id, &error))?;
     let mut answers = send_with_stdio(stream, &request)?;
     let Answer::Pid(pid) = answers.one()? else { return Err(unexpected()) };
@@ -103,23 +124,60 @@ pub(crate) fn exec(global: &Global, id: &ContainerId, exec: &Exec) -> Result<Exi
     }
 }
 
-/// `ps`: the pids as a JSON array.
-pub(crate) fn ps(global: &Global, id: &ContainerId) -> Result<String> {
-    match ask(global, id, &Request::Pids)?.one()? {
-        Answer::Pids(pids) => Ok(json!(pids).to_string()),
-        _ => Err(unexpected()),
-    }
+/// `pause`
+pub(crate) fn pause(global: &Global, id: &ContainerId) -> Result<()> {
+    ask(global, id, &Request::Pause)?.one().map(drop)
 }
 
-/// `list`: one line for each container.
-pub(crate) fn list(global: &Global) -> String {
+/// `resume`
+pub(crate) fn resume(global: &Global, id: &ContainerId) -> Result<()> {
+    ask(global, id, &Request::Resume)?.one().map(drop)
+}
+
+/// `update`
+pub(crate) fn update(global: &Global, id: &ContainerId, resources: String) -> Result<()> {
+    ask(global, id, &Request::Update(resources))?.one().map(drop)
+}
+
+/// `ps`: the pids as a JSON array, or what ps(1) says of them.
+pub(crate) fn ps(global: &Global, id: &ContainerId, json: bool, arguments: &[String]) -> Result<String> {
+    let Answer::Pids(pids) = ask(global, id, &Request::Pids)?.one()? else { return Err(unexpected()) };
+    if json {
+        return Ok(format!("{}\n", json!(pids)));
+    }
+    let usual = ["-ef".to_owned()];
+    let output = Command::new("ps").args(if arguments.is_empty() { &usual } else { arguments }).output();
+    let output = output.map_err(|error| Error::io("run ps", &error))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let mut lines = text.lines();
+    let title = lines.next().unwrap_or_default();
+    let column = title.split_whitespace().position(|word| word == "PID");
+    let column = column.ok_or_else(|| Error::new(Kind::Invalid, "ps prints no column PID"))?;
+    let pid = |line: &str| line.split_whitespace().nth(column).and_then(|word| word.parse::<i32>().ok());
+    let ours = lines.filter(|line| pid(line).is_some_and(|pid| pids.contains(&pid)));
+    Ok(std::iter::once(title).chain(ours).map(|line| format!("{line}\n")).collect())
+}
+
+/// `list`: what is known of each container.
+pub(crate) fn list(global: &Global, form: Form) -> Result<String> {
     let names = fs::read_dir(&global.root).into_iter().flatten().flatten().map(|entry| entry.file_name());
-    let ids = names.filter_map(|name| ContainerId::new(name.to_string_lossy()).ok());
-    let line = |id: ContainerId| match find(global, &id) {
-        Ok(state) => format!("{id}\t{:?}\t{}\t{}\n", state.status, state.pid, state.bundle.display()),
-        Err(error) => format!("{id}\t{error}\n"),
+    let mut ids: Vec<_> = names.filter_map(|name| ContainerId::new(name.to_string_lossy()).ok()).collect();
+    ids.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
+    if form == Form::Ids {
+        return Ok(ids.iter().map(|id| format!("{id}\n")).collect());
+    }
+    let known = |id: &ContainerId| find(global, id).inspect_err(|error| eprintln!("oci: {error}")).ok();
+    let states: Vec<State> = ids.iter().filter_map(known).collect();
+    if form == Form::Json {
+        return Ok(format!("{}\n", json!(states)));
+    }
+    let line = |state: &State| {
+        let (status, bundle) = (json!(state.status), state.bundle.display());
+        let status = status.as_str().unwrap_or_default();
+        format!("{:<12}{:<12}{status:<12}{bundle}   {}   {}\n", state.id, state.pid, state.created, state.owner)
     };
-    ids.map(line).collect::<Vec<_>>().concat()
+    let title = format!("{:<12}{:<12}{:<12}BUNDLE   CREATED   OWNER\n", "ID", "PID", "STATUS");
+    Ok(std::iter::once(title).chain(states.iter().map(line)).collect())
 }
 
 /// Takes the id: who makes the state directory has it. The socket in it is ready before anyone can look for it.
@@ -142,6 +200,9 @@ fn leave_keeper(global: &Global, new: &NewContainer, directory: &Path, listener:
     let stream = control::connect(directory).map_err(|error| Error::io("connect to the control socket", &error))?;
     let mut answers = send_with_stdio(stream, &Request::Create(new.create.clone()))?;
     let mut keeper = Command::new("/proc/self/exe");
+    if let Some(log) = &global.log {
+        keeper.arg("--log").arg(&log.path).args(["--log-format", if log.json { "json" } else { "text" }]);
+    }
     keeper.arg("--root").arg(&global.root).args(["keep", new.id.as_str()]);
     keeper.stdin(OwnedFd::from(listener)).stdout(Stdio::null()).stderr(Stdio::null());
     keeper.spawn().map_err(|error| Error::io("start the keeper", &error))?;
@@ -183,11 +244,37 @@ fn process(global: &Global, id: &ContainerId, exec: &Exec) -> Result<Value> {
         process["cwd"] = json!(cwd);
     }
     if let Some((uid, gid)) = exec.user {
-        process["user"] = json!({ "uid": uid, "gid": gid });
+        process["user"]["uid"] = json!(uid);
+        if let Some(gid) = gid {
+            process["user"]["gid"] = json!(gid);
+        }
     }
-    let inherited = process["env"].as_array().into_iter().flatten().cloned();
-    process["env"] = inherited.chain(exec.env.iter().map(|entry| json!(entry))).collect();
+    append(&mut process["user"]["additionalGids"], &exec.additional_gids);
+    for set in ["bounding", "effective", "permitted"] {
+        append(&mut process["capabilities"][set], &exec.capabilities);
+    }
+    // Ambient capabilities need inheritable ones, which an exec is not given.
+    if process["capabilities"]["inheritable"].as_array().is_some_and(|set| !set.is_empty()) {
+        append(&mut process["capabilities"]["ambient"], &exec.capabilities);
+    }
+    if exec.no_new_privileges {
+        process["noNewPrivileges"] = json!(true);
+    }
+    for (field, value) in [("apparmorProfile", &exec.apparmor), ("selinuxLabel", &exec.process_label)] {
+        if let Some(value) = value {
+            process[field] = json!(value);
+        }
+    }
+    append(&mut process["env"], &exec.env);
     Ok(process)
+}
+
+/// Adds to a list that may be absent; nothing to add leaves it so.
+fn append<T: Serialize>(list: &mut Value, more: &[T]) {
+    if !more.is_empty() {
+        let there = list.as_array().into_iter().flatten().cloned();
+        *list = there.chain(more.iter().map(|entry| json!(entry))).collect();
+    }
 }
 
 fn read_json(file: &Path) -> Result<Value> {

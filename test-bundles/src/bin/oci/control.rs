@@ -35,7 +35,13 @@ pub(crate) enum Request {
     Delete {
         force: bool,
     },
+    /// For init's end.
+    Wait,
     Pids,
+    Pause,
+    Resume,
+    /// A resources object, as JSON.
+    Update(String),
     /// Comes with the three descriptors for the process.
     Exec(Exec),
 }
@@ -55,6 +61,7 @@ pub(crate) struct Exec {
     /// The spec's process object, as JSON.
     pub(crate) process: String,
     pub(crate) console_socket: Option<PathBuf>,
+    pub(crate) ignore_paused: bool,
 }
 
 /// What the keeper says to it.
@@ -79,6 +86,10 @@ pub(crate) struct State {
     /// 0 once stopped.
     pub(crate) pid: i32,
     pub(crate) bundle: PathBuf,
+    /// Beside the spec's fields, as runc has them.
+    pub(crate) rootfs: PathBuf,
+    pub(crate) created: String,
+    pub(crate) owner: String,
     pub(crate) annotations: BTreeMap<String, String>,
 }
 
@@ -87,6 +98,7 @@ pub(crate) struct State {
 pub(crate) enum Status {
     Created,
     Running,
+    Paused,
     Stopped,
 }
 

@@ -11,6 +11,8 @@ use std::rc::Rc;
 use config::{Bundle, ContainerId, Options};
 use nix::sys::signal::Signal;
 use runtime_core::{Container, Error, Exit, Kind, Process, Result, Stdio, Timing};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Notify, watch};
@@ -19,7 +21,7 @@ use crate::arguments::Global;
 use crate::control::{self, Answer, Create, Exec, Request, State, Status};
 
 /// The version of the runtime spec whose state object we print.
-const OCI_VERSION: &str = "1.3.0";
+pub(crate) const OCI_VERSION: &str = "1.3.0";
 
 /// One container and those who ask about it.
 #[derive(Debug)]
@@ -36,6 +38,7 @@ struct Kept {
     container: Container,
     state: State,
     started: Cell<bool>,
+    paused: Cell<bool>,
     /// Init's end, once it was reaped.
     exit: watch::Sender<Option<Result<Exit>>>,
 }
@@ -90,6 +93,10 @@ impl Keeper {
             Request::Kill { signal, all } => self.kill(signal, all).map(|()| Answer::Done),
             Request::Delete { force } => self.delete(force).await.map(|()| Answer::Done),
             Request::Pids => self.kept().and_then(|kept| kept.container.pids()).map(Answer::Pids),
+            Request::Wait => self.wait().await.map(|exit| Answer::Exit(exit.status)),
+            Request::Pause => self.pause().await.map(|()| Answer::Done),
+            Request::Resume => self.resume().map(|()| Answer::Done),
+            Request::Update(resources) => self.update(&resources).await.map(|()| Answer::Done),
             Request::Exec(exec) => self.exec(&exec, fds, &mut stream).await.map(|exit| Answer::Exit(exit.status)),
         };
         say(&mut stream, &answer.unwrap_or_else(|error| Answer::Failed(error.to_string()))).await;
@@ -129,9 +136,22 @@ impl Keeper {
             status: Status::Created,
             pid,
             bundle: create.bundle.clone(),
+            rootfs: spec.root.path.clone(),
+            created: OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default(),
+            owner: nix::unistd::User::from_uid(nix::unistd::getuid())
+                .ok()
+                .flatten()
+                .map(|user| user.name)
+                .unwrap_or_default(),
             annotations: spec.annotations.iter().cloned().collect(),
         };
-        let kept = Rc::new(Kept { container, state, started: Cell::new(false), exit: watch::Sender::new(None) });
+        let kept = Rc::new(Kept {
+            container,
+            state,
+            started: Cell::new(false),
+            paused: Cell::new(false),
+            exit: watch::Sender::new(None),
+        });
         self.kept.replace(Some(Rc::clone(&kept)));
         tokio::task::spawn_local(Rc::clone(&kept).reap(self.directory.clone()));
 
@@ -146,9 +166,10 @@ impl Keeper {
         if kept.status() == Status::Stopped {
             return Err(Error::new(Kind::Precondition, format!("container {} has stopped", self.id)));
         }
-        kept.container.init().start().await?;
+        kept.container.start().await?;
         kept.started.set(true);
-        control::write_state(&self.directory, &kept.state())
+        control::write_state(&self.directory, &kept.state())?;
+        kept.container.after_start().await
     }
 
     /// Waits for init's end.
@@ -165,11 +186,15 @@ impl Keeper {
     /// Removes the container, which must not be running unless `force` ends it first.
     pub(crate) async fn delete(&self, force: bool) -> Result<()> {
         let kept = self.kept()?;
-        if kept.status() == Status::Running && !force {
+        if matches!(kept.status(), Status::Running | Status::Paused) && !force {
             return Err(Error::new(
                 Kind::Precondition,
                 format!("container {} is running: kill it first, or --force", self.id),
             ));
+        }
+        // On v1 only a thawed process dies.
+        if kept.paused.take() {
+            kept.container.thaw()?;
         }
         match kept.container.init().signal(Signal::SIGKILL as i32) {
             Err(error) if error.kind() != Kind::NotFound => return Err(error),
@@ -180,11 +205,46 @@ impl Keeper {
         remove(&self.directory)
     }
 
+    /// Stops every process where it is.
+    async fn pause(&self) -> Result<()> {
+        let kept = self.kept()?;
+        if kept.status() != Status::Running {
+            return Err(Error::new(Kind::Precondition, format!("container {} is not running", self.id)));
+        }
+        kept.container.freeze().await?;
+        kept.paused.set(true);
+        control::write_state(&self.directory, &kept.state())
+    }
+
+    /// Lets them go on.
+    fn resume(&self) -> Result<()> {
+        let kept = self.kept()?;
+        if kept.status() != Status::Paused {
+            return Err(Error::new(Kind::Precondition, format!("container {} is not paused", self.id)));
+        }
+        kept.container.thaw()?;
+        kept.paused.set(false);
+        control::write_state(&self.directory, &kept.state())
+    }
+
+    /// Changes what it may use.
+    async fn update(&self, resources: &str) -> Result<()> {
+        let kept = self.kept()?;
+        if kept.status() == Status::Stopped {
+            return Err(Error::new(Kind::Precondition, format!("container {} has stopped", self.id)));
+        }
+        kept.container.update(&Bundle::resources(resources.as_bytes())?).await
+    }
+
     /// Executes a further process, says its pid to `stream` once it runs, and waits for its end.
     async fn exec(&self, exec: &Exec, fds: Vec<OwnedFd>, stream: &mut UnixStream) -> Result<Exit> {
         let kept = self.kept()?;
         if kept.status() == Status::Stopped {
             return Err(Error::new(Kind::Precondition, format!("container {} has stopped", self.id)));
+        }
+        if kept.status() == Status::Paused && !exec.ignore_paused {
+            let text = format!("container {} is paused: resume it first, or --ignore-paused", self.id);
+            return Err(Error::new(Kind::Precondition, text));
         }
         let spec = Bundle::process(exec.process.as_bytes())?;
         let stdio = stdio(spec.terminal, exec.console_socket.as_deref(), fds)?;
@@ -227,6 +287,7 @@ impl Kept {
     fn status(&self) -> Status {
         match self.container.init().signal(0) {
             Err(error) if error.kind() == Kind::NotFound => Status::Stopped,
+            Ok(()) | Err(_) if self.paused.get() => Status::Paused,
             Ok(()) | Err(_) if self.started.get() => Status::Running,
             Ok(()) | Err(_) => Status::Created,
         }

@@ -2,7 +2,8 @@
 //! entry for each: its result, or in the result's place the errno's name (`"EROFS"`).
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::{Command, exit};
 
@@ -13,7 +14,7 @@ use nix::sys::stat::Mode;
 use rustix::net::{AddressFamily, SocketType};
 use serde_json::{Map, Value, json};
 
-use crate::seen;
+use crate::{attack, seen};
 
 /// Does what `arguments` say. None where they make no sense; several actions do not come back.
 pub(crate) fn act(arguments: &[String]) -> Option<Value> {
@@ -25,24 +26,34 @@ pub(crate) fn act(arguments: &[String]) -> Option<Value> {
         ("fork-orphan", []) => orphan(),
         ("fork", [count]) => Some(fork(count.parse().ok()?)),
         ("allocate", [mebibytes]) => Some(json!(allocate(mebibytes.parse().ok()?))),
+        ("spin", []) => spin(),
+        ("write-through", [path, mebibytes]) => {
+            let written = write_through(path.as_ref(), mebibytes.parse().ok()?);
+            Some(written.unwrap_or_else(|error| json!(errno(&error))))
+        }
         ("nest", []) => nest(),
+        ("hook", [name, file]) => Some(hook(name, Path::new(file)).unwrap_or_else(|error| json!(errno(&error)))),
         ("env", [name]) => Some(json!(std::env::var(name).ok())),
         ("tty-size", []) => Some(seen::terminal(io::stdin())),
         ("read", paths) => Some(each(paths, |path| Ok(json!(fs::read_to_string(path)?)))),
         ("write", paths) => Some(each(paths, |path| write(path.as_ref()))),
         ("list", paths) => Some(each(paths, |path| list(path.as_ref()))),
         ("stat", paths) => Some(each(paths, |path| seen::file(path.as_ref()))),
+        ("escape", paths) => Some(attack::escape(paths)),
+        ("beneath", paths) => Some(attack::beneath(paths)),
+        ("spy", []) => Some(attack::spy()),
+        ("kill-all", []) => Some(json!(attack::kill_all())),
         ("syscall", names) => Some(each(names, |name| attempt(name).map(|()| json!("ok")))),
         _ => None,
     }
 }
 
-fn each(arguments: &[String], action: impl Fn(&str) -> io::Result<Value>) -> Value {
+pub(crate) fn each(arguments: &[String], action: impl Fn(&str) -> io::Result<Value>) -> Value {
     let entry = |argument: &String| (argument.clone(), action(argument).unwrap_or_else(|error| json!(errno(&error))));
     Value::Object(arguments.iter().map(entry).collect::<Map<_, _>>())
 }
 
-fn errno(error: &io::Error) -> String {
+pub(crate) fn errno(error: &io::Error) -> String {
     format!("{:?}", Errno::from_raw(error.raw_os_error().unwrap_or(0)))
 }
 
@@ -83,14 +94,48 @@ fn allocate(mebibytes: usize) -> usize {
     std::hint::black_box(&bytes).len()
 }
 
-/// On cgroup v2 in a cgroup namespace of its own: moves into `init` below, has controllers enabled, and limits `beside`. Then
+/// As a hook: appends a line of what it was told and what it sees to a file.
+fn hook(name: &str, file: &Path) -> io::Result<Value> {
+    let mut told = String::new();
+    io::stdin().read_to_string(&mut told)?;
+    let told: Value = serde_json::from_str(&told)?;
+    let line = json!({ "hook": name, "told": told, "seen": seen::document() });
+    writeln!(OpenOptions::new().create(true).append(true).open(file)?, "{line}")?;
+    Ok(json!("ok"))
+}
+
+/// Uses all the time that it gets, until a signal ends it.
+fn spin() -> ! {
+    loop {
+        std::hint::spin_loop();
+    }
+}
+
+/// Writes past the page cache, and says how long that took.
+fn write_through(path: &Path, mebibytes: usize) -> io::Result<Value> {
+    /// What O_DIRECT asks of memory and lengths.
+    #[repr(align(4096))]
+    struct Aligned([u8; 64 << 10]);
+    let aligned = Box::new(Aligned([1; 64 << 10]));
+    let mut file = File::options().write(true).create(true).custom_flags(nix::libc::O_DIRECT).open(path)?;
+    let start = std::time::Instant::now();
+    for _ in 0..mebibytes * 16 {
+        file.write_all(&aligned.0)?;
+    }
+    Ok(json!({ "ms": start.elapsed().as_millis() }))
+}
+
+/// In a cgroup namespace of its own: moves into `init` below, has controllers enabled on v2, and limits `beside`. Then
 /// makes `beside/done` and sleeps.
 fn nest() -> Option<Value> {
-    let root = Path::new("/sys/fs/cgroup");
+    let is_v2 = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+    let root = Path::new(if is_v2 { "/sys/fs/cgroup" } else { "/sys/fs/cgroup/pids" });
     let steps = || -> io::Result<()> {
         fs::create_dir(root.join("init"))?;
         fs::write(root.join("init/cgroup.procs"), "0")?;
-        fs::write(root.join("cgroup.subtree_control"), "+memory +pids")?;
+        if is_v2 {
+            fs::write(root.join("cgroup.subtree_control"), "+memory +pids")?;
+        }
         fs::create_dir(root.join("beside"))?;
         fs::write(root.join("beside/pids.max"), "7")?;
         fs::create_dir(root.join("beside/done"))
@@ -111,7 +156,7 @@ fn write(path: &Path) -> io::Result<Value> {
     Ok(json!("ok"))
 }
 
-fn list(path: &Path) -> io::Result<Value> {
+pub(crate) fn list(path: &Path) -> io::Result<Value> {
     let mut names: Vec<String> = fs::read_dir(path)?
         .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
         .collect::<io::Result<_>>()?;
@@ -132,6 +177,10 @@ fn attempt(name: &str) -> io::Result<()> {
         "setuid" => nix::unistd::setuid(nix::unistd::Uid::from_raw(4242))?,
         "unshare-uts" => nix::sched::unshare(CloneFlags::CLONE_NEWUTS)?,
         "unshare-files" => nix::sched::unshare(CloneFlags::CLONE_FILES)?,
+        "openat2" => {
+            let (flags, mode) = (rustix::fs::OFlags::PATH, rustix::fs::Mode::empty());
+            drop(rustix::fs::openat2(rustix::fs::CWD, "/", flags, mode, rustix::fs::ResolveFlags::empty())?);
+        }
         "socket-unix" => socket(AddressFamily::UNIX)?,
         "socket-inet" => socket(AddressFamily::INET)?,
         "socket-inet6" => socket(AddressFamily::INET6)?,

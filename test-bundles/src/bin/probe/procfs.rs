@@ -24,7 +24,8 @@ impl Status {
         json!(mask.map(|mask| (1..=64).filter(|signal| mask & (1 << (signal - 1)) != 0).collect::<Vec<u32>>()))
     }
 
-    fn text(&self, key: &str) -> Option<&str> {
+    /// What line `key` says.
+    pub(crate) fn text(&self, key: &str) -> Option<&str> {
         let line = self.0.as_deref()?.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))?;
         Some(line.trim())
     }
@@ -35,9 +36,35 @@ pub(crate) fn number(path: &str) -> Value {
     json!(fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<i64>().ok()))
 }
 
+/// A file of one line.
+pub(crate) fn text(path: &str) -> Value {
+    json!(fs::read_to_string(path).ok().map(|text| text.trim_end().trim_end_matches('\0').to_owned()))
+}
+
+/// Policy, nice value and static priority, of /proc/self/stat.
+pub(crate) fn scheduling() -> Value {
+    let Ok(stat) = fs::read_to_string("/proc/self/stat") else { return Value::Null };
+    // The fields are counted from the third, for the second may hold anything: proc_pid_stat(5).
+    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
+    let number = |field: usize| fields.get(field - 3).and_then(|text| text.parse::<i64>().ok());
+    json!({ "policy": number(41), "nice": number(19), "priority": number(40) })
+}
+
+/// What the first mapping of /proc/self/numa_maps has, which is the process's own.
+pub(crate) fn memory_policy() -> Value {
+    let maps = fs::read_to_string("/proc/self/numa_maps").unwrap_or_default();
+    json!(maps.split(' ').nth(1))
+}
+
 /// The lines of a file.
 pub(crate) fn lines(path: &str) -> Value {
     json!(fs::read_to_string(path).ok().map(|text| text.lines().map(String::from).collect::<Vec<_>>()))
+}
+
+/// A file of lines of numbers, with or without a name in front: uid_map, timens_offsets.
+pub(crate) fn numbers(path: &str) -> Value {
+    let line = |line: &str| line.split_whitespace().filter_map(|word| word.parse().ok()).collect::<Vec<i64>>();
+    json!(fs::read_to_string(path).ok().map(|text| text.lines().map(line).collect::<Vec<_>>()))
 }
 
 /// Every symbolic link of a directory by name, with where it leads. A link that is gone when it is read is left out: of

@@ -28,10 +28,21 @@ pub(crate) fn document() -> Value {
         "seccomp": status.number("Seccomp"),
         "dumpable": nix::sys::prctl::get_dumpable().ok(),
         "rlimits": rlimits(),
+        "keyring": crate::keyring::session(),
+        "scheduling": procfs::scheduling(),
+        "io_priority": io_priority(),
+        "personality": procfs::text("/proc/self/personality"),
+        "cpus": status.text("Cpus_allowed_list"),
+        "memory_policy": procfs::memory_policy(),
+        "label": procfs::text("/proc/self/attr/current"),
         "oom_score_adj": procfs::number("/proc/self/oom_score_adj"),
         "hostname": uname.nodename().to_string_lossy(),
         "domainname": uname.domainname().to_string_lossy(),
         "namespaces": procfs::links("/proc/self/ns"),
+        "uid_map": procfs::numbers("/proc/self/uid_map"),
+        "gid_map": procfs::numbers("/proc/self/gid_map"),
+        "setgroups": procfs::lines("/proc/self/setgroups"),
+        "clocks": clocks(),
         "pid": std::process::id(),
         "ppid": nix::unistd::getppid().as_raw(),
         "sid": nix::unistd::getsid(None).ok().map(nix::unistd::Pid::as_raw),
@@ -46,6 +57,16 @@ pub(crate) fn document() -> Value {
         "cgroup": procfs::lines("/proc/self/cgroup"),
         "mounts": procfs::mounts(),
         "devices": devices(),
+    })
+}
+
+/// Seconds of the clocks that a time namespace may set off, and the offsets themselves.
+fn clocks() -> Value {
+    let seconds = |id| rustix::time::clock_gettime(id).tv_sec;
+    json!({
+        "monotonic": seconds(rustix::time::ClockId::Monotonic),
+        "boottime": seconds(rustix::time::ClockId::Boottime),
+        "offsets": procfs::numbers("/proc/self/timens_offsets"),
     })
 }
 
@@ -93,6 +114,15 @@ fn umask() -> u32 {
     let mask = stat::umask(Mode::empty());
     stat::umask(mask);
     mask.bits()
+}
+
+/// Class and level, as ioprio_get(2) has them.
+fn io_priority() -> Value {
+    const IOPRIO_WHO_PROCESS: i32 = 1;
+    // SAFETY: takes numbers.
+    #[allow(unsafe_code)]
+    let priority = unsafe { nix::libc::syscall(nix::libc::SYS_ioprio_get, IOPRIO_WHO_PROCESS, 0) };
+    json!([priority >> 13, priority & 0x1fff])
 }
 
 /// The five sets as sorted `CAP_*` names.

@@ -1,0 +1,223 @@
+//! When the server has nothing more to do: it then ends by itself, for containerd may have crashed in the middle of a
+//! Create, or have lost a Shutdown, and nobody would ever call it again.
+//!
+//! Whoever needs the server holds something: a container (from the moment that its Create is read) a [`Hold`], a client a
+//! [`Connection`]. Nothing is polled: a timer runs only while nobody holds anything.
+//!
+//! | containers | Shutdown was asked for | clients | it ends |
+//! |---|---|---|---|
+//! | some | | | not |
+//! | none | no | some | not |
+//! | none | no | none | after `IdleSeconds` |
+//! | none | yes | the caller | at once |
+//! | none | yes | others, or one was looking | when all have gone, after [`GRACE`] |
+//!
+//! The last line is the pod whose next container is on its way while its last one goes: `start` has looked whether
+//! somebody listens, and told containerd so.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// How long after `start` has found this server a Create may take to arrive.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Who needs this server. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Idle(watch::Sender<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    containers: usize,
+    connections: usize,
+    /// When somebody last connected and asked for nothing.
+    visited: Option<Instant>,
+    /// Shutdown was asked for, and no container has come since.
+    shutdown: bool,
+}
+
+/// What a container or a sandbox holds while it exists.
+#[derive(Debug)]
+pub(crate) struct Hold(Idle);
+
+/// What a client's connection holds.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    idle: Idle,
+    called: bool,
+}
+
+impl Idle {
+    /// Nobody.
+    pub(crate) fn new() -> Self {
+        Self(watch::Sender::new(State::default()))
+    }
+
+    /// A container that exists from now on until this is dropped.
+    pub(crate) fn hold(&self) -> Hold {
+        self.0.send_modify(|state| {
+            state.containers += 1;
+            state.shutdown = false;
+        });
+        Hold(self.clone())
+    }
+
+    /// A client that is connected from now on until this is dropped.
+    pub(crate) fn connection(&self) -> Connection {
+        self.0.send_modify(|state| state.connections += 1);
+        Connection { idle: self.clone(), called: false }
+    }
+
+    /// Shutdown was asked for: without effect while there is a container.
+    pub(crate) fn shutdown(&self) {
+        self.0.send_modify(|state| state.shutdown = state.containers == 0);
+    }
+
+    /// Waits until nobody has needed the server for as long as the table says; `limit` is `IdleSeconds`, if at all.
+    pub(crate) async fn over(&self, limit: Option<Duration>) {
+        let mut state = self.0.subscribe();
+        loop {
+            let left = state.borrow_and_update().left(limit);
+            let timer = async {
+                match left {
+                    Some(left) => tokio::time::sleep(left).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                // We hold a sender.
+                _ = state.changed() => {}
+                () = timer => return,
+            }
+        }
+    }
+
+    /// Waits until somebody comes or goes.
+    pub(crate) async fn changed(&self) {
+        // We hold a sender.
+        _ = self.0.subscribe().changed().await;
+    }
+}
+
+impl State {
+    /// How long the server stays if all remains as it is; none is for ever.
+    fn left(&self, limit: Option<Duration>) -> Option<Duration> {
+        let visited = self.visited.is_some_and(|at| at.elapsed() < GRACE);
+        match (self.containers, self.connections) {
+            (0, 0 | 1) if self.shutdown && !visited => Some(Duration::ZERO),
+            (0, 0) if self.shutdown => Some(GRACE),
+            (0, 0) => limit,
+            _ => None,
+        }
+    }
+}
+
+impl Connection {
+    /// The client has asked for something.
+    pub(crate) fn called(&mut self) {
+        self.called = true;
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.0.0.send_modify(|state| state.containers -= 1);
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.idle.0.send_modify(|state| {
+            state.connections -= 1;
+            if !self.called {
+                state.visited = Some(Instant::now());
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_mins(1);
+
+    impl Idle {
+        fn left(&self) -> Option<Duration> {
+            self.0.borrow().left(Some(LIMIT))
+        }
+
+        fn visit(&self) {
+            drop(self.connection());
+        }
+    }
+
+    #[test]
+    fn without_anybody_it_stays_for_the_limit() {
+        let idle = Idle::new();
+        assert_eq!(idle.left(), Some(LIMIT));
+        assert_eq!(idle.0.borrow().left(None), None);
+        let client = idle.connection();
+        assert_eq!(idle.left(), None);
+        let container = idle.hold();
+        drop(client);
+        assert_eq!(idle.left(), None);
+        drop(container);
+        assert_eq!(idle.left(), Some(LIMIT));
+    }
+
+    #[test]
+    fn shutdown_ends_it_only_without_containers() {
+        let idle = Idle::new();
+        let mut caller = idle.connection();
+        caller.called();
+        let container = idle.hold();
+        idle.shutdown();
+        drop(container);
+        assert_eq!(idle.left(), None, "it was refused when it was asked for");
+        idle.shutdown();
+        assert_eq!(idle.left(), Some(Duration::ZERO));
+        let next = idle.hold();
+        drop(next);
+        assert_eq!(idle.left(), None, "a container came after it");
+    }
+
+    #[test]
+    fn shutdown_waits_for_those_who_have_found_the_server() {
+        let idle = Idle::new();
+        let mut caller = idle.connection();
+        caller.called();
+        idle.visit();
+        idle.shutdown();
+        assert_eq!(idle.left(), None, "start has just looked");
+        drop(caller);
+        assert_eq!(idle.left(), Some(GRACE));
+
+        let idle = Idle::new();
+        let clients = [idle.connection(), idle.connection()].map(|mut client| {
+            client.called();
+            client
+        });
+        idle.shutdown();
+        assert_eq!(idle.left(), None, "another is connected");
+        drop(clients);
+        assert_eq!(idle.left(), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn the_time_starts_anew_with_each_visit() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let idle = Idle::new();
+            let limit = Duration::from_millis(200);
+            let start = Instant::now();
+            tokio::join!(idle.over(Some(limit)), async {
+                tokio::time::sleep(limit / 2).await;
+                idle.visit();
+            });
+            assert!(start.elapsed() >= limit + limit / 2, "{:?}", start.elapsed());
+        });
+    }
+}

@@ -1,0 +1,177 @@
+//! The OCI command line, as runc's callers use it: flags, output, logs and codes.
+
+#![allow(clippy::unwrap_used)] // Helpers of tests are tests, which clippy does not see.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use serde_json::{Value, json};
+use test_bundles::bundle::{self, Bundle, Ran, ours};
+
+#[test]
+fn paused_it_is_and_goes_on() {
+    let bundle = Bundle::new("lifecycle");
+    bundle.start();
+    bundle.call(&["pause", bundle.id()]).success();
+    assert_eq!(bundle.state()["status"], "paused");
+    let refused = bundle.call(&["exec", bundle.id(), "/probe", "exit", "0"]);
+    assert_eq!(refused.status, 255, "{}", refused.stderr);
+    bundle.call(&["resume", bundle.id()]).success();
+    assert_eq!(bundle.state()["status"], "running");
+    bundle.call(&["exec", bundle.id(), "/probe", "exit", "0"]).success();
+    assert_ne!(bundle.call(&["resume", bundle.id()]).status, 0);
+}
+
+#[test]
+fn a_paused_container_is_deleted_by_force() {
+    let bundle = Bundle::new("lifecycle");
+    bundle.start();
+    bundle.call(&["pause", bundle.id()]).success();
+    bundle.call(&["delete", "--force", bundle.id()]).success();
+    bundle.assert_nothing_left();
+}
+
+#[test]
+fn update_by_flags_by_file_and_by_standard_input() {
+    let bundle = Bundle::new("lifecycle");
+    bundle.start();
+    let limit = || {
+        let files = bundle.cgroup_directories().map(|directory| directory.join("pids.max"));
+        fs::read_to_string(files.into_iter().find(|file| file.exists()).expect("a pids controller")).unwrap()
+    };
+    bundle.call(&["update", "--pids-limit", "77", bundle.id()]).success();
+    assert_eq!(limit(), "77\n");
+    let file = bundle.path().join("resources.json");
+    fs::write(&file, json!({ "pids": { "limit": 78 } }).to_string()).unwrap();
+    bundle.call(&["update", "--resources", file.to_str().unwrap(), bundle.id()]).success();
+    assert_eq!(limit(), "78\n");
+    let mut command = bundle.command();
+    command.args(["update", "--resources=-", bundle.id()]).stdin(fs::File::open(&file).unwrap());
+    fs::write(&file, json!({ "pids": { "limit": 79 } }).to_string()).unwrap();
+    assert!(command.status().unwrap().success());
+    assert_eq!(limit(), "79\n");
+    let wrong = bundle.call(&["update", "--memory", "much", bundle.id()]);
+    assert_ne!(wrong.status, 0);
+    assert!(!ours() || wrong.stderr.contains("--memory"), "{}", wrong.stderr);
+}
+
+#[test]
+fn ps_and_list_have_two_forms() {
+    let bundle = Bundle::new("lifecycle");
+    let init = bundle.start();
+    let pids: Value = bundle.call(&["ps", "--format", "json", bundle.id()]).json();
+    assert_eq!(pids, json!([init]));
+    let table = bundle.call(&["ps", bundle.id()]).success().stdout;
+    assert!(table.contains("PID") && table.contains("/probe sleep") && table.lines().count() == 2, "{table}");
+
+    let list: Value = bundle.call(&["list", "--format", "json"]).json();
+    let entry = &list[0];
+    assert_eq!((&entry["id"], &entry["pid"], &entry["status"]), (&json!(bundle.id()), &json!(init), &json!("running")));
+    assert_eq!((&entry["bundle"], &entry["rootfs"]), (&json!(bundle.path()), &json!(bundle.rootfs())));
+    // containerd reads it as a time.
+    let created = entry["created"].as_str().unwrap();
+    assert!(created.starts_with("20") && created.contains('T') && created.ends_with('Z'), "{created}");
+    assert_eq!(bundle.call(&["list", "--quiet"]).success().stdout, format!("{}\n", bundle.id()));
+    let table = bundle.call(&["list"]).success().stdout;
+    assert!(table.starts_with("ID ") && table.contains(bundle.id()), "{table}");
+}
+
+#[test]
+fn exec_is_varied_by_flags() {
+    let bundle = Bundle::new("lifecycle");
+    bundle.start();
+    let flags = ["exec", "--additional-gids", "35", "--cap", "CAP_SYS_PTRACE", "--user", "33", bundle.id(), "/probe"];
+    let seen = bundle.call(&flags).json();
+    assert_eq!((&seen["uid"][0], &seen["gid"][0]), (&json!(33), &json!(0)));
+    assert!(seen["groups"].as_array().unwrap().contains(&json!(35)), "{seen}");
+    assert!(seen["capabilities"]["bounding"].as_array().unwrap().contains(&json!("CAP_SYS_PTRACE")));
+    let status = bundle.call(&["exec", bundle.id(), "/probe", "exit", "7"]).status;
+    assert_eq!(status, 7);
+    assert_eq!(bundle.call(&["exec", bundle.id(), "/not/there"]).status, 255);
+}
+
+#[test]
+fn run_may_return_at_once_or_leave_the_container() {
+    let mut bundle = Bundle::new("lifecycle");
+    let path = bundle.path().to_str().unwrap().to_owned();
+    bundle.call(&["run", "--detach", "--bundle", &path, bundle.id()]).success();
+    assert_eq!(bundle.state()["status"], "running");
+    bundle.call(&["delete", "--force", bundle.id()]).success();
+    bundle.assert_nothing_left();
+
+    bundle.probe(&["exit", "7"]);
+    // The runc of 2023 takes it for its test suite alone.
+    if ours() {
+        assert_eq!(bundle.call(&["run", "--keep", "--bundle", &path, bundle.id()]).status, 7);
+        assert_eq!(bundle.state()["status"], "stopped");
+        bundle.call(&["delete", bundle.id()]).success();
+        bundle.assert_nothing_left();
+    }
+}
+
+#[test]
+fn errors_are_in_the_log_in_both_forms() {
+    let bundle = Bundle::new("lifecycle");
+    let log = bundle.path().join("log");
+    let call = |format: &str| {
+        let ran = with_log(&bundle, &log, format).args(["start", "nobody"]).output().unwrap();
+        assert!(!ran.status.success());
+        assert!(String::from_utf8_lossy(&ran.stderr).contains("not exist"));
+        fs::read_to_string(&log).unwrap()
+    };
+    let text = call("text");
+    assert!(
+        text.starts_with("time=\"20") && text.contains("level=error msg=\"") && text.contains("not exist"),
+        "{text}"
+    );
+    fs::remove_file(&log).unwrap();
+    let line: Value = serde_json::from_str(&call("json")).unwrap();
+    assert_eq!(line["level"], "error");
+    assert!(line["msg"].as_str().unwrap().contains("not exist") && line["time"].is_string(), "{line}");
+}
+
+#[test]
+fn what_goes_wrong_without_being_fatal_is_in_the_log() {
+    let mut bundle = Bundle::new("lifecycle");
+    bundle.config["hooks"] = json!({ "poststop": [{ "path": "/not/there" }] });
+    let log = bundle.path().join("log");
+    let path = bundle.path().to_str().unwrap().to_owned();
+    if ours() {
+        let created =
+            with_log(&bundle, &log, "json").args(["run", "--detach", "--bundle", &path, bundle.id()]).status();
+        assert!(created.unwrap().success());
+        bundle.call(&["delete", "--force", bundle.id()]).success();
+        let line: Value = serde_json::from_str(&fs::read_to_string(&log).unwrap()).unwrap();
+        assert_eq!(line["level"], "warning");
+        assert!(line["msg"].as_str().unwrap().contains("/hooks/poststop/0: /not/there"), "{line}");
+    }
+}
+
+#[test]
+fn nonsense_is_refused() {
+    let bundle = Bundle::new("lifecycle");
+    for call in
+        [&["fly"][..], &["start"], &["list", "--format", "xml"], &["kill", "--loud", "x"], &["ps", "-f", "xml", "x"]]
+    {
+        let ran: Ran = bundle.call(call);
+        assert_ne!(ran.status, 0, "{call:?}: {}", ran.stdout);
+    }
+}
+
+#[test]
+fn it_says_its_version() {
+    let said = bundle_command(&["--version"]);
+    assert!(said.contains(" version ") && said.contains("spec: 1."), "{said}");
+}
+
+fn with_log(bundle: &Bundle, log: &std::path::Path, format: &str) -> Command {
+    let mut command = bundle.command();
+    command.arg("--log").arg(log).args(["--log-format", format]);
+    command
+}
+
+fn bundle_command(arguments: &[&str]) -> String {
+    let runtime = std::env::var_os("OCI").map_or_else(|| bundle::built("oci"), PathBuf::from);
+    String::from_utf8(Command::new(runtime).args(arguments).output().unwrap().stdout).unwrap()
+}
