@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use config::{Bundle, ContainerId};
-use runtime_core::{Container, Stdio, reaper};
+use runtime_core::{Container, Stdio, Timing, reaper};
 use serde_json::json;
 
 fn null() -> std::os::fd::OwnedFd {
