@@ -151,6 +151,14 @@ fn place(case: &Case, id: &str) -> String {
     format!("/{}/{id}", case.daemon.namespace)
 }
 
+/// The log, which takes its own way, names the cgroup whose limit was hit.
+fn ensure_logged(case: &Case, directory: &Path) -> Result<()> {
+    let said = format!("the limit of {} was hit", directory.display());
+    let log = || case.daemon.log_tail("killed for want of memory");
+    ensure!(wait_until(Duration::from_secs(5), || log().contains(&said)), "not {said}, but {}", log());
+    Ok(())
+}
+
 /// Removes an empty cgroup from every hierarchy.
 fn remove_cgroup(path: &str) -> Result<()> {
     let mut directories = leftovers::cgroup_dirs(path).into_iter();
@@ -308,10 +316,7 @@ async fn an_exec_killed_for_want_of_memory_is_told(case: &Case) -> Result<()> {
     let ooms = told.iter().filter(|kind| *kind == "oom").count();
     let at = |kind| told.iter().position(|one| one == kind);
     ensure!(ooms == 1 && at("oom") < at("exit hog"), "{told:?}");
-    let log = case.daemon.log_tail("killed for want of memory");
-    let own = cgroups::directory("memory", &place(case, &id));
-    ensure!(log.contains(&format!("the limit of {} was hit", own.display())), "{log}");
-    Ok(())
+    ensure_logged(case, &cgroups::directory("memory", &place(case, &id)))
 }
 
 async fn a_kill_in_a_cgroup_below_is_told(case: &Case) -> Result<()> {
@@ -335,8 +340,7 @@ async fn a_kill_in_a_cgroup_below_is_told(case: &Case) -> Result<()> {
     std::io::Write::write_all(&mut go?, b"go\n")?;
     // No process of ours ends: it is the kernel's own word that is heard.
     events.of(&container.id, "oom").await?;
-    let log = case.daemon.log_tail("killed for want of memory");
-    ensure!(log.contains(&format!("the limit of {} was hit", below.display())), "{log}");
+    ensure_logged(case, &below)?;
     container.end().await
 }
 
@@ -359,8 +363,7 @@ async fn a_neighbours_kill_is_not_told(case: &Case) -> Result<()> {
     ensure!(ooms(&events.of(&hog_id, "delete").await?) == 1);
     quiet.end().await?;
     ensure!(ooms(&events.of(&quiet_id, "delete").await?) == 0);
-    let log = case.daemon.log_tail("killed for want of memory");
-    ensure!(log.contains(&format!("the limit of {} was hit", directory.display())), "{log}");
+    ensure_logged(case, &directory)?;
     remove_cgroup(&place(case, &pod))
 }
 

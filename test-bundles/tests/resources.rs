@@ -301,10 +301,9 @@ fn check(cgroup: &str, bundle: &Bundle, name: &str, files: &[(&str, &str)]) {
     for (file, value) in files {
         let (major, minor) = disk(bundle).unwrap_or_default();
         let value = value.replace("DISK", &format!("{major}:{minor}"));
-        let names = file.split('|').zip(value.split('|').cycle());
+        let mut names = file.split('|').zip(value.split('|').cycle());
         let (file, said, value) = names
-            .filter_map(|(file, value)| Some((file, cgroups::read(cgroup, file).ok()?, value)))
-            .next()
+            .find_map(|(file, value)| Some((file, cgroups::read(cgroup, file).ok()?, value)))
             .unwrap_or_else(|| panic!("{name}: no {file}"));
         let lines = said == value || (!value.contains('\n') && said.lines().any(|line| line == value));
         assert!(lines, "{name}: {file} is {said:?}, not {value:?}");
