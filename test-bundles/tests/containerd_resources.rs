@@ -54,7 +54,7 @@ fn work() -> String {
 fn limits(spec: &mut Value, device: &Value) {
     let resources = &mut spec["linux"]["resources"];
     resources["memory"] = json!({"limit": 64 << 20, "swap": 96 << 20, "reservation": 32 << 20});
-    resources["cpu"] = json!({"quota": 5_000, "period": 100_000});
+    resources["cpu"] = json!({"quota": 5_000 * test_bundles::slower().min(10), "period": 100_000});
     resources["pids"] = json!({"limit": 77});
     // The kernel counts for a disk that is throttled somewhere.
     resources["blockIO"] = json!({"throttleWriteBpsDevice": [device]});
@@ -269,7 +269,7 @@ const LIVES: [(&[&str], u32, bool); 5] = [
 
 async fn each_kill_for_want_of_memory_is_told_before_the_exit(case: &Case) -> Result<()> {
     // OOM_KILLS asks for more, or less: 200 of them take minutes on an emulated machine.
-    let usual = if case.daemon.release.is_distribution() && test_bundles::slower() == 1 { 200 } else { 40 };
+    let usual = if case.daemon.release.is_distribution() && test_bundles::slower() == 1 { 200 } else { 12 };
     let asked = std::env::var("OOM_KILLS").ok().and_then(|kills| kills.parse::<usize>().ok());
     let kills = asked.unwrap_or(usual) / 4;
     let lane = || kill_and_listen(case, kills);

@@ -288,8 +288,10 @@ fn each_becomes_what_the_kernel_says() {
 fn by_file(bundle: &Bundle, name: &str, files: &[(&str, &str)]) {
     let ran = bundle.create();
     if ran.status != 0 {
-        // The only excuse is a host without the file.
-        assert!(ran.stderr.contains("not to be had on this host") || !ours(), "{name}: {}", ran.stderr);
+        // The only excuses are a host without the file, and a cgroup above that has no time of this kind to give.
+        let excused = ran.stderr.contains("not to be had on this host")
+            || (name == "cpu.realtimeRuntime" && ran.stderr.contains("to cpu.rt_runtime_us: EINVAL"));
+        assert!(excused || !ours(), "{name}: {}", ran.stderr);
         println!("skipped: {name}: {}", ran.stderr.trim().rsplit(": write ").next().unwrap_or_default());
         return;
     }
