@@ -7,19 +7,19 @@
 
 mod annotations;
 mod capabilities;
-mod cgroup;
+pub(crate) mod cgroup;
 mod devices;
 mod mount_options;
 mod mounts;
-mod names;
-mod namespaces;
+pub(crate) mod names;
+pub(crate) mod namespaces;
 // SAFETY: holds one ioctl(2) that takes no argument, on a descriptor that outlives the call.
 #[allow(unsafe_code)]
 mod nsfs;
 mod paths;
 pub(crate) mod process;
 mod seccomp;
-mod sysctl;
+pub(crate) mod sysctl;
 mod unsupported;
 
 use std::path::Path;
@@ -28,19 +28,26 @@ use oci_spec::runtime as oci;
 
 use crate::container::{Container, Propagation, Root};
 use crate::id::ContainerId;
+use crate::pod::Pod;
 use crate::refuse::{At, Refusal};
 use crate::resources::Resources;
 
-/// Resolves all of `spec`, config.json of the bundle at the absolute path `bundle`.
-pub(crate) fn container(spec: &oci::Spec, bundle: &Path, id: &ContainerId) -> Result<Container, Refusal> {
+/// Resolves all of `spec`, config.json of the bundle at the absolute path `bundle`, for a container of `pod`.
+pub(crate) fn container(
+    spec: &oci::Spec,
+    bundle: &Path,
+    id: &ContainerId,
+    pod: Option<&Pod>,
+) -> Result<Container, Refusal> {
     version(spec.version())?;
     unsupported::in_spec(spec)?;
     let process = spec.process().as_ref().ok_or_else(|| Refusal::new("/process", "missing: a container runs one"))?;
     let linux = spec.linux().as_ref().ok_or_else(|| Refusal::new("/linux", "missing: a container needs namespaces"))?;
-    let namespaces = namespaces::resolve(linux.namespaces().as_deref().unwrap_or_default()).at("/linux/namespaces")?;
+    let namespaces = linux.namespaces().as_deref().unwrap_or_default();
+    let namespaces = namespaces::resolve(namespaces, pod).at("/linux/namespaces")?;
     let no_resources = oci::LinuxResources::default();
     let resources = linux.resources().as_ref().unwrap_or(&no_resources);
-    Ok(Container {
+    let mut container = Container {
         id: id.clone(),
         bundle: bundle.to_owned(),
         root: root(spec.root().as_ref(), bundle).at("/root")?,
@@ -58,7 +65,11 @@ pub(crate) fn container(spec: &oci::Spec, bundle: &Path, id: &ContainerId) -> Re
         seccomp: linux.seccomp().as_ref().map(seccomp::resolve).transpose().at("/linux/seccomp")?,
         annotations: annotations::resolve(spec.annotations().as_ref()).at("/annotations")?,
         namespaces,
-    })
+    };
+    if let Some(pod) = pod {
+        pod.furnish(&mut container);
+    }
+    Ok(container)
 }
 
 /// `ociVersion`: versions 1.x are compatible with each other, by the rules of `SemVer` that the spec follows.

@@ -85,7 +85,7 @@ impl Container {
         let hierarchies = cgroup.hierarchies();
         let home = home::directory(&spec.root.path, spec.process.user.uid);
         let plan = Plan::init(spec, &facts(&hierarchies, &placement.directories, filter, &home))?;
-        let handover = Handover { stdio, placement: &placement, init: None };
+        let handover = Handover { stdio: Some(stdio), placement: &placement, init: None };
         let init = spawn::spawn(&plan, &handover, async |_, _| Ok(())).await?;
         record.pid = init.pid();
         record.start_time = state::start_time(init.pid()).unwrap_or_default();
@@ -114,7 +114,7 @@ impl Container {
         let home = home::directory(&root, process.user.uid);
         let facts = facts(&[], &placement.directories, self.filter.as_ref(), &home);
         let plan = Plan::exec(&process, &self.namespaces, &facts)?;
-        let handover = Handover { stdio: &stdio, placement: &placement, init: Some(self.init.pidfd()) };
+        let handover = Handover { stdio: Some(&stdio), placement: &placement, init: Some(self.init.pidfd()) };
         let spawned = spawn::spawn(&plan, &handover, async |_, _| Ok(())).await;
         // Init that ended in between takes its namespaces along: say that, not which step noticed it.
         spawned.map_err(|error| if self.init.signal(0).is_err() { gone() } else { error })
@@ -201,7 +201,7 @@ impl Drop for Unfinished {
 }
 
 /// Kills a process that nobody will ever start, and reaps it.
-async fn end(process: &Process) {
+pub(crate) async fn end(process: &Process) {
     // It may have ended by itself.
     let _ = process.signal(nix::libc::SIGKILL);
     if let Err(error) = process.wait().await {
@@ -230,7 +230,7 @@ fn facts<'a>(
     Facts { hierarchies, joins, filter, last_capability: kernel::last_capability(), home }
 }
 
-async fn remove_cgroup(cgroup: &Cgroup) -> Result<()> {
+pub(crate) async fn remove_cgroup(cgroup: &Cgroup) -> Result<()> {
     let killed = cgroup.signal(nix::libc::SIGKILL);
     cgroup.remove().await.and(killed)
 }

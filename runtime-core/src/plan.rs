@@ -13,6 +13,7 @@ mod mounts;
 mod namespaces;
 mod process;
 mod rootfs;
+mod sandbox;
 pub mod seccomp;
 
 use std::os::unix::ffi::OsStrExt;
@@ -26,6 +27,8 @@ use init::{Descriptor, Instruction, Pair, Program, Span, Step, Text};
 use crate::cgroup::Hierarchy;
 use crate::error::{Error, Kind, Result};
 use crate::plan::seccomp::Filter;
+
+pub use sandbox::Stay;
 
 /// What a plan must know beside config.json.
 #[derive(Debug, Clone, Copy)]

@@ -26,6 +26,7 @@ use ttrpc::r#async::Server;
 use crate::flags::Flags;
 use crate::logger;
 use crate::publisher::Publisher;
+use crate::sandbox::Sandbox;
 use crate::service::Service;
 use crate::start::socket;
 use crate::task::Tasks;
@@ -74,17 +75,20 @@ async fn run(flags: &Flags, listener: UnixListener) -> Result<()> {
     let ttrpc_address = std::env::var("TTRPC_ADDRESS").ok().filter(|address| !address.is_empty());
     let publisher = Publisher::spawn(ttrpc_address, flags.namespace.clone());
     let (shutdown, mut asked) = watch::channel(false);
-    let tasks = Tasks::new(flags.namespace.clone(), publisher.clone(), shutdown);
+    let tasks = Tasks::new(flags.namespace.clone(), publisher.clone(), shutdown.clone());
+    let sandbox = Sandbox::new(flags.namespace.clone(), tasks.clone(), shutdown);
 
     let incoming = accept::listener(listener).map_err(|e| Error::io("listen", &e))?;
-    let mut server = Server::new().add_listener(incoming).register_service(Service::new(tasks.clone()).methods());
+    let mut methods = Service::new(tasks.clone(), sandbox.clone()).methods();
+    methods.extend(sandbox.clone().methods());
+    let mut server = Server::new().add_listener(incoming).register_service(methods);
     server.start().await.map_err(|e| Error::new(Kind::System, format!("serve: {e}")))?;
     log::debug!("serving as process {}", std::process::id());
 
     tokio::select! {
         // An error means that the service is gone with its sender: nothing is left to serve.
         _ = asked.wait_for(|asked| *asked) => {}
-        signal = signals.until_leaving(&tasks, &publisher) => log::info!("leaving on {signal}"),
+        signal = signals.until_leaving(&tasks, &sandbox, &publisher) => log::info!("leaving on {signal}"),
     }
     leave(&mut server, &publisher, address.as_pathname()).await
 }
@@ -118,11 +122,11 @@ impl Signals {
     }
 
     /// Acts on signals until one of them asks to leave, and names it.
-    async fn until_leaving(&mut self, tasks: &Tasks, publisher: &Publisher) -> &'static str {
+    async fn until_leaving(&mut self, tasks: &Tasks, sandbox: &Sandbox, publisher: &Publisher) -> &'static str {
         loop {
             tokio::select! {
                 _ = self.child.recv() => reaper::sweep(),
-                _ = self.dump.recv() => dump::dump(tasks, publisher.pending()).await,
+                _ = self.dump.recv() => dump::dump(tasks, sandbox, publisher.pending()).await,
                 _ = self.terminate.recv() => return "SIGTERM",
                 _ = self.interrupt.recv() => return "SIGINT",
             }

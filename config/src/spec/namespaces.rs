@@ -11,18 +11,31 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime as oci;
 
 use crate::container::{Namespace, NamespaceKind};
+use crate::pod::{Pod, Shared};
 use crate::refuse::{At, Refusal};
 use crate::spec::{nsfs, paths};
 
-pub(super) fn resolve(namespaces: &[oci::LinuxNamespace]) -> Result<Vec<Namespace>, Refusal> {
+pub(super) fn resolve(namespaces: &[oci::LinuxNamespace], pod: Option<&Pod>) -> Result<Vec<Namespace>, Refusal> {
     let mut list: Vec<Namespace> = Vec::with_capacity(namespaces.len());
     for (index, namespace) in namespaces.iter().enumerate() {
         let kind = kind(namespace.typ()).at("/type").at_index(index)?;
         if list.iter().any(|other| other.kind == kind) {
             return Err(Refusal::new(format!("/{index}"), format!("a second {} namespace", name(kind))));
         }
-        let path = path(namespace.path().as_deref(), kind).at("/path").at_index(index)?;
-        list.push(Namespace { kind, path });
+        let place = namespace.path().as_deref();
+        match pod.and_then(|pod| pod.meant_by(place?, kind)) {
+            None => {
+                let path = path(place, kind).at("/path").at_index(index)?;
+                list.push(Namespace { kind, path });
+            }
+            Some(Shared::Own(path)) => list.push(Namespace { kind, path: Some(path.to_owned()) }),
+            // Where the runtime is: there is nothing to enter.
+            Some(Shared::Hosts) => {}
+            Some(Shared::Nothing) => {
+                let reason = format!("the pod has no {} namespace that its containers share", name(kind));
+                return Err(Refusal::new(format!("/{index}/path"), reason));
+            }
+        }
     }
     if !list.iter().any(|namespace| namespace.kind == NamespaceKind::Mount) {
         return Err(Refusal::new("", "no mount namespace: a container needs one, new or joined"));
@@ -35,7 +48,7 @@ pub(super) fn resolve(namespaces: &[oci::LinuxNamespace]) -> Result<Vec<Namespac
 pub(super) fn has_own(namespaces: &[Namespace], kind: NamespaceKind) -> bool {
     let Some(namespace) = namespaces.iter().find(|namespace| namespace.kind == kind) else { return false };
     let Some(path) = &namespace.path else { return true };
-    match (identity(path), identity(&Path::new("/proc/self/ns").join(file_name(kind)))) {
+    match (identity(path), identity(&Path::new("/proc/self/ns").join(kind.file_name()))) {
         (Some(theirs), Some(ours)) => theirs != ours,
         _ => false,
     }
@@ -68,7 +81,7 @@ fn kind(kind: oci::LinuxNamespaceType) -> Result<NamespaceKind, Refusal> {
 }
 
 /// Checks that `path` is a file to join a namespace of `kind` by; none where a new one is meant.
-fn path(path: Option<&Path>, kind: NamespaceKind) -> Result<Option<PathBuf>, Refusal> {
+pub(crate) fn path(path: Option<&Path>, kind: NamespaceKind) -> Result<Option<PathBuf>, Refusal> {
     let Some(path) = path.filter(|path| !path.as_os_str().is_empty()) else { return Ok(None) };
     let path = paths::absolute(path)?;
     let refuse = |reason: String| Err(Refusal::new("", reason));
@@ -99,18 +112,9 @@ fn name(kind: NamespaceKind) -> &'static str {
     }
 }
 
-/// The kernel's name, in /proc/self/ns.
-fn file_name(kind: NamespaceKind) -> &'static str {
-    match kind {
-        NamespaceKind::Network => "net",
-        NamespaceKind::Mount => "mnt",
-        other => name(other),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{NamespaceKind, file_name, name, nsfs};
+    use super::{NamespaceKind, name, nsfs};
 
     const ALL: [NamespaceKind; 8] = [
         NamespaceKind::User,
@@ -126,7 +130,7 @@ mod tests {
     #[test]
     fn the_kernel_agrees_on_every_kind() {
         for kind in ALL {
-            let path = format!("/proc/self/ns/{}", file_name(kind));
+            let path = format!("/proc/self/ns/{}", kind.file_name());
             assert_eq!(nsfs::kind(path.as_ref()), Ok(Some(kind)), "{}", name(kind));
         }
         assert_eq!(nsfs::kind("/proc/self/status".as_ref()), Ok(None));

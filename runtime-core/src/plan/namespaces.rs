@@ -5,6 +5,8 @@
 //! belong to the user namespace joined. The cgroup is joined before all: a new cgroup namespace has for its root the cgroup
 //! that its maker is in, and the host's files are still the ones seen.
 
+use std::path::PathBuf;
+
 use config::container::{Namespace, NamespaceKind, Process};
 use init::Step;
 use init::step::Procfs;
@@ -27,9 +29,14 @@ pub(super) fn bit(kind: NamespaceKind) -> u32 {
 
 /// Stage one of a container's init.
 pub(super) fn enter(plan: &mut Plan, container: &config::Container, facts: &Facts<'_>) {
-    join_cgroup(plan, &container.process, facts);
+    join_cgroup(plan, container.process.oom_score_adj, facts.joins);
+    separate(plan, &container.namespaces);
+}
+
+/// Joins and makes `namespaces`.
+pub(super) fn separate(plan: &mut Plan, namespaces: &[Namespace]) {
     let mut new = 0;
-    for Namespace { kind, path } in &container.namespaces {
+    for Namespace { kind, path } in namespaces {
         match path {
             Some(path) => {
                 let target = plan.source(Source::Namespace(path.clone()));
@@ -48,7 +55,7 @@ pub(super) fn enter(plan: &mut Plan, container: &config::Container, facts: &Fact
 
 /// Stage one of an exec: one setns(2) on init's pidfd moves it into all of the container's namespaces (5.8).
 pub(super) fn join_container(plan: &mut Plan, process: &Process, namespaces: &[Namespace], facts: &Facts<'_>) {
-    join_cgroup(plan, process, facts);
+    join_cgroup(plan, process.oom_score_adj, facts.joins);
     let kinds = namespaces.iter().fold(0, |kinds, namespace| kinds | bit(namespace.kind));
     if kinds != 0 {
         let target = plan.source(Source::Init);
@@ -56,12 +63,13 @@ pub(super) fn join_container(plan: &mut Plan, process: &Process, namespaces: &[N
     }
 }
 
-fn join_cgroup(plan: &mut Plan, process: &Process, facts: &Facts<'_>) {
-    for (number, directory) in facts.joins.iter().enumerate() {
+/// Joins the cgroup and takes its score before there is a namespace in the way.
+pub(super) fn join_cgroup(plan: &mut Plan, oom_score_adj: Option<i32>, directories: &[PathBuf]) {
+    for (number, directory) in directories.iter().enumerate() {
         let (tasks, directory) = (plan.source(Source::Tasks(number)), plan.path(directory));
         plan.first(Step::JoinCgroup { tasks, directory });
     }
-    if let Some(value) = process.oom_score_adj {
+    if let Some(value) = oom_score_adj {
         let (path, value) = (plan.text("self/oom_score_adj"), plan.text(value.to_string()));
         plan.first(Step::WriteProc { procfs: Procfs::Host, path, value });
     }

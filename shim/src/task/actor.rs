@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use runtime_core::sandbox::Member;
 use runtime_core::{Container, Error, Exit, Kind, Process, Result, rootfs};
 use rustix::process::Signal;
 use tokio::sync::{mpsc, watch};
@@ -39,6 +40,7 @@ struct Actor {
     container: Rc<Container>,
     /// Where we mounted something for it.
     rootfs: Option<PathBuf>,
+    _member: Option<Member>,
     lifecycle: Lifecycle,
     processes: BTreeMap<String, Entry>,
     /// Who waits for a Pause.
@@ -113,6 +115,7 @@ impl Actor {
             surroundings,
             container: Rc::new(container),
             rootfs,
+            _member: order.member,
             lifecycle,
             processes: BTreeMap::from([(INIT.to_owned(), init)]),
             pause: None,

@@ -26,6 +26,7 @@ pub(super) enum Message {
     /// The container with this id is gone, or was never made.
     Gone(String),
     Shutdown(oneshot::Sender<()>),
+    Hold(bool),
 }
 
 impl Tasks {
@@ -58,6 +59,12 @@ impl Tasks {
         self.ask(Message::Shutdown).await;
     }
 
+    /// Whether the server is needed even without a container: as long as it holds a sandbox, whose end is asked for by itself.
+    pub(crate) fn hold(&self, held: bool) {
+        // Without the registry there is no server any more.
+        _ = self.messages.send(Message::Hold(held));
+    }
+
     async fn ask<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> Message) -> Option<T> {
         let (reply, answer) = oneshot::channel();
         self.messages.send(message(reply)).ok()?;
@@ -67,6 +74,7 @@ impl Tasks {
 
 async fn serve(mut inbox: mpsc::UnboundedReceiver<Message>, surroundings: Surroundings, shutdown: watch::Sender<bool>) {
     let mut tasks: HashMap<String, Task> = HashMap::new();
+    let mut held = false;
     // A handler that asked may be gone with its client: replies are sent to whom it may concern.
     while let Some(message) = inbox.recv().await {
         match message {
@@ -81,11 +89,12 @@ async fn serve(mut inbox: mpsc::UnboundedReceiver<Message>, surroundings: Surrou
             Message::All(reply) => _ = reply.send(tasks.clone().into_iter().collect()),
             Message::Gone(id) => _ = tasks.remove(&id),
             Message::Shutdown(reply) => {
-                if tasks.is_empty() {
+                if tasks.is_empty() && !held {
                     shutdown.send_replace(true);
                 }
                 _ = reply.send(());
             }
+            Message::Hold(now) => held = now,
         }
     }
 }
