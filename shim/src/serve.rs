@@ -6,6 +6,7 @@
 //! name finds no half-dead server, then what containerd has not yet been told is delivered, then the process.
 
 mod accept;
+mod connection;
 mod dump;
 
 use std::fs::File;
@@ -20,9 +21,10 @@ use runtime_core::{Error, Kind, Result, reaper};
 use tokio::signal::unix::{self, SignalKind};
 use tokio::sync::watch;
 use tokio::task::LocalSet;
-use tokio::time::timeout;
+use tokio::time::{Timeout, timeout};
 use ttrpc::r#async::Server;
 
+use self::connection::Connections;
 use crate::flags::Flags;
 use crate::logger;
 use crate::publisher::Publisher;
@@ -33,6 +35,9 @@ use crate::task::Tasks;
 
 /// For events on the way out; containerd gives a shim that shuts down some seconds.
 const DRAIN_LIMIT: Duration = Duration::from_millis(4500);
+
+/// For those who asked for the end to hear the answer and hang up.
+const HANG_UP_LIMIT: Duration = Duration::from_secs(1);
 
 /// For answers on the way out. A `Wait` that still hangs has no other end.
 const ANSWER_LIMIT: Duration = Duration::from_millis(100);
@@ -78,27 +83,40 @@ async fn run(flags: &Flags, listener: UnixListener) -> Result<()> {
     let tasks = Tasks::new(flags.namespace.clone(), publisher.clone(), shutdown.clone());
     let sandbox = Sandbox::new(flags.namespace.clone(), tasks.clone(), shutdown);
 
-    let incoming = accept::listener(listener).map_err(|e| Error::io("listen", &e))?;
+    let connections = Connections::default();
+    let incoming = accept::listener(listener, connections.clone()).map_err(|e| Error::io("listen", &e))?;
     let mut methods = Service::new(tasks.clone(), sandbox.clone()).methods();
     methods.extend(sandbox.clone().methods());
     let mut server = Server::new().add_listener(incoming).register_service(methods);
     server.start().await.map_err(|e| Error::new(Kind::System, format!("serve: {e}")))?;
     log::debug!("serving as process {}", std::process::id());
 
-    tokio::select! {
+    let hang_up = tokio::select! {
         // An error means that the service is gone with its sender: nothing is left to serve.
-        _ = asked.wait_for(|asked| *asked) => {}
-        signal = signals.until_leaving(&tasks, &sandbox, &publisher) => log::info!("leaving on {signal}"),
-    }
-    leave(&mut server, &publisher, address.as_pathname()).await
+        _ = asked.wait_for(|asked| *asked) => HANG_UP_LIMIT,
+        signal = signals.until_leaving(&tasks, &sandbox, &publisher) => {
+            log::info!("leaving on {signal}");
+            Duration::ZERO
+        }
+    };
+    let others = timeout(hang_up, connections.closed());
+    leave(&mut server, &publisher, address.as_pathname(), others).await
 }
 
-/// The end, in an order in which nothing is lost. Goes on past errors and reports the first.
-async fn leave(server: &mut Server, publisher: &Publisher, path: Option<&Path>) -> Result<()> {
+/// The end, in an order in which nothing is lost; `others` is the wait for those who are connected. Goes on past errors and
+/// reports the first.
+async fn leave(
+    server: &mut Server,
+    publisher: &Publisher,
+    path: Option<&Path>,
+    others: Timeout<impl Future<Output = ()>>,
+) -> Result<()> {
     let released = path.map_or(Ok(()), socket::release);
     if !publisher.drain(DRAIN_LIMIT).await {
         log::error!("leaving with {} events that containerd did not take", publisher.pending());
     }
+    // Who stays connected all the same has not asked for the end.
+    _ = others.await;
     let answered = timeout(ANSWER_LIMIT, server.shutdown()).await;
     released.and(answered.unwrap_or(Ok(())).map_err(|e| Error::new(Kind::System, format!("stop serving: {e}"))))
 }

@@ -11,9 +11,11 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_core::Stream;
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixListener;
 use tokio::time::Sleep;
 use ttrpc::r#async::transport::Listener;
+
+use super::connection::{Connection, Connections};
 
 /// How long nothing is accepted after an error.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -25,17 +27,18 @@ struct Incoming {
     uid: u32,
     /// Set after an error, until when nothing is tried.
     pause: Option<Pin<Box<Sleep>>>,
+    connections: Connections,
 }
 
-/// A listener for ttrpc's server on an inherited socket. To be called within the runtime.
-pub(super) fn listener(socket: StdListener) -> io::Result<Listener> {
+/// A listener for ttrpc's server on an inherited socket; what it accepts is counted. To be called within the runtime.
+pub(super) fn listener(socket: StdListener, connections: Connections) -> io::Result<Listener> {
     socket.set_nonblocking(true)?;
     let uid = rustix::process::geteuid().as_raw();
-    Ok(Listener::new(Incoming { listener: UnixListener::from_std(socket)?, uid, pause: None }))
+    Ok(Listener::new(Incoming { listener: UnixListener::from_std(socket)?, uid, pause: None, connections }))
 }
 
 impl Stream for Incoming {
-    type Item = io::Result<UnixStream>;
+    type Item = io::Result<Connection>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         loop {
@@ -45,7 +48,9 @@ impl Stream for Incoming {
             }
             match ready!(self.listener.poll_accept(cx)).and_then(|(stream, _)| Ok((stream.peer_cred()?.uid(), stream)))
             {
-                Ok((uid, stream)) if uid == self.uid => return Poll::Ready(Some(Ok(stream))),
+                Ok((uid, stream)) if uid == self.uid => {
+                    return Poll::Ready(Some(Ok(Connection::new(stream, &self.connections))));
+                }
                 Ok((uid, _)) => log::warn!("refused a connection from user {uid}"),
                 Err(error) => {
                     self.pause = Some(Box::pin(tokio::time::sleep(PAUSE)));
@@ -61,6 +66,7 @@ mod tests {
     use std::future::poll_fn;
 
     use tokio::io::AsyncReadExt;
+    use tokio::net::UnixStream;
 
     use super::*;
 
@@ -68,7 +74,8 @@ mod tests {
     async fn is_accepted(uid: u32) -> bool {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("socket");
-        let mut incoming = Incoming { listener: UnixListener::bind(&path).unwrap(), uid, pause: None };
+        let (listener, connections) = (UnixListener::bind(&path).unwrap(), Connections::default());
+        let mut incoming = Incoming { listener, uid, pause: None, connections };
         let mut client = UnixStream::connect(&path).await.unwrap();
         tokio::select! {
             accepted = poll_fn(|cx| Pin::new(&mut incoming).poll_next(cx)) => accepted.unwrap().is_ok(),
@@ -86,6 +93,19 @@ mod tests {
         runtime.block_on(async {
             assert!(is_accepted(own).await);
             assert!(!is_accepted(own + 1).await);
+        });
+    }
+
+    #[test]
+    fn a_connection_counts_until_it_is_dropped() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let connections = Connections::default();
+            connections.closed().await;
+            let connection = Connection::new(UnixStream::pair().unwrap().0, &connections);
+            assert!(!connections.is_closed());
+            drop(connection);
+            connections.closed().await;
         });
     }
 }
