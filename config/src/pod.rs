@@ -85,3 +85,31 @@ fn mount(destination: &Path, kind: MountKind, attributes: MountAttributes) -> Mo
     let destination = destination.to_owned();
     Mount { destination, kind, attributes, recursive_attributes: MountAttributes::default(), propagation: Vec::new() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_a_name_only_with_the_pods_own_pid() {
+        let held = PathBuf::from("/proc/7/fd/3");
+        let ipc = Namespace { kind: NamespaceKind::Ipc, path: Some(held.clone()) };
+        let mut pod = Pod { pid: 0, namespaces: vec![ipc], ..Pod::default() };
+        let meant = |pod: &Pod, path: &str, kind| match pod.meant_by(Path::new(path), kind) {
+            None => "a file".to_owned(),
+            Some(Shared::Own(path)) => path.display().to_string(),
+            Some(Shared::Hosts) => "the host's".to_owned(),
+            Some(Shared::Nothing) => "nothing".to_owned(),
+        };
+        assert_eq!(meant(&pod, "/proc/0/ns/ipc", NamespaceKind::Ipc), "/proc/7/fd/3");
+        assert_eq!(meant(&pod, "/proc/0/ns/net", NamespaceKind::Ipc), "a file");
+        assert_eq!(meant(&pod, "/proc/1/ns/ipc", NamespaceKind::Ipc), "a file");
+        assert_eq!(meant(&pod, "/proc/0/ns/net", NamespaceKind::Network), "the host's");
+        assert_eq!(meant(&pod, "/proc/0/ns/pid", NamespaceKind::Pid), "nothing");
+        pod.host_pid = true;
+        assert_eq!(meant(&pod, "/proc/0/ns/pid", NamespaceKind::Pid), "the host's");
+        pod.pid = 12;
+        assert_eq!(meant(&pod, "/proc/0/ns/ipc", NamespaceKind::Ipc), "a file");
+        assert_eq!(meant(&pod, "/proc/12/ns/ipc", NamespaceKind::Ipc), "/proc/7/fd/3");
+    }
+}
