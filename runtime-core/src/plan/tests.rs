@@ -13,7 +13,7 @@ use init::{Instruction, Step};
 use proptest::prelude::*;
 
 use super::seccomp::Filter;
-use super::{Facts, Plan};
+use super::{Facts, Plan, Stay};
 use crate::cgroup::Hierarchy;
 
 fn process() -> Process {
@@ -171,6 +171,40 @@ fn the_plan_of_an_exec() {
     let filter = filter();
     let plan = Plan::exec(&process(), &container().namespaces, &facts(&[], Some(&filter))).unwrap();
     insta::assert_snapshot!(text(&plan));
+}
+
+/// A pod whose containers share a pid namespace, on a network that was made for it.
+fn sandbox() -> config::Sandbox {
+    let new = |kind| Namespace { kind, path: None };
+    config::Sandbox {
+        id: ContainerId::new("pod").unwrap(),
+        bundle: "/run/pod".into(),
+        namespaces: vec![
+            new(NamespaceKind::Ipc),
+            new(NamespaceKind::Uts),
+            Namespace { kind: NamespaceKind::Network, path: Some("/run/netns/pod".into()) },
+            new(NamespaceKind::Pid),
+        ],
+        host_pid: false,
+        hostname: Some("web".into()),
+        sysctl: vec![("net/ipv4/ip_forward".into(), "1".into())],
+        resolv_conf: None,
+        cgroup: CgroupPath::Absolute("pod".into()),
+        parent: None,
+    }
+}
+
+#[test]
+fn the_plan_of_a_sandbox_whose_process_stays() {
+    let joins = [PathBuf::from("/sys/fs/cgroup/pids/pod")];
+    let stay = Stay { root: "/run/pod/rootfs".as_ref(), joins: &joins, oom_score_adj: Some(-998) };
+    insta::assert_snapshot!(text(&Plan::sandbox(&sandbox(), Some(&stay)).unwrap()));
+}
+
+#[test]
+fn the_plan_of_a_sandbox_without_a_process() {
+    let sandbox = config::Sandbox { namespaces: sandbox().namespaces[..3].to_vec(), ..sandbox() };
+    insta::assert_snapshot!(text(&Plan::sandbox(&sandbox, None).unwrap()));
 }
 
 #[test]
