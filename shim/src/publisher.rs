@@ -10,11 +10,12 @@
 use std::time::Duration;
 
 use containerd_shim::event::Event;
-use containerd_shim::protos::protobuf::{MessageDyn, MessageField};
+use containerd_shim::protos::protobuf::well_known_types::any::Any;
+use containerd_shim::protos::protobuf::{Message, MessageField};
 use containerd_shim::protos::shim::event::Envelope;
 use containerd_shim::protos::shim::events::ForwardRequest;
 use containerd_shim::protos::shim_async::EventsClient;
-use containerd_shim::util::{convert_to_any, timestamp};
+use containerd_shim::util::timestamp;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
@@ -22,6 +23,9 @@ use ttrpc::Code;
 use ttrpc::r#async::Client;
 use ttrpc::r#async::transport::Socket;
 use ttrpc::context::with_duration;
+
+/// The protobuf package of all events: api/events/task.proto.
+const EVENTS: &str = "containerd.events";
 
 /// For one connection attempt, and for one event to be answered.
 const CALL_LIMIT: Duration = Duration::from_secs(5);
@@ -59,10 +63,10 @@ impl Publisher {
     }
 
     /// Puts the event at the end of the queue. Never blocks and never drops.
-    pub(crate) fn publish(&self, event: impl Event) {
+    pub(crate) fn publish(&self, event: impl Event + Message) {
         let Some(queue) = &self.queue else { return };
         self.pending.send_modify(|pending| *pending += 1);
-        let envelope = envelope(event, &self.namespace);
+        let envelope = envelope(&event, &self.namespace);
         if queue.send(envelope).is_err() {
             log::error!("an event comes after the end of the event loop");
         }
@@ -82,15 +86,17 @@ impl Publisher {
 }
 
 /// Packs an event as containerd's typeurl has it: the message's bare name, no host before it.
-fn envelope(event: impl Event, namespace: &str) -> Envelope {
-    let topic = event.topic();
-    let event: Box<dyn MessageDyn> = Box::new(event);
-    let event = convert_to_any(event).expect("an event is encoded to memory and has no required fields");
+///
+/// The name is put together here: to ask the message for it would have protobuf parse its descriptors, which costs every
+/// shim more memory than all else that it holds.
+fn envelope<E: Event + Message>(event: &E, namespace: &str) -> Envelope {
+    let value = event.write_to_bytes().expect("an event is encoded to memory and has no required fields");
+    let packed = Any { type_url: format!("{EVENTS}.{}", E::NAME), value, ..Any::default() };
     Envelope {
         timestamp: MessageField::from_option(timestamp().ok()),
         namespace: namespace.to_owned(),
-        topic,
-        event: MessageField::some(event),
+        topic: event.topic(),
+        event: MessageField::some(packed),
         ..Envelope::default()
     }
 }

@@ -18,6 +18,7 @@ use super::host::Version;
 use super::stats::Keyed;
 use crate::error::Result;
 
+mod births;
 mod v1;
 mod v2;
 

@@ -4,12 +4,12 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use rustix::event::{EventfdFlags, eventfd};
-use rustix::fs::inotify;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::sleep;
@@ -17,6 +17,7 @@ use tokio::time::sleep;
 use super::super::open_fd;
 use super::super::processes::subdirectories;
 use super::super::write::put;
+use super::births::Births;
 use super::{Oom, keyed};
 use crate::error::{Error, Result};
 use crate::watch::watch;
@@ -29,8 +30,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(1);
 pub(super) struct Watch {
     root: PathBuf,
     wakes: AsyncFd<OwnedFd>,
-    /// New cgroups below; kept for its registration with the runtime, too.
-    births: AsyncFd<OwnedFd>,
+    /// New cgroups, and how many of them there were when we last looked below.
+    births: Rc<Births>,
+    born: Cell<u64>,
     /// `oom_kill` of each cgroup, as it was last counted.
     seen: RefCell<BTreeMap<PathBuf, u64>>,
     /// How often the count is still to be looked at without another wake; a count that finds something, which may come at any
@@ -45,15 +47,13 @@ impl Watch {
         };
         let wakes = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
         let wakes = wakes.map_err(|errno| failed("eventfd", errno))?;
-        let births = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK);
-        let births = births.map_err(|errno| failed("inotify", errno))?;
-        let watched = |fd| {
-            watch(fd, Interest::READABLE).map_err(|error| Error::io(format_args!("watch {}", root.display()), &error))
-        };
+        let wakes = watch(wakes, Interest::READABLE)
+            .map_err(|error| Error::io(format_args!("watch {}", root.display()), &error))?;
         let watch = Self {
             root: root.to_owned(),
-            wakes: watched(wakes)?,
-            births: watched(births)?,
+            wakes,
+            births: Births::of_this_thread()?,
+            born: Cell::new(0),
             seen: RefCell::default(),
             looks: Cell::new(0),
         };
@@ -74,10 +74,8 @@ impl Watch {
         }
         tokio::select! {
             ready = self.wakes.readable() => self.woken(&mut ready.map_err(|error| failed(&error))?),
-            ready = self.births.readable() => {
-                let mut ready = ready.map_err(|error| failed(&error))?;
-                drain(&self.births);
-                ready.clear_ready();
+            told = self.births.since(self.born.get()) => {
+                told?;
                 self.register_below();
             }
         }
@@ -109,6 +107,7 @@ impl Watch {
 
     /// Registers what is below and was not; a container rarely has anything there.
     fn register_below(&self) {
+        self.born.set(self.births.count());
         let mut rest = vec![self.root.clone()];
         while let Some(directory) = rest.pop() {
             if !self.seen.borrow().contains_key(&directory)
@@ -124,9 +123,7 @@ impl Watch {
 
     fn register(&self, directory: &Path) -> Result<()> {
         let failed = |errno| Error::sys(format_args!("watch {} for new cgroups", directory.display()), errno);
-        let births = self.births.get_ref();
-        inotify::add_watch(births, directory, inotify::WatchFlags::CREATE)
-            .map_err(|errno| failed(Errno::from_raw(errno.raw_os_error())))?;
+        self.births.watch(directory).map_err(failed)?;
         let control = open_fd(&directory.join("memory.oom_control"), OFlag::O_RDONLY)?;
         let registration = format!("{} {}", self.wakes.get_ref().as_raw_fd(), control.as_raw_fd());
         let file = directory.join("cgroup.event_control");
@@ -138,7 +135,7 @@ impl Watch {
 }
 
 /// Reads until there is nothing more; what was read says nothing that the count does not.
-fn drain(fd: &AsyncFd<OwnedFd>) {
+pub(super) fn drain(fd: &AsyncFd<OwnedFd>) {
     let mut bytes = [0; 1024];
     while rustix::io::read(fd.get_ref(), &mut bytes).is_ok_and(|length| length > 0) {}
 }
