@@ -157,6 +157,11 @@ impl Pod {
         serde_json::from_str(&status.info["namespaces"]).unwrap()
     }
 
+    /// Whether new clients find the server.
+    pub(crate) fn listens(&self) -> bool {
+        socket(&self.address).exists()
+    }
+
     /// ShutdownSandbox, after which server, socket and all else must be gone.
     pub(crate) fn shutdown(self) {
         let request = ShutdownSandboxRequest { sandbox_id: self.id.clone(), ..Default::default() };
@@ -170,7 +175,7 @@ impl Pod {
         let Self { dir, ended, address, sandbox, tasks, id, .. } = self;
         drop((sandbox, tasks));
         bundle::wait(&ended.0);
-        assert!(!Path::new(address.trim_start_matches("unix://")).exists(), "the socket is left");
+        assert!(!socket(&address).exists(), "the socket is left");
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
         let left: Vec<_> = mounts.lines().filter(|line| line.contains(&*dir.path().to_string_lossy())).collect();
         assert!(left.is_empty(), "{left:?}");
@@ -202,6 +207,10 @@ impl Pod {
             json!([{"type": "mount"}, {"type": "pid"}, shared[0], shared[1], shared[2]]);
         Container { pod: self, bundle }
     }
+}
+
+fn socket(address: &str) -> &Path {
+    Path::new(address.trim_start_matches("unix://"))
 }
 
 /// The server's process. One that a test leaves behind is killed.
