@@ -266,7 +266,7 @@ fn shutdown_ends_all_there_is() {
     running.bundle.assert_nothing_left();
     created.bundle.assert_nothing_left();
     drop((running, created));
-    pod.is_gone();
+    pod.expect_gone();
 }
 
 #[test]
@@ -295,7 +295,7 @@ fn what_a_killed_server_leaves_is_found_by_delete() {
     // A second time there is nothing to do.
     assert_eq!(pod.delete().pid, 0);
     drop((one, other));
-    pod.is_gone();
+    pod.expect_gone();
 }
 
 #[test]
@@ -310,11 +310,13 @@ fn metrics_are_those_of_the_pods_cgroup() {
     let data = metrics.data.unwrap();
     assert!(data.type_url.starts_with("io.containerd.cgroups.v") && !data.value.is_empty(), "{data:?}");
     pod.stop(0).unwrap();
+    assert!(cgroups(&format!("{parent}/{}", pod.id)).is_empty(), "the cgroup of its process is left");
     assert_eq!(refusal(pod.sandbox.sandbox_metrics(limit(), &request)).0, Code::FAILED_PRECONDITION);
     pod.shutdown();
-    assert!(cgroups(&format!("{parent}/{}", parent.len())).is_empty());
     // The pod's own cgroup is whose it was: the kubelet's.
-    cgroups(&parent).iter().for_each(|path| fs::remove_dir(path).unwrap());
+    for path in cgroups(&parent) {
+        fs::remove_dir(path).unwrap();
+    }
 
     let (pod, _) = Pod::ready(&plain());
     let request = SandboxMetricsRequest { sandbox_id: pod.id.clone(), ..Default::default() };

@@ -166,11 +166,11 @@ impl Pod {
     pub(crate) fn shutdown(self) {
         let request = ShutdownSandboxRequest { sandbox_id: self.id.clone(), ..Default::default() };
         self.sandbox.shutdown_sandbox(limit(), &request).unwrap();
-        self.is_gone();
+        self.expect_gone();
     }
 
     /// Checks that the server ends, and that nothing is left of it.
-    pub(crate) fn is_gone(self) {
+    pub(crate) fn expect_gone(self) {
         // Hang up, as containerd does when it has its answer.
         let Self { dir, ended, address, sandbox, tasks, id, .. } = self;
         drop((sandbox, tasks));
