@@ -54,7 +54,7 @@ fn work() -> String {
 fn limits(spec: &mut Value, device: &Value) {
     let resources = &mut spec["linux"]["resources"];
     resources["memory"] = json!({"limit": 64 << 20, "swap": 96 << 20, "reservation": 32 << 20});
-    resources["cpu"] = json!({"quota": 5_000, "period": 100_000});
+    resources["cpu"] = json!({"quota": 5_000 * test_bundles::slower().min(10), "period": 100_000});
     resources["pids"] = json!({"limit": 77});
     // The kernel counts for a disk that is throttled somewhere.
     resources["blockIO"] = json!({"throttleWriteBpsDevice": [device]});
@@ -149,6 +149,14 @@ async fn without_a_cgroup_there_are_no_metrics(case: &Case) -> Result<()> {
 /// Where the cgroup of container `id` is.
 fn place(case: &Case, id: &str) -> String {
     format!("/{}/{id}", case.daemon.namespace)
+}
+
+/// The log, which takes its own way, names the cgroup whose limit was hit.
+fn ensure_logged(case: &Case, directory: &Path) -> Result<()> {
+    let said = format!("the limit of {} was hit", directory.display());
+    let log = || case.daemon.log_tail("killed for want of memory");
+    ensure!(wait_until(Duration::from_secs(5), || log().contains(&said)), "not {said}, but {}", log());
+    Ok(())
 }
 
 /// Removes an empty cgroup from every hierarchy.
@@ -261,7 +269,7 @@ const LIVES: [(&[&str], u32, bool); 5] = [
 
 async fn each_kill_for_want_of_memory_is_told_before_the_exit(case: &Case) -> Result<()> {
     // OOM_KILLS asks for more, or less: 200 of them take minutes on an emulated machine.
-    let usual = if case.daemon.release.is_distribution() && test_bundles::slower() == 1 { 200 } else { 40 };
+    let usual = if case.daemon.release.is_distribution() && test_bundles::slower() == 1 { 200 } else { 12 };
     let asked = std::env::var("OOM_KILLS").ok().and_then(|kills| kills.parse::<usize>().ok());
     let kills = asked.unwrap_or(usual) / 4;
     let lane = || kill_and_listen(case, kills);
@@ -308,10 +316,7 @@ async fn an_exec_killed_for_want_of_memory_is_told(case: &Case) -> Result<()> {
     let ooms = told.iter().filter(|kind| *kind == "oom").count();
     let at = |kind| told.iter().position(|one| one == kind);
     ensure!(ooms == 1 && at("oom") < at("exit hog"), "{told:?}");
-    let log = case.daemon.log_tail("killed for want of memory");
-    let own = cgroups::directory("memory", &place(case, &id));
-    ensure!(log.contains(&format!("the limit of {} was hit", own.display())), "{log}");
-    Ok(())
+    ensure_logged(case, &cgroups::directory("memory", &place(case, &id)))
 }
 
 async fn a_kill_in_a_cgroup_below_is_told(case: &Case) -> Result<()> {
@@ -335,8 +340,7 @@ async fn a_kill_in_a_cgroup_below_is_told(case: &Case) -> Result<()> {
     std::io::Write::write_all(&mut go?, b"go\n")?;
     // No process of ours ends: it is the kernel's own word that is heard.
     events.of(&container.id, "oom").await?;
-    let log = case.daemon.log_tail("killed for want of memory");
-    ensure!(log.contains(&format!("the limit of {} was hit", below.display())), "{log}");
+    ensure_logged(case, &below)?;
     container.end().await
 }
 
@@ -359,8 +363,7 @@ async fn a_neighbours_kill_is_not_told(case: &Case) -> Result<()> {
     ensure!(ooms(&events.of(&hog_id, "delete").await?) == 1);
     quiet.end().await?;
     ensure!(ooms(&events.of(&quiet_id, "delete").await?) == 0);
-    let log = case.daemon.log_tail("killed for want of memory");
-    ensure!(log.contains(&format!("the limit of {} was hit", directory.display())), "{log}");
+    ensure_logged(case, &directory)?;
     remove_cgroup(&place(case, &pod))
 }
 

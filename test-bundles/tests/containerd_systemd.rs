@@ -172,6 +172,13 @@ async fn a_scope_goes_with_its_shim(case: &Case) -> Result<()> {
     container.forget().await
 }
 
+/// The log takes its own way.
+fn ensure_logged(case: &Case, about: &str, said: &str) -> Result<()> {
+    let logged = wait_until(Duration::from_secs(5), || case.daemon.log_tail(about).contains(said));
+    ensure!(logged, "not {said}, but {}", case.daemon.log_tail(about));
+    Ok(())
+}
+
 async fn each_kill_in_a_scope_is_told_once(case: &Case) -> Result<()> {
     let _systemd = SYSTEMD.read().await;
     let mut events = case.events().await?;
@@ -194,8 +201,7 @@ async fn each_kill_in_a_scope_is_told_once(case: &Case) -> Result<()> {
         let ooms = told.iter().filter(|kind| *kind == "oom").count();
         ensure!(ooms == *kills && (ooms == 0 || at("oom") < at("exit")), "{args:?}: {told:?}");
         if ooms > 0 {
-            let log = case.daemon.log_tail(&id);
-            ensure!(log.contains(&format!("the limit of {} was hit", scope.directory().display())), "{log}");
+            ensure_logged(case, &id, &format!("the limit of {} was hit", scope.directory().display()))?;
         }
         scope.ensure_gone()?;
     }
@@ -230,8 +236,7 @@ async fn without_an_answer_of_systemd_a_container_ends(case: &Case) -> Result<()
     // It holds at once, and systemd may hear of it later.
     update(case, &container.id, json!({"pids": {"limit": 30}})).await?;
     ensure!(cgroups::read(&scope.cgroup, "pids.max")? == "30");
-    let log = case.daemon.log_tail("until systemd is reloaded");
-    ensure!(log.contains(&scope.name) && log.contains("no answer within 5 s"), "{log}");
+    ensure_logged(case, &scope.name, "no answer within 5 s: the new values hold until systemd is reloaded")?;
     // New device rules need it.
     let rules = json!([{"allow": true, "access": "rwm"}]);
     let refused = update(case, &container.id, json!({"pids": {"limit": 20}, "devices": rules})).await;

@@ -288,8 +288,10 @@ fn each_becomes_what_the_kernel_says() {
 fn by_file(bundle: &Bundle, name: &str, files: &[(&str, &str)]) {
     let ran = bundle.create();
     if ran.status != 0 {
-        // The only excuse is a host without the file.
-        assert!(ran.stderr.contains("not to be had on this host") || !ours(), "{name}: {}", ran.stderr);
+        // The only excuses are a host without the file, and a cgroup above that has no time of this kind to give.
+        let excused = ran.stderr.contains("not to be had on this host")
+            || (name == "cpu.realtimeRuntime" && ran.stderr.contains("to cpu.rt_runtime_us: EINVAL"));
+        assert!(excused || !ours(), "{name}: {}", ran.stderr);
         println!("skipped: {name}: {}", ran.stderr.trim().rsplit(": write ").next().unwrap_or_default());
         return;
     }
@@ -301,10 +303,9 @@ fn check(cgroup: &str, bundle: &Bundle, name: &str, files: &[(&str, &str)]) {
     for (file, value) in files {
         let (major, minor) = disk(bundle).unwrap_or_default();
         let value = value.replace("DISK", &format!("{major}:{minor}"));
-        let names = file.split('|').zip(value.split('|').cycle());
+        let mut names = file.split('|').zip(value.split('|').cycle());
         let (file, said, value) = names
-            .filter_map(|(file, value)| Some((file, cgroups::read(cgroup, file).ok()?, value)))
-            .next()
+            .find_map(|(file, value)| Some((file, cgroups::read(cgroup, file).ok()?, value)))
             .unwrap_or_else(|| panic!("{name}: no {file}"));
         let lines = said == value || (!value.contains('\n') && said.lines().any(|line| line == value));
         assert!(lines, "{name}: {file} is {said:?}, not {value:?}");

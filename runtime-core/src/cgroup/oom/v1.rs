@@ -77,6 +77,8 @@ impl Watch {
             told = self.births.since(self.born.get()) => {
                 told?;
                 self.register_below();
+                // A victim that was being looked for while the new one was registered wakes nobody.
+                self.looks.set(LOOKS);
             }
         }
         Ok(())

@@ -115,11 +115,11 @@ fn spin() -> ! {
 fn write_through(path: &Path, mebibytes: usize) -> io::Result<Value> {
     /// What O_DIRECT asks of memory and lengths.
     #[repr(align(4096))]
-    struct Aligned([u8; 64 << 10]);
-    let aligned = Box::new(Aligned([1; 64 << 10]));
+    struct Aligned([u8; 8 << 10]);
+    let aligned = Box::new(Aligned([1; 8 << 10]));
     let mut file = File::options().write(true).create(true).custom_flags(nix::libc::O_DIRECT).open(path)?;
     let start = std::time::Instant::now();
-    for _ in 0..mebibytes * 16 {
+    for _ in 0..mebibytes * 128 {
         file.write_all(&aligned.0)?;
     }
     Ok(json!({ "ms": start.elapsed().as_millis() }))
