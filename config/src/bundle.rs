@@ -10,6 +10,7 @@ use oci_spec::runtime as oci;
 
 use crate::container::{Container, Process};
 use crate::id::ContainerId;
+use crate::pod::Pod;
 use crate::refuse::Refusal;
 use crate::resources::Resources;
 use crate::{json, spec};
@@ -22,17 +23,22 @@ impl Bundle {
     /// Reads `config.json` of the bundle at `path` (absolute) and resolves all of it. Nothing else of the bundle need
     /// exist yet.
     pub fn read(path: &Path, id: &ContainerId) -> Result<Container, Refusal> {
+        Self::read_in(path, id, None)
+    }
+
+    /// The same for a container of `pod`.
+    pub fn read_in(path: &Path, id: &ContainerId, pod: Option<&Pod>) -> Result<Container, Refusal> {
         if !path.is_absolute() {
             return Err(Refusal::new("", format!("bundle path {} is not absolute", path.display())));
         }
         let file = path.join("config.json");
         let text = fs::read(&file).map_err(|error| Refusal::new("", format!("read {}: {error}", file.display())))?;
-        Self::resolve(&text, path, id)
+        spec::container(&json::read::<oci::Spec>(&text).map_err(whole)?, path, id, pod)
     }
 
     /// Resolves the text of a `config.json`, as [`Bundle::read`] does with that of the bundle at `path`.
     pub fn resolve(text: &[u8], path: &Path, id: &ContainerId) -> Result<Container, Refusal> {
-        spec::container(&json::read::<oci::Spec>(text).map_err(whole)?, path, id)
+        spec::container(&json::read::<oci::Spec>(text).map_err(whole)?, path, id, None)
     }
 
     /// Resolves the JSON of a `process` object, as an exec request carries it. Pointers are relative to that object.

@@ -291,6 +291,22 @@ pub enum Clock {
     Boottime,
 }
 
+impl NamespaceKind {
+    /// The kernel's name, in /proc/PID/ns.
+    pub fn file_name(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Ipc => "ipc",
+            Self::Uts => "uts",
+            Self::Network => "net",
+            Self::Pid => "pid",
+            Self::Cgroup => "cgroup",
+            Self::Time => "time",
+            Self::Mount => "mnt",
+        }
+    }
+}
+
 /// `linux.cgroupsPath`, told apart by its form.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CgroupPath {

@@ -142,7 +142,7 @@ fn accepts(changes: &[(&str, Value)]) -> bool {
         *place = value.clone();
     }
     let id = ContainerId::new("features").expect("letters are an id");
-    serde_json::from_value(spec).is_ok_and(|spec| spec::container(&spec, "/features".as_ref(), &id).is_ok())
+    serde_json::from_value(spec).is_ok_and(|spec| spec::container(&spec, "/features".as_ref(), &id, None).is_ok())
 }
 
 fn sorted<T: ToString>(names: impl IntoIterator<Item = T>) -> Vec<String> {

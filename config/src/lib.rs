@@ -15,12 +15,17 @@ pub mod id;
 pub mod ids;
 mod json;
 pub mod options;
+pub mod pod;
 pub mod refuse;
 pub mod resources;
+pub mod sandbox;
 mod spec;
 
 pub use bundle::Bundle;
 pub use container::{Container, Process};
 pub use id::ContainerId;
 pub use options::Options;
+pub use pod::Pod;
 pub use refuse::Refusal;
+pub use resources::Resources;
+pub use sandbox::{Sandbox, SandboxRequest};

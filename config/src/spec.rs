@@ -7,14 +7,14 @@
 
 mod annotations;
 mod capabilities;
-mod cgroup;
+pub(crate) mod cgroup;
 mod devices;
 mod hooks;
 mod lists;
 pub(crate) mod mount_options;
 mod mounts;
-mod names;
-mod namespaces;
+pub(crate) mod names;
+pub(crate) mod namespaces;
 mod net_devices;
 // SAFETY: holds ioctl(2) requests that take no argument, on descriptors that outlive the calls.
 #[allow(unsafe_code)]
@@ -23,7 +23,7 @@ mod paths;
 pub(crate) mod process;
 mod scheduling;
 mod seccomp;
-mod sysctl;
+pub(crate) mod sysctl;
 mod time_offsets;
 mod unsupported;
 mod user_namespace;
@@ -34,16 +34,23 @@ use oci_spec::runtime as oci;
 
 use crate::container::{Container, Process, Propagation, Root};
 use crate::id::ContainerId;
+use crate::pod::Pod;
 use crate::refuse::{At, Refusal};
 use crate::resources::Resources;
 
-/// Resolves all of `spec`, config.json of the bundle at the absolute path `bundle`.
-pub(crate) fn container(spec: &oci::Spec, bundle: &Path, id: &ContainerId) -> Result<Container, Refusal> {
+/// Resolves all of `spec`, config.json of the bundle at the absolute path `bundle`, for a container of `pod`.
+pub(crate) fn container(
+    spec: &oci::Spec,
+    bundle: &Path,
+    id: &ContainerId,
+    pod: Option<&Pod>,
+) -> Result<Container, Refusal> {
     version(spec.version())?;
     unsupported::in_spec(spec)?;
     let process = spec.process().as_ref().ok_or_else(|| Refusal::new("/process", "missing: a container runs one"))?;
     let linux = spec.linux().as_ref().ok_or_else(|| Refusal::new("/linux", "missing: a container needs namespaces"))?;
-    let namespaces = namespaces::resolve(linux.namespaces().as_deref().unwrap_or_default()).at("/linux/namespaces")?;
+    let namespaces = linux.namespaces().as_deref().unwrap_or_default();
+    let namespaces = namespaces::resolve(namespaces, pod).at("/linux/namespaces")?;
     let mappings = user_namespace::resolve(linux, &namespaces).at("/linux")?;
     let own_ids = namespaces::ids(&namespaces, &mappings);
     let no_resources = oci::LinuxResources::default();
@@ -59,7 +66,7 @@ pub(crate) fn container(spec: &oci::Spec, bundle: &Path, id: &ContainerId) -> Re
         ..process::resolve(process).at("/process")?
     };
     mappings.refuse_unmapped(&process.user).at("/process")?;
-    Ok(Container {
+    let mut container = Container {
         id: id.clone(),
         bundle: bundle.to_owned(),
         root: root(spec.root().as_ref(), bundle).at("/root")?,
@@ -83,7 +90,11 @@ pub(crate) fn container(spec: &oci::Spec, bundle: &Path, id: &ContainerId) -> Re
         time_offsets: time_offsets::resolve(linux.time_offsets().as_ref(), &namespaces).at("/linux/timeOffsets")?,
         mappings,
         namespaces,
-    })
+    };
+    if let Some(pod) = pod {
+        pod.furnish(&mut container);
+    }
+    Ok(container)
 }
 
 /// `ociVersion`: versions 1.x are compatible with each other, by the rules of `SemVer` that the spec follows.

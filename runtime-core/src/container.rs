@@ -125,7 +125,7 @@ impl Container {
         let facts = Facts { keyring, no_pivot_root, ..facts };
         let plan = Plan::init(spec, &facts)?;
         let agent = listener(spec).map(|listener| Agent { listener, subject: &record.subject, init: None });
-        let handover = Handover { stdio, placement: &placement, init: None, agent };
+        let handover = Handover { stdio: Some(stdio), placement: &placement, init: None, agent };
         let part = Part {
             namespaces: &spec.namespaces,
             mappings: &spec.mappings,
@@ -215,7 +215,7 @@ impl Container {
         let facts = Facts { keyring, ..facts(&[], &placement.directories, self.filter.as_ref()) };
         let plan = Plan::exec(&process, &self.namespaces, &facts)?;
         let handover =
-            Handover { stdio: &stdio, placement: &placement, init: Some(self.init.pidfd()), agent: self.agent() };
+            Handover { stdio: Some(&stdio), placement: &placement, init: Some(self.init.pidfd()), agent: self.agent() };
         // The namespaces are as init left them.
         let part = Part {
             namespaces: &self.namespaces,
@@ -317,7 +317,7 @@ impl Drop for Unfinished {
 }
 
 /// Kills a process that nobody will ever start, and reaps it.
-async fn end(process: &Process) {
+pub(crate) async fn end(process: &Process) {
     // It may have ended by itself.
     let _ = process.signal(nix::libc::SIGKILL);
     if let Err(error) = process.wait().await {
@@ -373,7 +373,7 @@ fn facts<'a>(hierarchies: &'a [Hierarchy], joins: &'a [PathBuf], filter: Option<
     Facts { hierarchies, joins, filter, lsm, last_capability, makes_devices, no_pivot_root: false, keyring: None }
 }
 
-async fn remove_cgroup(cgroup: &Cgroup) -> Result<()> {
+pub(crate) async fn remove_cgroup(cgroup: &Cgroup) -> Result<()> {
     let killed = cgroup.signal(nix::libc::SIGKILL);
     cgroup.remove().await.and(killed)
 }

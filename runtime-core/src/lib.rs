@@ -2,7 +2,8 @@
 //! containerd; the shim and the `oci` command line both stand on it.
 //!
 //! Reading order: [`container`] (what callers use), [`plan`] (pure: what will be done), `spawn` (the parent's side of
-//! the double fork), the `init` crate (the children's side), [`process`] (a running one), [`cgroup`], [`rootfs`].
+//! the double fork), the `init` crate (the children's side), [`process`] (a running one), [`cgroup`], [`rootfs`],
+//! [`sandbox`] (a pod without a pause container).
 
 pub mod cgroup;
 pub mod container;
@@ -12,6 +13,7 @@ pub mod plan;
 pub mod process;
 pub mod reaper;
 pub mod rootfs;
+pub mod sandbox;
 
 mod agent;
 mod handed;
@@ -37,4 +39,5 @@ pub mod watch;
 pub use container::Container;
 pub use error::{Error, Kind, Result};
 pub use process::{Exit, Process, Stdio};
+pub use sandbox::Sandbox;
 pub use timing::Timing;

@@ -16,6 +16,7 @@ mod mounts;
 mod namespaces;
 mod process;
 mod rootfs;
+mod sandbox;
 pub mod seccomp;
 
 use std::os::unix::ffi::OsStrExt;
@@ -33,6 +34,8 @@ use crate::plan::lsm::Lsm;
 use crate::plan::process::Executed;
 use crate::plan::seccomp::Filter;
 use crate::rootfs::RootfsMount;
+
+pub use sandbox::Stay;
 
 /// What a plan must know beside config.json.
 #[derive(Debug, Clone, Copy)]

@@ -37,8 +37,8 @@ const SIGSYS: i32 = 31;
 
 /// What the caller hands to the children.
 pub(crate) struct Handover<'a> {
-    /// Descriptors 0, 1 and 2.
-    pub(crate) stdio: &'a Stdio,
+    /// Descriptors 0, 1 and 2; none where the plan sets none.
+    pub(crate) stdio: Option<&'a Stdio>,
     /// How they get into the cgroup.
     pub(crate) placement: &'a Placement,
     /// The container's init, for an exec.
@@ -99,9 +99,9 @@ impl Opened {
         for source in plan.sources() {
             let number = match source {
                 Source::Stdio(number) => match handover.stdio {
-                    Stdio::Files(files) => files[*number].as_raw_fd(),
-                    Stdio::Terminal => {
-                        return Err(Error::new(Kind::Invalid, "a terminal is handed to a plan without one"));
+                    Some(Stdio::Files(files)) => files[*number].as_raw_fd(),
+                    Some(Stdio::Terminal) | None => {
+                        return Err(Error::new(Kind::Invalid, "no files are handed to a plan that sets stdio"));
                     }
                 },
                 Source::Tasks(number) => handover.placement.tasks[*number].as_raw_fd(),

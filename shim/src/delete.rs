@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use containerd_shim::api::DeleteResponse;
 use containerd_shim::protos::protobuf::Message;
 use containerd_shim::util::timestamp;
-use runtime_core::{Error, Kind, Result, container};
+use runtime_core::{Error, Kind, Result, sandbox};
 
 use crate::flags::Flags;
 use crate::start::{self, ADDRESS_FILE, socket};
@@ -22,7 +22,7 @@ const KILLED: u32 = 128 + 9;
 /// Runs `delete` in the bundle.
 pub(crate) fn delete(flags: &Flags) -> Result<()> {
     let bundle = bundle(flags)?;
-    let (destroyed, outcome) = crate::event_loop()?.block_on(container::destroy(&bundle));
+    let (destroyed, outcome) = crate::event_loop()?.block_on(sandbox::destroy(&bundle));
     if let Err(error) = outcome {
         warn(&error);
     }

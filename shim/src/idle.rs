@@ -1,18 +1,19 @@
 //! When the server has nothing more to do: it then ends by itself, for containerd may have crashed in the middle of a
 //! Create, or have lost a Shutdown, and nobody would ever call it again.
 //!
-//! Whoever needs the server holds something: a container (from the moment that its Create is read) a [`Hold`], a client a
-//! [`Connection`]. Nothing is polled: a timer runs only while nobody holds anything.
+//! Whoever needs the server holds something: a container (from the moment that its Create is read) and a sandbox a [`Hold`], a
+//! client a [`Connection`]. Nothing is polled: a timer runs only while nobody holds anything.
 //!
-//! | containers | Shutdown was asked for | clients | it ends |
+//! | containers, sandbox | Shutdown was asked for | clients | it ends |
 //! |---|---|---|---|
 //! | some | | | not |
 //! | none | no | some | not |
 //! | none | no | none | after `IdleSeconds` |
 //! | none | yes | the caller | at once |
 //! | none | yes | others, or one was looking | when all have gone, after [`GRACE`] |
+//! | whatever is left | of the sandbox | some | at once |
 //!
-//! The last line is the pod whose next container is on its way while its last one goes: `start` has looked whether
+//! The last but one is the pod whose next container is on its way while its last one goes: `start` has looked whether
 //! somebody listens, and told containerd so.
 
 use std::time::Duration;
@@ -29,12 +30,14 @@ pub(crate) struct Idle(watch::Sender<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    containers: usize,
+    holds: usize,
     connections: usize,
     /// When somebody last connected and asked for nothing.
     visited: Option<Instant>,
     /// Shutdown was asked for, and no container has come since.
     shutdown: bool,
+    /// The sandbox was shut down, and with it the server.
+    ended: bool,
 }
 
 /// What a container or a sandbox holds while it exists.
@@ -54,10 +57,10 @@ impl Idle {
         Self(watch::Sender::new(State::default()))
     }
 
-    /// A container that exists from now on until this is dropped.
+    /// A container or a sandbox that exists from now on until this is dropped.
     pub(crate) fn hold(&self) -> Hold {
         self.0.send_modify(|state| {
-            state.containers += 1;
+            state.holds += 1;
             state.shutdown = false;
         });
         Hold(self.clone())
@@ -69,9 +72,14 @@ impl Idle {
         Connection { idle: self.clone(), called: false }
     }
 
-    /// Shutdown was asked for: without effect while there is a container.
+    /// Shutdown was asked for: without effect while there is a container or a sandbox.
     pub(crate) fn shutdown(&self) {
-        self.0.send_modify(|state| state.shutdown = state.containers == 0);
+        self.0.send_modify(|state| state.shutdown = state.holds == 0);
+    }
+
+    /// The sandbox is shut down: whatever is left of its containers, nobody will ask for it here.
+    pub(crate) fn end(&self) {
+        self.0.send_modify(|state| state.ended = true);
     }
 
     /// Waits until nobody has needed the server for as long as the table says; `limit` is `IdleSeconds`, if at all.
@@ -94,6 +102,12 @@ impl Idle {
         }
     }
 
+    /// Waits until no client is connected.
+    pub(crate) async fn unconnected(&self) {
+        // We hold a sender.
+        _ = self.0.subscribe().wait_for(|state| state.connections == 0).await;
+    }
+
     /// Waits until somebody comes or goes.
     pub(crate) async fn changed(&self) {
         // We hold a sender.
@@ -105,7 +119,8 @@ impl State {
     /// How long the server stays if all remains as it is; none is for ever.
     fn left(&self, limit: Option<Duration>) -> Option<Duration> {
         let visited = self.visited.is_some_and(|at| at.elapsed() < GRACE);
-        match (self.containers, self.connections) {
+        match (self.holds, self.connections) {
+            _ if self.ended => Some(Duration::ZERO),
             (0, 0 | 1) if self.shutdown && !visited => Some(Duration::ZERO),
             (0, 0) if self.shutdown => Some(GRACE),
             (0, 0) => limit,
@@ -123,7 +138,7 @@ impl Connection {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        self.0.0.send_modify(|state| state.containers -= 1);
+        self.0.0.send_modify(|state| state.holds -= 1);
     }
 }
 
@@ -204,6 +219,46 @@ mod tests {
         assert_eq!(idle.left(), None, "another is connected");
         drop(clients);
         assert_eq!(idle.left(), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn the_end_of_a_sandbox_is_that_of_the_server() {
+        let idle = Idle::new();
+        let clients = [idle.connection(), idle.connection()];
+        let sandbox = idle.hold();
+        let container = idle.hold();
+        drop(container);
+        idle.shutdown();
+        assert_eq!(idle.left(), None, "there is a sandbox");
+        let stuck = idle.hold();
+        idle.end();
+        drop(sandbox);
+        assert_eq!(idle.left(), Some(Duration::ZERO));
+        drop((clients, stuck));
+        assert_eq!(idle.left(), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn clients_are_waited_for() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async {
+            let idle = Idle::new();
+            idle.unconnected().await;
+            let clients = [idle.connection(), idle.connection()];
+            let (gone, ()) = tokio::join!(
+                async {
+                    idle.unconnected().await;
+                    idle.0.borrow().connections
+                },
+                async {
+                    for client in clients {
+                        tokio::task::yield_now().await;
+                        drop(client);
+                    }
+                }
+            );
+            assert_eq!(gone, 0);
+        });
     }
 
     #[test]

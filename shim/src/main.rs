@@ -2,7 +2,7 @@
 //! up after one that died (`delete`). Without a verb it is that server.
 //!
 //! Reading order: [`bootstrap`] (what containerd says and wants to hear), [`start`] (the socket, the sealed server),
-//! [`serve`] (the server's life), [`service`] (what it serves), [`publisher`] (events back to containerd), [`delete`].
+//! [`serve`] (the server's life), [`service`] and [`sandbox`] (what it serves), [`publisher`] (events back to containerd), [`delete`].
 //!
 //! One binary for every containerd from 1.6 on (D11). Whatever `start` writes to stderr is the sentence its user reads, and
 //! a single byte there spoils a good answer: only an error is ever written.
@@ -22,6 +22,7 @@ mod metrics;
 mod options;
 mod plan;
 mod publisher;
+mod sandbox;
 mod seal;
 mod serve;
 mod service;

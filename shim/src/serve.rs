@@ -21,19 +21,27 @@ use nix::sys::prctl;
 use runtime_core::{Error, Kind, Result, reaper};
 use tokio::signal::unix::{self, SignalKind};
 use tokio::task::LocalSet;
-use tokio::time::timeout;
+use tokio::time::{Timeout, timeout};
 use ttrpc::r#async::Server;
 
 use crate::flags::Flags;
 use crate::idle::Idle;
 use crate::logger;
 use crate::publisher::Publisher;
+use crate::sandbox::Sandbox;
 use crate::service::Service;
 use crate::start::socket;
 use crate::task::Tasks;
 
 /// For events on the way out; containerd gives a shim that shuts down some seconds.
 const DRAIN_LIMIT: Duration = Duration::from_millis(4500);
+
+/// For those who asked for the end to hear the answer and hang up.
+///
+/// A Go client that finds an answer and the end of the connection at once takes either for the result of its call
+/// (github.com/containerd/ttrpc, `Client.dispatch`). containerd excuses that of a Shutdown, and not of a ShutdownSandbox. So
+/// clients are waited for, which hang up once they have the answer.
+const HANG_UP_LIMIT: Duration = Duration::from_secs(1);
 
 /// For answers on the way out. A `Wait` that still hangs has no other end.
 const ANSWER_LIMIT: Duration = Duration::from_millis(100);
@@ -77,24 +85,28 @@ async fn run(flags: &Flags, listener: UnixListener) -> Result<()> {
     let publisher = Publisher::spawn(ttrpc_address, flags.namespace.clone());
     let idle = Idle::new();
     let tasks = Tasks::new(flags.namespace.clone(), publisher.clone(), idle.clone());
+    let sandbox = Sandbox::new(flags.namespace.clone(), tasks.clone(), idle.clone());
 
     let socket = listener.try_clone().map_err(|e| Error::io("keep the socket", &e))?.into();
     let incoming = accept::listener(listener, idle.clone()).map_err(|e| Error::io("listen", &e))?;
-    let mut server = Server::new().add_listener(incoming).register_service(Service::new(tasks.clone()).methods());
+    let mut methods = Service::new(tasks.clone(), sandbox.clone()).methods();
+    methods.extend(sandbox.clone().methods());
+    let mut server = Server::new().add_listener(incoming).register_service(methods);
     server.start().await.map_err(|e| Error::new(Kind::System, format!("serve: {e}")))?;
     log::debug!("serving as process {}", std::process::id());
 
-    let released = tokio::select! {
+    let (released, hang_up) = tokio::select! {
         released = until_idle(&idle, idle_limit(flags), address.as_pathname(), &socket) => {
             log::debug!("leaving, for nobody needs this server any more");
-            released
+            (released, HANG_UP_LIMIT)
         }
-        signal = signals.until_leaving(&tasks, &publisher) => {
+        signal = signals.until_leaving(&tasks, &sandbox, &publisher) => {
             log::info!("leaving on {signal}");
-            address.as_pathname().map_or(Ok(()), socket::release)
+            (address.as_pathname().map_or(Ok(()), socket::release), Duration::ZERO)
         }
     };
-    released.and(leave(&mut server, &publisher).await)
+    let others = timeout(hang_up, idle.unconnected());
+    released.and(leave(&mut server, &publisher, others).await)
 }
 
 /// How long a server that nobody needs stays; none is for ever.
@@ -114,11 +126,13 @@ async fn until_idle(idle: &Idle, limit: Option<Duration>, path: Option<&Path>, s
     }
 }
 
-/// The end, once the socket has gone, in an order in which nothing is lost.
-async fn leave(server: &mut Server, publisher: &Publisher) -> Result<()> {
+/// The end, once the socket has gone, in an order in which nothing is lost; `others` is the wait for those who are connected.
+async fn leave(server: &mut Server, publisher: &Publisher, others: Timeout<impl Future<Output = ()>>) -> Result<()> {
     if !publisher.drain(DRAIN_LIMIT).await {
         log::error!("leaving with {} events that containerd did not take", publisher.pending());
     }
+    // Who stays connected all the same has not asked for the end.
+    _ = others.await;
     let answered = timeout(ANSWER_LIMIT, server.shutdown()).await;
     answered.unwrap_or(Ok(())).map_err(|e| Error::new(Kind::System, format!("stop serving: {e}")))
 }
@@ -142,11 +156,11 @@ impl Signals {
     }
 
     /// Acts on signals until one of them asks to leave, and names it.
-    async fn until_leaving(&mut self, tasks: &Tasks, publisher: &Publisher) -> &'static str {
+    async fn until_leaving(&mut self, tasks: &Tasks, sandbox: &Sandbox, publisher: &Publisher) -> &'static str {
         loop {
             tokio::select! {
                 _ = self.child.recv() => reaper::sweep(),
-                _ = self.dump.recv() => dump::dump(tasks, publisher.pending()).await,
+                _ = self.dump.recv() => dump::dump(tasks, sandbox, publisher.pending()).await,
                 _ = self.terminate.recv() => return "SIGTERM",
                 _ = self.interrupt.recv() => return "SIGINT",
             }

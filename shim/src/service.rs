@@ -23,6 +23,7 @@ use ttrpc::r#async::TtrpcContext;
 use crate::error::status;
 use crate::lifecycle::INIT;
 use crate::metrics;
+use crate::sandbox::Sandbox;
 use crate::task::Tasks;
 
 /// The name since containerd 2.0.
@@ -34,12 +35,13 @@ const V2: &str = "containerd.task.v2.Task";
 #[derive(Debug, Clone)]
 pub(crate) struct Service {
     tasks: Tasks,
+    sandbox: Sandbox,
 }
 
 impl Service {
-    /// The service of these containers.
-    pub(crate) fn new(tasks: Tasks) -> Self {
-        Self { tasks }
+    /// The service of these containers, which are this sandbox's where there is one.
+    pub(crate) fn new(tasks: Tasks, sandbox: Sandbox) -> Self {
+        Self { tasks, sandbox }
     }
 
     /// What a ttrpc server registers: the same methods under both names.
@@ -64,7 +66,8 @@ impl Service {
 #[async_trait]
 impl Task for Service {
     async fn create(&self, _: &TtrpcContext, request: CreateTaskRequest) -> ttrpc::Result<CreateTaskResponse> {
-        let order = convert::create(request).map_err(refused)?;
+        let mut order = convert::create(request).map_err(refused)?;
+        self.sandbox.admit(&mut order).map_err(refused)?;
         let pid = self.tasks.create(order).await.map_err(refused)?;
         Ok(CreateTaskResponse { pid: pid.unsigned_abs(), ..Default::default() })
     }

@@ -26,6 +26,7 @@ use config::resources::Resources;
 use containerd_shim_protos::events::task::TaskCreate;
 use runtime_core::cgroup::stats::Stats;
 use runtime_core::rootfs::RootfsMount;
+use runtime_core::sandbox::{Member, Shared};
 use runtime_core::{Error, Exit, Kind, Result};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -51,6 +52,10 @@ pub(crate) struct Create {
     pub(crate) options: config::Options,
     /// What will be told of it, all but the pid.
     pub(crate) event: TaskCreate,
+    /// What it shares with its pod, in a [sandbox](crate::sandbox); needed until it is created.
+    pub(crate) pod: Option<Arc<Shared>>,
+    /// Its place among the sandbox's containers, for as long as it is there.
+    pub(crate) member: Option<Member>,
 }
 
 /// What a client may ask of a container. `id` is an exec's, or [empty](crate::lifecycle::INIT) for init.

@@ -12,7 +12,7 @@ use crate::refuse::Refusal;
 /// The slice that systemd puts services in, where none is named.
 const DEFAULT_SLICE: &str = "system.slice";
 
-pub(super) fn resolve(path: Option<&Path>, id: &ContainerId) -> Result<CgroupPath, Refusal> {
+pub(crate) fn resolve(path: Option<&Path>, id: &ContainerId) -> Result<CgroupPath, Refusal> {
     let Some(path) = path.filter(|path| !path.as_os_str().is_empty()) else {
         return Ok(CgroupPath::Relative(PathBuf::from(id.as_str())));
     };

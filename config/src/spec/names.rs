@@ -9,7 +9,7 @@ use crate::spec::namespaces;
 /// `__NEW_UTS_LEN` of the kernel: sethostname(2) takes no more.
 const LONGEST: usize = 64;
 
-pub(super) fn resolve(name: Option<&str>, namespaces: &[Namespace]) -> Result<Option<String>, Refusal> {
+pub(crate) fn resolve(name: Option<&str>, namespaces: &[Namespace]) -> Result<Option<String>, Refusal> {
     let Some(name) = name.filter(|name| !name.is_empty()) else { return Ok(None) };
     if name.len() > LONGEST {
         return Err(Refusal::new("", format!("longer than {LONGEST} bytes")));

@@ -14,20 +14,34 @@ use oci_spec::runtime as oci;
 
 use crate::container::{Ids, Namespace, NamespaceKind};
 use crate::ids::IdMaps;
+use crate::pod::{Pod, Shared};
 use crate::refuse::{At, Refusal};
 use crate::spec::{nsfs, paths};
 
-pub(super) fn resolve(namespaces: &[oci::LinuxNamespace]) -> Result<Vec<Namespace>, Refusal> {
+pub(super) fn resolve(namespaces: &[oci::LinuxNamespace], pod: Option<&Pod>) -> Result<Vec<Namespace>, Refusal> {
     let mut list: Vec<Namespace> = Vec::with_capacity(namespaces.len());
     for (index, namespace) in namespaces.iter().enumerate() {
         let kind = kind(namespace.typ());
         if list.iter().any(|other| other.kind == kind) {
             return Err(Refusal::new(format!("/{index}"), format!("a second {} namespace", name(kind))));
         }
-        let path = path(namespace.path().as_deref(), kind).at("/path").at_index(index)?;
-        list.push(Namespace { kind, path });
+        let place = namespace.path().as_deref();
+        match pod.and_then(|pod| pod.meant_by(place?, kind)) {
+            None => {
+                let path = path(place, kind).at("/path").at_index(index)?;
+                list.push(Namespace { kind, path });
+            }
+            Some(Shared::Own(path)) => list.push(Namespace { kind, path: Some(path.to_owned()) }),
+            // Where the runtime is: there is nothing to enter.
+            Some(Shared::Hosts) => {}
+            Some(Shared::Nothing) => {
+                let reason = format!("the pod has no {} namespace that its containers share", name(kind));
+                return Err(Refusal::new(format!("/{index}/path"), reason));
+            }
+        }
     }
-    refuse_foreign_mounts(&list)?;
+    let mount = namespaces.iter().position(|namespace| namespace.typ() == oci::LinuxNamespaceType::Mount);
+    refuse_foreign_mounts(&list).at("/path").at_index(mount.unwrap_or_default())?;
     list.retain(|namespace| namespace.kind != NamespaceKind::User || !is_the_runtimes(namespace));
     if !list.iter().any(|namespace| namespace.kind == NamespaceKind::Mount) {
         return Err(Refusal::new("", "no mount namespace: a container needs one, new or joined"));
@@ -53,29 +67,26 @@ pub(super) fn ids(namespaces: &[Namespace], mappings: &IdMaps) -> Option<Ids> {
 /// for it would give rights anew.
 fn is_the_runtimes(namespace: &Namespace) -> bool {
     let Some(path) = &namespace.path else { return false };
-    let ours = identity(&Path::new("/proc/self/ns").join(file_name(namespace.kind)));
+    let ours = identity(&Path::new("/proc/self/ns").join(namespace.kind.file_name()));
     ours.is_some() && identity(path) == ours
 }
 
 /// Refuses a joined mount namespace beside a user namespace that it does not belong to. `list` is as given.
 fn refuse_foreign_mounts(list: &[Namespace]) -> Result<(), Refusal> {
-    let of = |kind| list.iter().enumerate().find(|(_, namespace)| namespace.kind == kind);
-    let (Some((_, user)), Some((index, mount))) = (of(NamespaceKind::User), of(NamespaceKind::Mount)) else {
-        return Ok(());
-    };
+    let of = |kind| list.iter().find(|namespace| namespace.kind == kind);
+    let (Some(user), Some(mount)) = (of(NamespaceKind::User), of(NamespaceKind::Mount)) else { return Ok(()) };
     let Some(mount) = &mount.path else { return Ok(()) };
     let belongs = match &user.path {
         None => false,
-        Some(user) => nsfs::belongs(mount, user).map_err(|errno| {
-            Refusal::new(format!("/{index}/path"), format!("look for the owner of {}: {errno}", mount.display()))
-        })?,
+        Some(user) => nsfs::belongs(mount, user)
+            .map_err(|errno| Refusal::new("", format!("look for the owner of {}: {errno}", mount.display())))?,
     };
     if belongs {
         return Ok(());
     }
     let reason =
         format!("not of the container's user namespace, whose root may mount nothing in it: {}", mount.display());
-    Err(Refusal::new(format!("/{index}/path"), reason))
+    Err(Refusal::new("", reason))
 }
 
 /// Whether `path` is the mount namespace of the runtime or of the machine's first process; a service manager may have given
@@ -105,7 +116,7 @@ fn kind(kind: oci::LinuxNamespaceType) -> NamespaceKind {
 }
 
 /// Checks that `path` is a file to join a namespace of `kind` by; none where a new one is meant.
-fn path(path: Option<&Path>, kind: NamespaceKind) -> Result<Option<PathBuf>, Refusal> {
+pub(crate) fn path(path: Option<&Path>, kind: NamespaceKind) -> Result<Option<PathBuf>, Refusal> {
     let Some(path) = path.filter(|path| !path.as_os_str().is_empty()) else { return Ok(None) };
     let path = paths::absolute(path)?;
     let refuse = |reason: String| Err(Refusal::new("", reason));
@@ -136,18 +147,9 @@ fn name(kind: NamespaceKind) -> &'static str {
     }
 }
 
-/// The kernel's name, in /proc/self/ns.
-fn file_name(kind: NamespaceKind) -> &'static str {
-    match kind {
-        NamespaceKind::Network => "net",
-        NamespaceKind::Mount => "mnt",
-        other => name(other),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{NamespaceKind, file_name, name, nsfs};
+    use super::{NamespaceKind, name, nsfs};
 
     const ALL: [NamespaceKind; 8] = [
         NamespaceKind::User,
@@ -163,7 +165,7 @@ mod tests {
     #[test]
     fn the_kernel_agrees_on_every_kind() {
         for kind in ALL {
-            let path = format!("/proc/self/ns/{}", file_name(kind));
+            let path = format!("/proc/self/ns/{}", kind.file_name());
             assert_eq!(nsfs::kind(path.as_ref()), Ok(Some(kind)), "{}", name(kind));
         }
         assert_eq!(nsfs::kind("/proc/self/status".as_ref()), Ok(None));

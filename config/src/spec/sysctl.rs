@@ -11,7 +11,7 @@ use crate::refuse::{Refusal, token};
 use crate::spec::namespaces::has_own;
 
 /// Resolves to (path below /proc/sys, value), in the order of the paths.
-pub(super) fn resolve(
+pub(crate) fn resolve(
     sysctl: Option<&HashMap<String, String>>,
     namespaces: &[Namespace],
 ) -> Result<Vec<(String, String)>, Refusal> {

@@ -1,6 +1,7 @@
-//! A process that only is there. systemd makes no scope without a process and keeps none without one (systemd.scope(5)), so one
-//! of these stays in it until a container's init has been born there. And a user namespace has no maps but through a process
-//! that is in it (user_namespaces(7)), so one of these is born there until they are written.
+//! Processes that only are there. systemd makes no scope without a process and keeps none without one (systemd.scope(5)), so
+//! one of them stays in it until a container's init has been born there. A user namespace has no maps but through a process
+//! that is in it (user_namespaces(7)), so one of them is born there until they are written. And a pid namespace lives as long
+//! as its first process (pid_namespaces(7)): where the containers of a pod share one, that process is none of theirs.
 
 use crate::run::{Launched, fork_child};
 use crate::sys;
@@ -33,6 +34,18 @@ fn stay(parent: usize) -> ! {
     let tied = sys::prctl(PR_SET_PDEATHSIG, SIGKILL, 0).is_ok();
     // A parent that died before the tie was made sends nothing.
     if !tied || sys::close_range(0, u32::MAX, 0).is_err() || sys::parent_pid() != parent {
+        sys::exit(1);
+    }
+    loop {
+        sys::pause();
+    }
+}
+
+/// Is the first process of a pid namespace, and reaps: with SIGCHLD ignored the kernel frees each child as it ends, those that
+/// had ended before they became ours too (wait(2), NOTES). No signal from within ends it, for it handles none
+/// (pid_namespaces(7)). Closing its last file tells the parent that it has come so far.
+pub(crate) fn reap() -> ! {
+    if sys::ignore_children().is_err() || sys::close_range(0, u32::MAX, 0).is_err() {
         sys::exit(1);
     }
     loop {

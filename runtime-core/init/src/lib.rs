@@ -24,7 +24,7 @@
 //!
 //! Reading order: [`step`] (what can be done), `run` (the two stages), `ops` (how each step is done), [`sync`] (what is told to
 //! the parent), `sys` (system calls that rustix lacks; the only unsafe code beside `launch` and `keep`).
-//! Apart from all that stands [`keep`](keep()), a process that does nothing, of which there is one in a user namespace, too.
+//! Apart from all that stand the processes of [`keep`](keep()), which do nothing; there is one in a user namespace, too.
 
 pub mod setting;
 pub mod step;

@@ -15,6 +15,7 @@ use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::Mode;
 use rustix::io::Errno;
 
+use crate::keep;
 use crate::step::{Attributes, Descriptor, Program, Step, Text};
 use crate::sync::{self, DETAIL_BYTES, Point, Report};
 use crate::sys;
@@ -119,6 +120,7 @@ impl<'a> Work<'a> {
             Step::CloseOnExec => sys::close_range(3, u32::MAX, sys::CLOSE_RANGE_CLOEXEC)?,
             Step::Sync { point } => self.sync(point)?,
             Step::Execute => return Err(self.execute()),
+            Step::Stay => keep::reap(),
         }
         Ok(())
     }

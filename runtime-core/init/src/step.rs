@@ -368,6 +368,8 @@ pub enum Step {
     },
     /// execve(2) of what was found.
     Execute,
+    /// Stays as it is in place of executing anything: the first process of a pid namespace that containers share.
+    Stay,
 }
 
 /// All that the children read, laid out by the parent before the fork and constant from then on.

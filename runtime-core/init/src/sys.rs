@@ -58,6 +58,9 @@ struct FilterProgram {
 /// The kernel's `struct sigaction` with SIG_DFL, no flags, empty mask: four words on every architecture we run on.
 const DEFAULT_ACTION: [u64; 4] = [0; 4];
 
+/// The same with SIG_IGN.
+const IGNORE_ACTION: [u64; 4] = [1, 0, 0, 0];
+
 /// Turns a raw result into rustix's error.
 fn result(value: Result<usize, syscalls::Errno>) -> Result<usize, Errno> {
     value.map_err(|e| Errno::from_raw_os_error(e.into_raw()))
@@ -156,6 +159,12 @@ pub(crate) fn reset_signals() {
     let empty = 0_u64;
     // SAFETY: reads one mask (SIG_SETMASK = 2).
     let _ = unsafe { syscall!(Sysno::rt_sigprocmask, 2, ptr::from_ref(&empty), 0, 8) };
+}
+
+/// Ignores SIGCHLD (17 on every architecture we run on).
+pub(crate) fn ignore_children() -> Result<(), Errno> {
+    // SAFETY: reads one constant action.
+    result(unsafe { syscall!(Sysno::rt_sigaction, 17, IGNORE_ACTION.as_ptr(), 0, 8) }).map(|_| ())
 }
 
 /// Blocks all signals and returns the mask there was.

@@ -170,6 +170,7 @@ impl Plan {
                 let args: Vec<_> = self.args.iter().map(|arg| quoted(&self.show(*arg))).collect();
                 format!("execute {}", args.join(" "))
             }
+            Step::Stay => "stay, and let the kernel reap".to_owned(),
         }
     }
 

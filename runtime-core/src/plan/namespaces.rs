@@ -21,6 +21,8 @@
 //!
 //! The cgroup is joined before all: a new cgroup namespace has for its root the cgroup that its maker is in.
 
+use std::path::PathBuf;
+
 use config::container::{Namespace, NamespaceKind, Process};
 use init::setting::Setting;
 use init::step::Procfs;
@@ -51,8 +53,14 @@ pub(super) fn bit(kind: NamespaceKind) -> u32 {
 pub(super) fn enter(plan: &mut Plan, container: &config::Container, facts: &Facts<'_>) {
     let has_user = container.namespaces.iter().any(|namespace| namespace.kind == NamespaceKind::User);
     prepare(plan, &container.process, facts, (None, Some(&ANY_CPU)), has_user);
+    separate(plan, &container.namespaces, !container.time_offsets.is_empty());
+}
+
+/// Joins and makes `namespaces`.
+pub(super) fn separate(plan: &mut Plan, namespaces: &[Namespace], has_offsets: bool) {
+    let has_user = namespaces.iter().any(|namespace| namespace.kind == NamespaceKind::User);
     let mut new = 0;
-    for Namespace { kind, path } in &container.namespaces {
+    for Namespace { kind, path } in namespaces {
         match path {
             Some(path) => {
                 let target = plan.source(Source::Namespace(path.clone()));
@@ -61,7 +69,7 @@ pub(super) fn enter(plan: &mut Plan, container: &config::Container, facts: &Fact
             None => new |= bit(*kind),
         }
     }
-    let time = if container.time_offsets.is_empty() { 0 } else { bit(NamespaceKind::Time) };
+    let time = if has_offsets { bit(NamespaceKind::Time) } else { 0 };
     let waits = new & (bit(NamespaceKind::User) | time);
     if waits != 0 {
         plan.first(Step::NewNamespaces { kinds: waits });
@@ -119,19 +127,24 @@ fn prepare(
     leaves_rights: bool,
 ) {
     initial.into_iter().for_each(|cpus| run_on(plan, cpus));
-    for (number, directory) in facts.joins.iter().enumerate() {
-        let (tasks, directory) = (plan.source(Source::Tasks(number)), plan.path(directory));
-        plan.first(Step::JoinCgroup { tasks, directory });
-    }
-    if let Some(value) = process.oom_score_adj {
-        let (path, value) = (plan.text("self/oom_score_adj"), plan.text(value.to_string()));
-        plan.first(Step::WriteProc { procfs: Procfs::Host, path, value });
-    }
+    join_cgroup(plan, process.oom_score_adj, facts.joins);
     last.into_iter().for_each(|cpus| run_on(plan, cpus));
     if leaves_rights {
         for limit in &process.rlimits {
             plan.first(Step::Rlimit { resource: limit.resource, soft: None, hard: limit.hard });
         }
         plan.first(ROOT);
+    }
+}
+
+/// Joins the cgroup and takes its score before there is a namespace in the way.
+pub(super) fn join_cgroup(plan: &mut Plan, oom_score_adj: Option<i32>, directories: &[PathBuf]) {
+    for (number, directory) in directories.iter().enumerate() {
+        let (tasks, directory) = (plan.source(Source::Tasks(number)), plan.path(directory));
+        plan.first(Step::JoinCgroup { tasks, directory });
+    }
+    if let Some(value) = oom_score_adj {
+        let (path, value) = (plan.text("self/oom_score_adj"), plan.text(value.to_string()));
+        plan.first(Step::WriteProc { procfs: Procfs::Host, path, value });
     }
 }

@@ -15,7 +15,7 @@ use proptest::prelude::*;
 
 use super::lsm::Lsm;
 use super::seccomp::Filter;
-use super::{Facts, Plan, Source};
+use super::{Facts, Plan, Source, Stay};
 use crate::cgroup::Hierarchy;
 
 fn board() -> Board {
@@ -295,6 +295,40 @@ fn a_mount_label_goes_to_file_systems_that_take_one() {
     let places: Vec<_> = lines.iter().filter_map(|line| line.split(" at ").nth(1)?.split(' ').next()).collect();
     assert_eq!(places, ["/dev", "/dev/pts", "/run", "/own"]);
     assert!(lines[3].contains("context=mine") && lines[0].contains("context=u:r:t:s0:c1,c2"), "{lines:?}");
+}
+
+/// A pod whose containers share a pid namespace, on a network that was made for it.
+fn sandbox() -> config::Sandbox {
+    let new = |kind| Namespace { kind, path: None };
+    config::Sandbox {
+        id: ContainerId::new("pod").unwrap(),
+        bundle: "/run/pod".into(),
+        namespaces: vec![
+            new(NamespaceKind::Ipc),
+            new(NamespaceKind::Uts),
+            Namespace { kind: NamespaceKind::Network, path: Some("/run/netns/pod".into()) },
+            new(NamespaceKind::Pid),
+        ],
+        host_pid: false,
+        hostname: Some("web".into()),
+        sysctl: vec![("net/ipv4/ip_forward".into(), "1".into())],
+        resolv_conf: None,
+        cgroup: CgroupPath::Absolute("pod".into()),
+        parent: None,
+    }
+}
+
+#[test]
+fn the_plan_of_a_sandbox_whose_process_stays() {
+    let joins = [PathBuf::from("/sys/fs/cgroup/pids/pod")];
+    let stay = Stay { root: "/run/pod/rootfs".as_ref(), joins: &joins, oom_score_adj: Some(-998) };
+    insta::assert_snapshot!(text(&Plan::sandbox(&sandbox(), Some(&stay)).unwrap()));
+}
+
+#[test]
+fn the_plan_of_a_sandbox_without_a_process() {
+    let sandbox = config::Sandbox { namespaces: sandbox().namespaces[..3].to_vec(), ..sandbox() };
+    insta::assert_snapshot!(text(&Plan::sandbox(&sandbox, None).unwrap()));
 }
 
 #[test]

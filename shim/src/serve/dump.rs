@@ -4,13 +4,17 @@
 use std::fmt::Write;
 
 use crate::lifecycle::INIT;
+use crate::sandbox::Sandbox;
 use crate::task::{ProcessView, Task, Tasks};
 
-/// Logs one line of the whole and one line per container.
-pub(super) async fn dump(tasks: &Tasks, pending: usize) {
+/// Logs one line of the whole, one of the sandbox if there is one, and one per container.
+pub(super) async fn dump(tasks: &Tasks, sandbox: &Sandbox, pending: usize) {
     let all = tasks.all().await;
     let descriptors = std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
     log::info!("state: {} containers, {pending} events to deliver, {descriptors} descriptors open", all.len());
+    if let Some(sandbox) = sandbox.described() {
+        log::info!("{sandbox}");
+    }
     for (id, task) in all {
         log::info!("container {id}: {}", described(&task));
     }

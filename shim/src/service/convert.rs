@@ -45,6 +45,8 @@ pub(super) fn create(request: CreateTaskRequest) -> Result<Create> {
             terminal: request.terminal,
         },
         options: options::resolve(request.options.as_ref())?,
+        pod: None,
+        member: None,
         event: TaskCreate {
             container_id: request.id,
             bundle: request.bundle,

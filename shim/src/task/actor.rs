@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use config::resources::Resources;
+use runtime_core::sandbox::Member;
 use runtime_core::{Container, Error, Exit, Kind, Process, Result, rootfs};
 use rustix::process::Signal;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -41,6 +42,7 @@ struct Actor {
     options: config::Options,
     /// Where we mounted something for it.
     rootfs: Option<PathBuf>,
+    _member: Option<Member>,
     lifecycle: Lifecycle,
     processes: BTreeMap<String, Entry>,
     /// Dropped when the container goes, and poststart hooks that still run with it.
@@ -128,6 +130,7 @@ impl Actor {
             container: Rc::new(container),
             options: order.options,
             rootfs,
+            _member: order.member,
             lifecycle,
             processes: BTreeMap::from([(INIT.to_owned(), init)]),
             poststart: None,

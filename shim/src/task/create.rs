@@ -54,7 +54,7 @@ pub(super) async fn create_unless_deleted(
 /// dropped, what was made so far is undone in reverse: each step's value undoes it.
 async fn create(order: &Create, namespace: &str) -> Result<Created> {
     let mut timing = Timing::default();
-    let mut spec = Bundle::read(&order.bundle, &order.id)?;
+    let mut spec = Bundle::read_in(&order.bundle, &order.id, order.pod.as_ref().map(|shared| &shared.pod))?;
     // The request knows whether a client is there to hold the other end.
     spec.process.terminal = order.streams.terminal;
     let (uid, gid) = (order.options.io_uid, order.options.io_gid);

@@ -1,0 +1,181 @@
+//! A pod's sandbox, resolved: what Kubernetes' CRI says of a pod (`runtime.v1.PodSandboxConfig`, api.proto of
+//! k8s.io/cri-api) as the namespaces, names and files that its containers will share.
+//!
+//! The shim reads one in its CreateSandbox; `runtime-core` makes it. Pointers of refusals are the field names of the
+//! message: `/linux/sysctls/kernel.panic: …`. The rules for sysctls, host names and cgroup paths are those of config.json, for
+//! with a pause container these values would have stood there.
+
+use std::path::{Path, PathBuf};
+
+use protobuf::{EnumOrUnknown, Message};
+
+use crate::container::{CgroupPath, Namespace, NamespaceKind};
+use crate::id::ContainerId;
+use crate::refuse::{At, Refusal};
+use crate::spec::{cgroup, names, namespaces, sysctl};
+use proto::cri::{DNSConfig, NamespaceMode, NamespaceOption, PodSandboxConfig};
+
+#[allow(clippy::pedantic, clippy::unwrap_used, unreachable_pub, rust_2018_idioms)] // generated
+mod proto {
+    include!(concat!(env!("OUT_DIR"), "/cri/mod.rs"));
+}
+
+/// What the names of scopes begin with, as CRI has it.
+const UNIT_PREFIX: &str = "cri-containerd";
+
+/// What a sandbox is asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct SandboxRequest<'a> {
+    /// Its id.
+    pub id: &'a str,
+    /// Absolute path of its bundle.
+    pub bundle: &'a Path,
+    /// The client's namespace, in which ids are unique.
+    pub namespace: &'a str,
+    /// The network namespace that was made for it; empty where none was.
+    pub netns_path: &'a str,
+    /// A `runtime.v1.PodSandboxConfig`; empty is one without any field.
+    pub config: &'a [u8],
+}
+
+/// One sandbox, ready to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sandbox {
+    /// Its id.
+    pub id: ContainerId,
+    /// Absolute path of its bundle.
+    pub bundle: PathBuf,
+    /// The namespaces that the pod has to itself, new or joined, in the order in which they are entered. Those that are not
+    /// here are the host's, but for pid: then each container may have its own.
+    pub namespaces: Vec<Namespace>,
+    /// Whether the pod is in the host's pid namespace.
+    pub host_pid: bool,
+    /// The pod's name in its own UTS namespace.
+    pub hostname: Option<String>,
+    /// (path below /proc/sys, value), only of the pod's own namespaces.
+    pub sysctl: Vec<(String, String)>,
+    /// What /etc/resolv.conf says; none is what it says on the host.
+    pub resolv_conf: Option<String>,
+    /// For what runs in the sandbox itself.
+    pub cgroup: CgroupPath,
+    /// The cgroup of the whole pod, where it has one.
+    pub parent: Option<CgroupPath>,
+}
+
+impl Sandbox {
+    /// Resolves all of `request`.
+    pub fn resolve(request: &SandboxRequest<'_>) -> Result<Self, Refusal> {
+        let config = PodSandboxConfig::parse_from_bytes(request.config);
+        let config = config.map_err(|error| Refusal::new("", format!("decode PodSandboxConfig: {error}")))?;
+        let id = ContainerId::new(request.id)?;
+        let linux = config.linux.get_or_default();
+        let options = linux.security_context.get_or_default().namespace_options.get_or_default();
+        let namespaces = own(options, request.netns_path).at("/linux/security_context/namespace_options")?;
+        let parent = linux.cgroup_parent.as_str();
+        Ok(Self {
+            hostname: names::resolve(Some(config.hostname.as_str()), &namespaces).at("/hostname")?,
+            sysctl: sysctl::resolve(Some(&linux.sysctls), &namespaces).at("/linux/sysctls")?,
+            resolv_conf: config.dns_config.as_ref().map(resolv_conf).transpose().at("/dns_config")?,
+            cgroup: own_cgroup(parent, request.namespace, &id).at("/linux/cgroup_parent")?,
+            parent: pod_cgroup(parent, &id).at("/linux/cgroup_parent")?,
+            bundle: request.bundle.to_owned(),
+            host_pid: options.pid == EnumOrUnknown::new(NamespaceMode::NODE),
+            id,
+            namespaces,
+        })
+    }
+
+    /// Whether the pod has a namespace of this kind to itself.
+    pub fn has(&self, kind: NamespaceKind) -> bool {
+        self.namespaces.iter().any(|namespace| namespace.kind == kind)
+    }
+}
+
+/// The namespaces that the pod has to itself.
+fn own(options: &NamespaceOption, netns_path: &str) -> Result<Vec<Namespace>, Refusal> {
+    if let Some(users) = options.userns_options.as_ref()
+        && users.mode != EnumOrUnknown::new(NamespaceMode::NODE)
+    {
+        return Err(Refusal::unsupported("/userns_options", "user namespaces are"));
+    }
+    let mut list = Vec::new();
+    if of_pod(options.ipc).at("/ipc")? {
+        list.push(Namespace { kind: NamespaceKind::Ipc, path: None });
+    }
+    if of_pod(options.network).at("/network")? {
+        // The name belongs to the network: a pod that is on the host's is called as the host is, as CRI has it.
+        list.push(Namespace { kind: NamespaceKind::Uts, path: None });
+        let path = namespaces::path(Some(Path::new(netns_path)), NamespaceKind::Network).at("/network")?;
+        list.push(Namespace { kind: NamespaceKind::Network, path });
+    } else if !netns_path.is_empty() {
+        return Err(Refusal::new("/network", format!("the host's, and yet {netns_path} was made for the pod")));
+    }
+    // CONTAINER: each container has its own, and the pod has none.
+    if options.pid != EnumOrUnknown::new(NamespaceMode::CONTAINER) && of_pod(options.pid).at("/pid")? {
+        list.push(Namespace { kind: NamespaceKind::Pid, path: None });
+    }
+    Ok(list)
+}
+
+/// The pod's own, or else the host's.
+fn of_pod(mode: EnumOrUnknown<NamespaceMode>) -> Result<bool, Refusal> {
+    match mode.enum_value() {
+        Ok(NamespaceMode::POD) => Ok(true),
+        Ok(NamespaceMode::NODE) => Ok(false),
+        Ok(NamespaceMode::CONTAINER) => Err(Refusal::new("", "CONTAINER: a pod shares it or is on the host's")),
+        Ok(NamespaceMode::TARGET) => Err(Refusal::new("", "TARGET: is for a container, not for a pod")),
+        Err(number) => Err(Refusal::new("", format!("{number}: there is no such mode"))),
+    }
+}
+
+/// resolv.conf(5), as CRI writes it.
+fn resolv_conf(dns: &DNSConfig) -> Result<String, Refusal> {
+    for (values, pointer) in [(&dns.searches, "/searches"), (&dns.servers, "/servers"), (&dns.options, "/options")] {
+        if let Some(index) = values.iter().position(|value| value.contains(['\n', '\0'])) {
+            return Err(Refusal::new(format!("{pointer}/{index}"), "has the end of a line in it"));
+        }
+    }
+    let mut lines = Vec::new();
+    if !dns.searches.is_empty() {
+        lines.push(format!("search {}\n", dns.searches.join(" ")));
+    }
+    lines.extend(dns.servers.iter().map(|server| format!("nameserver {server}\n")));
+    if !dns.options.is_empty() {
+        lines.push(format!("options {}\n", dns.options.join(" ")));
+    }
+    Ok(lines.concat())
+}
+
+/// Where a pause container would be: below the pod's cgroup, in a form that says who makes it.
+fn own_cgroup(parent: &str, namespace: &str, id: &ContainerId) -> Result<CgroupPath, Refusal> {
+    let path = match slice(parent) {
+        Some(slice) => PathBuf::from(format!("{slice}:{UNIT_PREFIX}:{id}")),
+        None if parent.is_empty() => Path::new("/").join(namespace).join(id.as_str()),
+        None => Path::new("/").join(parent).join(id.as_str()),
+    };
+    cgroup::resolve(Some(&path), id)
+}
+
+fn pod_cgroup(parent: &str, id: &ContainerId) -> Result<Option<CgroupPath>, Refusal> {
+    if parent.is_empty() {
+        return Ok(None);
+    }
+    let path = match slice(parent) {
+        // A slice lies in the one that is named before its last dash: systemd.slice(5).
+        Some(slice) => {
+            let above = slice.rsplit_once('-').map_or("-.slice".to_owned(), |(above, _)| format!("{above}.slice"));
+            PathBuf::from(format!("{above}::{slice}"))
+        }
+        None => Path::new("/").join(parent),
+    };
+    cgroup::resolve(Some(&path), id).map(Some)
+}
+
+/// The slice that a cgroup parent is, by its last part: `a.slice/a-b.slice` is `a-b.slice`.
+fn slice(parent: &str) -> Option<&str> {
+    let last = parent.trim_end_matches('/').rsplit('/').next()?;
+    last.strip_suffix(".slice").map(|_| last)
+}
+
+#[cfg(test)]
+mod tests;

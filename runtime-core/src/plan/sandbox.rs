@@ -1,0 +1,84 @@
+//! The process in which a pod's namespaces come into being. It goes as soon as they are held elsewhere, or, where the
+//! containers share a pid namespace, stays as its first process.
+//!
+//! One that stays can be looked at by every container of the pod, and by a privileged one through `/proc/1/root`. So it stands
+//! on an empty read-only root, is nobody, has no rights and holds no file.
+
+use std::path::{Path, PathBuf};
+
+use config::container::{Namespace, NamespaceKind, PropagationKind};
+use init::Step;
+use init::step::{Attributes, Procfs};
+use init::sync::Point;
+
+use crate::error::Result;
+use crate::plan::{Plan, mounts, namespaces};
+
+/// Who a process is that needs to be nobody in particular; the user of Kubernetes' pause image.
+const NOBODY: u32 = 65535;
+
+/// `MOUNT_ATTR_RDONLY`, `NOSUID`, `NODEV`, `NOEXEC`
+const INERT: Attributes = Attributes { set: 1 | 2 | 4 | 8, clear: 0 };
+
+/// How the process stays.
+#[derive(Debug, Clone, Copy)]
+pub struct Stay<'a> {
+    /// An empty directory on the host.
+    pub root: &'a Path,
+    /// The v1 cgroup directories that it joins, as [`crate::plan::Facts::joins`].
+    pub joins: &'a [PathBuf],
+    /// How much it is spared when memory runs out; none leaves the runtime's.
+    pub oom_score_adj: Option<i32>,
+}
+
+impl Plan {
+    /// The plan of a sandbox's process. Names and sysctls are set from within, when all namespaces are there.
+    pub fn sandbox(sandbox: &config::Sandbox, stay: Option<&Stay<'_>>) -> Result<Self> {
+        let mut plan = Self::default();
+        let mut own = sandbox.namespaces.clone();
+        if let Some(stay) = stay {
+            namespaces::join_cgroup(&mut plan, stay.oom_score_adj, stay.joins);
+            own.push(Namespace { kind: NamespaceKind::Mount, path: None });
+        }
+        namespaces::separate(&mut plan, &own, false);
+        plan.second(Step::NewSession);
+        if let Some(stay) = stay {
+            let (slash, path) = (plan.text("/"), plan.path(stay.root));
+            plan.second(Step::HostPropagation {
+                path: slash,
+                kind: mounts::flag(PropagationKind::Slave),
+                recursive: true,
+            });
+            plan.second(Step::OpenRoot { path, tree: None });
+            plan.second(Step::PivotRoot);
+        }
+        if let Some(name) = &sandbox.hostname {
+            let name = plan.text(name);
+            plan.second(Step::Hostname { name });
+        }
+        for (path, value) in &sandbox.sysctl {
+            let (path, value) = (plan.text(format!("sys/{path}")), plan.text(value));
+            plan.second(Step::WriteProc { procfs: Procfs::Own, path, value });
+        }
+        if stay.is_some() {
+            plan.renounce();
+        }
+        plan.second(Step::Sync { point: Point::Ready });
+        if stay.is_some() {
+            plan.second(Step::Stay);
+        }
+        plan.checked()
+    }
+
+    /// Gives up what a process can give up.
+    fn renounce(&mut self) {
+        let path = self.text("/");
+        self.second(Step::WorkingDirectory { path, make: false });
+        self.second(Step::SetAttributes { path, attributes: INERT, recursive: false });
+        self.second(Step::BoundingSet { keep: 0 });
+        let groups = Self::span(self.gids.len(), self.gids.len());
+        self.second(Step::Identity { uid: NOBODY, gid: NOBODY, groups });
+        self.second(Step::Capabilities { effective: 0, permitted: 0, inheritable: 0, ambient: 0 });
+        self.second(Step::NoNewPrivileges);
+    }
+}
