@@ -1,8 +1,9 @@
 //! Runtime options as containerd sends them, with `start` and with Create, made into [`config::Options`].
 //!
-//! Two messages carry them. A handler of the type `io.containerd.runc.v2` sends `runc.v1.Options`; every other one sends
-//! CRI's `runtimeoptions.v1.Options`, in which the options are TOML: the handler's table itself, or the path of a file.
-//! `ctr` and nerdctl send nothing. Precedence and meaning are [`config::options`]'s.
+//! Three messages carry them. A handler of the type `io.containerd.runc.v2` sends `runc.v1.Options`; every other one sends
+//! CRI's `runtimeoptions.v1.Options`, in which the options are TOML: the handler's table itself, or the path of a file. The
+//! Go client up to 1.7 has an older one for what it wants to say to a runtime of another type: who owns the pipes of a
+//! container with id maps. Else `ctr` and nerdctl send nothing. Precedence and meaning are [`config::options`]'s.
 
 use std::path::{Path, PathBuf};
 
@@ -16,6 +17,7 @@ use runtime_core::{Error, Kind, Result};
 
 const RUNC_OPTIONS: &str = "containerd.runc.v1.Options";
 const CRI_OPTIONS: &str = "runtimeoptions.v1.Options";
+const CLIENT_OPTIONS: &str = "containerd.linux.runc.CreateOptions";
 
 /// The node's own options, for every container of it.
 const NODE_FILE: &str = "/etc/containerd/myshim.toml";
@@ -31,7 +33,7 @@ pub(crate) fn resolve(sent: Option<&Any>) -> Result<Options> {
 
 /// Whether a message is one of those that carry options.
 pub(crate) fn are(any: &Any) -> bool {
-    [RUNC_OPTIONS, CRI_OPTIONS].iter().any(|name| any.type_url.rsplit('/').next() == Some(name))
+    [RUNC_OPTIONS, CRI_OPTIONS, CLIENT_OPTIONS].iter().any(|name| any.type_url.rsplit('/').next() == Some(name))
 }
 
 fn resolve_with(node: &Path, sent: Option<&Any>) -> Result<Options> {
@@ -46,6 +48,10 @@ fn resolve_with(node: &Path, sent: Option<&Any>) -> Result<Options> {
             Some(CRI_OPTIONS) => {
                 let fields = Empty::parse_from_bytes(&any.value).map_err(invalid)?;
                 cri(fields.special_fields.unknown_fields(), &mut sources)?;
+            }
+            Some(CLIENT_OPTIONS) => {
+                let fields = Empty::parse_from_bytes(&any.value).map_err(invalid)?;
+                sources.push(client(fields.special_fields.unknown_fields()));
             }
             _ => {
                 let text = format!("options of type {}: neither {RUNC_OPTIONS} nor {CRI_OPTIONS}", any.type_url);
@@ -108,6 +114,22 @@ fn cri(fields: &UnknownFields, sources: &mut Vec<Source>) -> Result<()> {
     Ok(())
 }
 
+/// { no_pivot_root = 1, no_new_keyring = 8, shim_cgroup = 9, io_uid = 10, io_gid = 11 }; the others are about checkpoints.
+fn client(fields: &UnknownFields) -> Source {
+    let settings = fields.iter().map(|(number, value)| {
+        let (key, setting) = match (number, value) {
+            (1, UnknownValueRef::Varint(on)) => ("NoPivotRoot", Setting::Switch(on != 0)),
+            (8, UnknownValueRef::Varint(on)) => ("NoNewKeyring", Setting::Switch(on != 0)),
+            (9, UnknownValueRef::LengthDelimited(path)) => ("ShimCgroup", text(path)),
+            (10, UnknownValueRef::Varint(id)) => ("IoUid", Setting::Number(id.cast_signed())),
+            (11, UnknownValueRef::Varint(id)) => ("IoGid", Setting::Number(id.cast_signed())),
+            _ => return (format!("field {number}"), Setting::Switch(true)),
+        };
+        (key.to_owned(), setting)
+    });
+    Source::fields(CLIENT_OPTIONS, settings.collect())
+}
+
 fn text(bytes: &[u8]) -> Setting {
     Setting::Text(String::from_utf8_lossy(bytes).into_owned())
 }
@@ -130,6 +152,15 @@ mod tests {
     /// One length-delimited field of a message.
     fn field(number: u8, text: &str) -> Vec<u8> {
         [&[number << 3 | 2, u8::try_from(text.len()).unwrap()], text.as_bytes()].concat()
+    }
+
+    #[test]
+    fn the_client_up_to_1_7_says_who_owns_the_pipes() {
+        // { io_uid = 10: 300, io_gid = 11: 7 }
+        let options = resolve("", Some(&any(CLIENT_OPTIONS, vec![80, 0xac, 2, 88, 7]))).unwrap();
+        assert_eq!((options.io_uid, options.io_gid), (300, 7));
+        let error = resolve("", Some(&any(CLIENT_OPTIONS, vec![16, 1]))).unwrap_err();
+        assert!(error.to_string().contains("field 2"), "{error}");
     }
 
     #[test]

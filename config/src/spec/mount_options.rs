@@ -10,7 +10,6 @@ use nix::libc::{
 };
 
 use crate::container::{Links, MountAttributes, Propagation, PropagationKind};
-use crate::refuse::{At, Refusal};
 
 /// The options of one mount.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -54,18 +53,18 @@ impl Data {
 }
 
 /// Reads all of a mount's options.
-pub(super) fn parse(options: &[String]) -> Result<MountOptions, Refusal> {
+pub(super) fn parse(options: &[String]) -> MountOptions {
     let mut parsed = MountOptions::default();
     for (index, options) in options.iter().enumerate() {
         for option in split(options) {
-            parsed.add(index, option).at_index(index)?;
+            parsed.add(index, option);
         }
     }
-    Ok(parsed)
+    parsed
 }
 
 impl MountOptions {
-    fn add(&mut self, index: usize, option: &str) -> Result<(), Refusal> {
+    fn add(&mut self, index: usize, option: &str) {
         match meaning(option) {
             Some(Meaning::Nothing) => {}
             Some(Meaning::Bind { recursive }) => (self.bind, self.recursive) = (true, self.recursive || recursive),
@@ -83,7 +82,6 @@ impl MountOptions {
             Some(Meaning::Superblock) => self.data.push(Data { index, key: option.to_owned(), value: None }),
             None => self.add_other(index, option),
         }
-        Ok(())
     }
 
     /// The recursive form of an attribute, or what only the file system understands.

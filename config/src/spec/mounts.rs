@@ -67,7 +67,7 @@ pub(super) fn resolve(mounts: &[oci::Mount], bundle: &Path, own: Option<&Ids>) -
 }
 
 fn one(mount: &oci::Mount, bundle: &Path, own: Option<&Ids>) -> Result<Mount, Refusal> {
-    let mut options = mount_options::parse(mount.options().as_deref().unwrap_or_default()).at("/options")?;
+    let mut options = mount_options::parse(mount.options().as_deref().unwrap_or_default());
     let kind = kind(mount, &mut options, bundle)?;
     let idmap = idmap(mount, &options, &kind, own)?;
     Ok(Mount {

@@ -126,9 +126,13 @@ fn prepare(
     (initial, last): (Option<&[u64]>, Option<&[u64]>),
     leaves_rights: bool,
 ) {
-    initial.into_iter().for_each(|cpus| run_on(plan, cpus));
+    if let Some(cpus) = initial {
+        run_on(plan, cpus);
+    }
     join_cgroup(plan, process.oom_score_adj, facts.joins);
-    last.into_iter().for_each(|cpus| run_on(plan, cpus));
+    if let Some(cpus) = last {
+        run_on(plan, cpus);
+    }
     if leaves_rights {
         for limit in &process.rlimits {
             plan.first(Step::Rlimit { resource: limit.resource, soft: None, hard: limit.hard });

@@ -1,7 +1,6 @@
 //! From a request to a container whose init waits to be started.
 
 use std::path::{Path, PathBuf};
-use std::pin::pin;
 use std::time::Duration;
 
 use config::Bundle;
@@ -35,7 +34,7 @@ pub(super) async fn create_unless_deleted(
     namespace: &str,
     commands: &mut mpsc::UnboundedReceiver<Command>,
 ) -> std::result::Result<Created, (Error, Option<Reply<Deleted>>)> {
-    let mut creating = pin!(create(order, namespace));
+    let mut creating = Box::pin(create(order, namespace));
     loop {
         tokio::select! {
             created = &mut creating => return created.map_err(|error| (error, None)),
