@@ -22,6 +22,7 @@ fn main() -> ExitCode {
         test!(a_shim_crash_takes_the_whole_pod),
         test!(options_own_the_pipes),
         test!(options_that_cannot_be_honoured_are_refused).not_on_runc("it ignores what it does not know"),
+        test!(a_slow_create_says_what_was_slow).not_on_runc("it does not say"),
     ])
 }
 
@@ -149,8 +150,12 @@ async fn options_own_the_pipes(case: &Case) -> Result<()> {
     Ok(())
 }
 
+/// { config_body = 3 } of [`CRI_OPTIONS`].
+fn body(text: &str) -> Vec<u8> {
+    [&[26, u8::try_from(text.len()).expect("it is short")], text.as_bytes()].concat()
+}
+
 async fn options_that_cannot_be_honoured_are_refused(case: &Case) -> Result<()> {
-    let body = |text: &str| [&[26, u8::try_from(text.len()).expect("it is short")], text.as_bytes()].concat();
     let binary = Options { binary_name: "/usr/bin/crun".into(), ..Options::default() }.write_to_bytes()?;
     for (kind, value, expected) in [
         (CRI_OPTIONS, body("Speed = 9\n"), "config_body: Speed: there is no such option"),
@@ -162,5 +167,23 @@ async fn options_that_cannot_be_honoured_are_refused(case: &Case) -> Result<()> 
         ensure!(text.contains(expected), "{code:?}: {text}");
         ensure!(code != Code::Ok);
     }
+    Ok(())
+}
+
+async fn a_slow_create_says_what_was_slow(case: &Case) -> Result<()> {
+    let hook = json!({ "path": "/bin/sh", "args": ["sh", "-c", "sleep 0.2"] });
+    let mut container = case
+        .container(&["true"])
+        .stdio(Stdio::null())
+        .spec(|spec| spec["hooks"] = json!({ "createRuntime": [hook] }))
+        .options(CRI_OPTIONS, body("SlowCreateMilliseconds = 100\n"))
+        .create()
+        .await?;
+    ensure!(container.run().await? == 0);
+    let told = || {
+        let log = case.daemon.log_tail(&format!("create {} took", container.id));
+        log.contains("slowest: step") && log.contains("wait for hooks and network devices: 2")
+    };
+    ensure!(wait_until(Duration::from_secs(5), told), "{}", case.daemon.log_tail(&container.id));
     Ok(())
 }

@@ -4,12 +4,13 @@
 //! `seeds/<target>/` or, for `config_json`, from the bundles that the tests run.
 
 use std::path::Path;
-use std::sync::atomic::AtomicI32;
+use std::sync::atomic::{AtomicI32, AtomicU64};
 
 use config::{Container, ContainerId};
-use init::sync::Point;
+use init::sync::{Board, Point, STAMPS};
 use init::{Instruction, Program, Step};
 use runtime_core::cgroup::Hierarchy;
+use runtime_core::plan::lsm::Lsm;
 use runtime_core::plan::seccomp::Filter;
 use runtime_core::plan::{Facts, Plan};
 
@@ -32,7 +33,16 @@ pub fn plan(container: &Container) {
     let filter = Filter { program: vec![Instruction { code: 6, jt: 0, jf: 0, k: 0x7fff_0000 }], flags: 0 };
     for (hierarchies, no_pivot_root) in [(&v1[..], false), (&v2[..], true)] {
         let filter = container.seccomp.as_ref().map(|_| &filter);
-        let facts = Facts { hierarchies, joins: &joins, filter, last_capability: 40, no_pivot_root, home: "/root" };
+        let facts = Facts {
+            hierarchies,
+            joins: &joins,
+            filter,
+            lsm: Lsm { apparmor: true, selinux: true },
+            last_capability: 40,
+            makes_devices: true,
+            no_pivot_root,
+            keyring: Some("_ses.fuzz"),
+        };
         match Plan::init(container, &facts) {
             Ok(plan) => {
                 check(&plan, true, filter.is_some());
@@ -49,7 +59,8 @@ pub fn plan(container: &Container) {
 /// The laws that the safety of a container rests on.
 fn check(plan: &Plan, init: bool, filtered: bool) {
     let descriptors: Vec<i32> = (100..).take(plan.sources().len()).collect();
-    plan.with_program(&descriptors, 99, &AtomicI32::new(0), |program| {
+    let board = Board { pid: AtomicI32::new(0), begun: AtomicU64::new(0), done: [const { AtomicU64::new(0) }; STAMPS] };
+    plan.with_program(&descriptors, 99, &board, |program| {
         assert!(program.descriptors.len() == plan.sources().len());
         laws(program, init, filtered);
         // Printing goes to every string and table that a step refers to; a wrong reference shows as a question mark.
