@@ -1,6 +1,6 @@
 //! What `config` accepts, as the runtime spec's features.md wants it told.
 //!
-//! The document is made by asking. The types of `oci-spec` tell every name that config.json may hold (see [`names`]), and
+//! The document is made by asking. The types of `oci-spec` tell every name that config.json may hold (see `names`), and
 //! of each the code that reads config.json is asked whether it takes a container with it. So a feature is claimed from the
 //! change on that makes it work, and what is refused is never claimed. What reading cannot know, `runtime-core` fills in.
 

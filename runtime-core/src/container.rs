@@ -122,7 +122,7 @@ impl Container {
         let placement = cgroup.placement()?;
         let hierarchies = cgroup.hierarchies();
         let facts = facts(&hierarchies, &placement.directories, filter);
-        let facts = Facts { keyring, no_pivot_root, ..facts };
+        let facts = Facts { no_pivot_root, keyring, ..facts };
         let plan = Plan::init(spec, &facts)?;
         let agent = listener(spec).map(|listener| Agent { listener, subject: &record.subject, init: None });
         let handover = Handover { stdio: Some(stdio), placement: &placement, init: None, agent };

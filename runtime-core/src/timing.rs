@@ -23,7 +23,7 @@ enum Part {
     /// Something that the parent did.
     Lap(&'static str, Duration),
     /// All that the children did, step by step.
-    Steps(Plan, Vec<Duration>),
+    Steps(Box<Plan>, Vec<Duration>),
 }
 
 impl Default for Timing {
@@ -45,7 +45,7 @@ impl Timing {
     pub(crate) fn steps(&mut self, plan: Plan, took: Vec<Duration>) {
         let steps: Duration = took.iter().sum();
         let now = Instant::now();
-        self.parts.push(Part::Steps(plan, took));
+        self.parts.push(Part::Steps(Box::new(plan), took));
         self.parts.push(Part::Lap("fork, and switch between processes", (now - self.last).saturating_sub(steps)));
         self.last = now;
     }

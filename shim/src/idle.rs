@@ -82,6 +82,11 @@ impl Idle {
         self.0.send_modify(|state| state.ended = true);
     }
 
+    /// Whether it was the sandbox that was shut down.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.0.borrow().ended
+    }
+
     /// Waits until nobody has needed the server for as long as the table says; `limit` is `IdleSeconds`, if at all.
     pub(crate) async fn over(&self, limit: Option<Duration>) {
         let mut state = self.0.subscribe();

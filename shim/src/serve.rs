@@ -98,7 +98,7 @@ async fn run(flags: &Flags, listener: UnixListener) -> Result<()> {
     let (released, hang_up) = tokio::select! {
         released = until_idle(&idle, idle_limit(flags), address.as_pathname(), &socket) => {
             log::debug!("leaving, for nobody needs this server any more");
-            (released, HANG_UP_LIMIT)
+            (released, if idle.has_ended() { HANG_UP_LIMIT } else { Duration::ZERO })
         }
         signal = signals.until_leaving(&tasks, &sandbox, &publisher) => {
             log::info!("leaving on {signal}");

@@ -29,12 +29,16 @@ macro_rules! confined {
             println!("skipped: AppArmor is not enabled here");
             return;
         }
-        static LOADED: OnceLock<()> = OnceLock::new();
-        LOADED.get_or_init(|| ["myshim-test", "myshim-test-exec"].into_iter().for_each(load));
+        load_once();
         let bundle = Bundle::new("apparmor");
         fs::write(bundle.rootfs().join("secret"), "s").unwrap();
         bundle
     }};
+}
+
+fn load_once() {
+    static LOADED: OnceLock<()> = OnceLock::new();
+    LOADED.get_or_init(|| ["myshim-test", "myshim-test-exec"].into_iter().for_each(load));
 }
 
 fn load(name: &str) {

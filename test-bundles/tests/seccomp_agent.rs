@@ -78,7 +78,7 @@ impl Agent {
 
     /// The next letter, which has been sent by now.
     fn letter(&self) -> Value {
-        self.letters.recv_timeout(std::time::Duration::from_secs(60)).expect("the agent is told")
+        self.letters.recv_timeout(std::time::Duration::from_mins(1)).expect("the agent is told")
     }
 }
 

@@ -72,7 +72,7 @@ fn run(global: &arguments::Global, verb: Verb) -> runtime_core::Result<ExitCode>
         Verb::Delete { id, force } => client::delete(global, &id, force)?,
         Verb::Exec { id, exec } => return client::exec(global, &id, &exec),
         Verb::Ps { id, json, arguments } => print!("{}", client::ps(global, &id, json, &arguments)?),
-        Verb::List(form) => print!("{}", client::list(global, form)?),
+        Verb::List(form) => print!("{}", client::list(global, form)),
         Verb::Pause(id) => client::pause(global, &id)?,
         Verb::Resume(id) => client::resume(global, &id)?,
         Verb::Update { id, resources } => client::update(global, &id, resources)?,

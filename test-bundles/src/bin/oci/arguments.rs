@@ -100,6 +100,7 @@ pub(crate) struct NewContainer {
 
 /// `exec`. Without a process file, the flags vary the process of the container's config.json.
 #[derive(Debug, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "a flag each")]
 pub(crate) struct Exec {
     pub(crate) process: Option<PathBuf>,
     pub(crate) command: Vec<String>,

@@ -155,21 +155,25 @@ pub(crate) fn ps(global: &Global, id: &ContainerId, json: bool, arguments: &[Str
     let column = column.ok_or_else(|| Error::new(Kind::Invalid, "ps prints no column PID"))?;
     let pid = |line: &str| line.split_whitespace().nth(column).and_then(|word| word.parse::<i32>().ok());
     let ours = lines.filter(|line| pid(line).is_some_and(|pid| pids.contains(&pid)));
-    Ok(std::iter::once(title).chain(ours).map(|line| format!("{line}\n")).collect())
+    Ok(lines_of(std::iter::once(title).chain(ours)))
+}
+
+fn lines_of<'a>(lines: impl IntoIterator<Item = &'a str>) -> String {
+    lines.into_iter().flat_map(|line| [line, "\n"]).collect()
 }
 
 /// `list`: what is known of each container.
-pub(crate) fn list(global: &Global, form: Form) -> Result<String> {
+pub(crate) fn list(global: &Global, form: Form) -> String {
     let names = fs::read_dir(&global.root).into_iter().flatten().flatten().map(|entry| entry.file_name());
     let mut ids: Vec<_> = names.filter_map(|name| ContainerId::new(name.to_string_lossy()).ok()).collect();
     ids.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
     if form == Form::Ids {
-        return Ok(ids.iter().map(|id| format!("{id}\n")).collect());
+        return lines_of(ids.iter().map(ContainerId::as_str));
     }
     let known = |id: &ContainerId| find(global, id).inspect_err(|error| eprintln!("oci: {error}")).ok();
-    let states: Vec<State> = ids.iter().filter_map(known).collect();
+    let containers: Vec<State> = ids.iter().filter_map(known).collect();
     if form == Form::Json {
-        return Ok(format!("{}\n", json!(states)));
+        return format!("{}\n", json!(containers));
     }
     let line = |state: &State| {
         let (status, bundle) = (json!(state.status), state.bundle.display());
@@ -177,7 +181,7 @@ pub(crate) fn list(global: &Global, form: Form) -> Result<String> {
         format!("{:<12}{:<12}{status:<12}{bundle}   {}   {}\n", state.id, state.pid, state.created, state.owner)
     };
     let title = format!("{:<12}{:<12}{:<12}BUNDLE   CREATED   OWNER\n", "ID", "PID", "STATUS");
-    Ok(std::iter::once(title).chain(states.iter().map(line)).collect())
+    std::iter::once(title).chain(containers.iter().map(line)).collect()
 }
 
 /// Takes the id: who makes the state directory has it. The socket in it is ready before anyone can look for it.
