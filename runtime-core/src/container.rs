@@ -79,13 +79,13 @@ impl Container {
             }
             Err(error) => Err(error),
         };
-        let cgroup = unfinished.finish();
+        let (cgroup, subject, poststop) = unfinished.finish();
         match created {
             Ok((init, oom)) => Ok(Self {
                 init: Rc::new(init),
                 cgroup,
                 oom: oom.map(Rc::new),
-                subject: Subject::of(spec),
+                subject,
                 namespaces: spec.namespaces.clone(),
                 mappings: spec.mappings.clone(),
                 filter,
@@ -96,7 +96,7 @@ impl Container {
                 hooks: spec.hooks.clone(),
             }),
             Err(error) => {
-                undo(cgroup, Subject::of(spec), spec.hooks.poststop.clone()).await;
+                undo(cgroup, subject, poststop).await;
                 Err(error)
             }
         }
@@ -301,10 +301,10 @@ impl Unfinished {
         Self { cgroup: Rc::new(cgroup), last: Some((Subject::of(spec), spec.hooks.poststop.clone())) }
     }
 
-    /// It is finished, one way or the other.
-    fn finish(mut self) -> Rc<Cgroup> {
-        self.last = None;
-        Rc::clone(&self.cgroup)
+    /// It is finished, one way or the other: what it is, whom it was for, and the hooks of its end.
+    fn finish(mut self) -> (Rc<Cgroup>, Subject, Vec<Hook>) {
+        let (subject, poststop) = self.last.take().expect("this takes it once, and drop comes after");
+        (Rc::clone(&self.cgroup), subject, poststop)
     }
 }
 

@@ -126,6 +126,17 @@ impl Bundle {
         self.run().json()
     }
 
+    /// What `probe` printed in a whole life by `create` with further flags, `start` and `delete`, after which nothing may be left.
+    pub fn seen_with(&self, flags: &[&str]) -> Value {
+        self.create_with(flags).success();
+        self.call(&["start", &self.id]).success();
+        self.wait();
+        let seen = self.output().json();
+        self.call(&["delete", &self.id]).success();
+        self.assert_nothing_left();
+        seen
+    }
+
     /// `create`. What init prints once started is in [`Bundle::output`].
     pub fn create(&self) -> Ran {
         self.create_with(&[])

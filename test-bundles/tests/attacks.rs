@@ -212,7 +212,7 @@ fn there_is_no_way_out_of_the_root() {
         fs::write(bundle.rootfs().join("inside"), "").unwrap();
         privileged(&mut bundle);
         bundle.probe(&["escape", "/"]);
-        let seen = run_with(&bundle, flags);
+        let seen = bundle.seen_with(flags);
         let names: Vec<_> = seen["/"].as_array().unwrap_or_else(|| panic!("{seen}")).clone();
         assert!(names.contains(&json!("inside")) && names.contains(&json!("trap")), "{flags:?}: {names:?}");
     }
@@ -228,17 +228,7 @@ fn below_a_moved_root_nothing_is_mounted() {
     let mut bundle = Bundle::new("mounts");
     privileged(&mut bundle);
     bundle.probe(&["beneath", "/proc", "/sys", "/dev/pts"]);
-    assert_eq!(run_with(&bundle, &["--no-pivot"]), json!({ "/proc": [], "/sys": [], "/dev/pts": [] }));
-}
-
-fn run_with(bundle: &Bundle, flags: &[&str]) -> Value {
-    bundle.create_with(flags).success();
-    bundle.call(&["start", bundle.id()]).success();
-    bundle.wait();
-    let seen = bundle.output().json();
-    bundle.call(&["delete", bundle.id()]).success();
-    bundle.assert_nothing_left();
-    seen
+    assert_eq!(bundle.seen_with(&["--no-pivot"]), json!({ "/proc": [], "/sys": [], "/dev/pts": [] }));
 }
 
 fn privileged(bundle: &mut Bundle) {

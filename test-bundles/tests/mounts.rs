@@ -374,13 +374,7 @@ fn flags_for_the_whole_tree_reach_what_is_below() {
 #[test]
 fn a_moved_root_is_as_good_as_a_pivoted_one() {
     let seen = |flags: &[&str]| {
-        let bundle = Bundle::new("mounts");
-        bundle.create_with(flags).success();
-        bundle.call(&["start", bundle.id()]).success();
-        bundle.wait();
-        let seen = bundle.output().json();
-        bundle.call(&["delete", bundle.id()]).success();
-        bundle.assert_nothing_left();
+        let seen = Bundle::new("mounts").seen_with(flags);
         let mounts = seen["mounts"].as_array().unwrap().clone();
         let line = |mount: &Value| format!("{} {} {}", mount["mount_point"], mount["fs_type"], mount["options"]);
         mounts.iter().map(line).collect::<Vec<_>>()
