@@ -46,6 +46,12 @@ impl Scope {
         Self { cgroup: format!("/{}/{name}", case.daemon.slice()), name }
     }
 
+    /// Of a container whose configuration names no cgroup.
+    fn unnamed(id: &str) -> Self {
+        let name = format!("{}-{id}.scope", if test_bundles::is_runc() { "runc" } else { "myshim" });
+        Self { cgroup: format!("/system.slice/{name}"), name }
+    }
+
     fn show(&self, property: &str) -> Result<String> {
         let output = Command::new("systemctl").args(["show", "--value", "-p", property, &self.name]).output()?;
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
@@ -76,13 +82,26 @@ fn scoped<'c>(case: &'c Case, args: &[&str], edit: impl FnOnce(&mut Value)) -> N
     container.spec(|spec| spec["linux"]["cgroupsPath"] = path.into()).spec(edit)
 }
 
+fn limits(spec: &mut Value) {
+    spec["linux"]["resources"]["memory"] = json!({"limit": 64 << 20});
+    spec["linux"]["resources"]["pids"] = json!({"limit": 50});
+}
+
+/// Nothing else says so: there is no path.
 async fn the_option_asks_for_a_scope(case: &Case) -> Result<()> {
     let _systemd = SYSTEMD.read().await;
-    let limits = |spec: &mut Value| {
-        spec["linux"]["resources"]["memory"] = json!({"limit": 64 << 20});
-        spec["linux"]["resources"]["pids"] = json!({"limit": 50});
-    };
-    a_life(case, scoped(case, &["sleep", "1000"], limits).systemd_cgroup()).await
+    let container = case.container(&["sleep", "1000"]).stdio(Stdio::null()).systemd_cgroup().spec(|spec| {
+        spec["linux"].as_object_mut().expect("an object").remove("cgroupsPath");
+        limits(spec);
+    });
+    let scope = Scope::unnamed(&container.id);
+    a_life(container, &scope).await?;
+    // And with a path that names no unit it cannot be met.
+    let path = |spec: &mut Value| spec["linux"]["cgroupsPath"] = "/here/there".into();
+    let refused = case.container(&["true"]).stdio(Stdio::null()).systemd_cgroup().spec(path).create().await;
+    let error = refused.err().map(|error| format!("{error:#}")).unwrap_or_default();
+    ensure!(error.contains("slice:prefix:name"), "{error}");
+    Ok(())
 }
 
 async fn the_form_of_the_path_asks_for_one(case: &Case) -> Result<()> {
@@ -90,16 +109,13 @@ async fn the_form_of_the_path_asks_for_one(case: &Case) -> Result<()> {
     if test_bundles::is_runc() {
         return Ok(());
     }
-    let limits = |spec: &mut Value| {
-        spec["linux"]["resources"]["memory"] = json!({"limit": 64 << 20});
-        spec["linux"]["resources"]["pids"] = json!({"limit": 50});
-    };
-    a_life(case, scoped(case, &["sleep", "1000"], limits)).await
+    let container = scoped(case, &["sleep", "1000"], limits);
+    let scope = Scope::of(case, &container.id);
+    a_life(container, &scope).await
 }
 
-async fn a_life(case: &Case, container: NewContainer<'_>) -> Result<()> {
+async fn a_life(container: NewContainer<'_>, scope: &Scope) -> Result<()> {
     let container = container.create().await?;
-    let scope = Scope::of(case, &container.id);
     scope.ensure_up(&container)?;
     container.start().await?;
     scope.ensure_up(&container)?;
