@@ -24,7 +24,9 @@ fn main() -> ExitCode {
 
 async fn a_containerd_crash_loses_no_line_and_kills_nobody(case: &Case) -> Result<()> {
     const LAST: u32 = 400;
-    let script = format!("n=0; while [ $n -lt {LAST} ]; do n=$((n+1)); echo line $n; sleep 0.005; done; exit 3");
+    // It ends when the new containerd has seen it run, however long that takes to come up.
+    let lines = format!("n=0; while [ $n -lt {LAST} ]; do n=$((n+1)); echo line $n; sleep 0.005; done");
+    let script = format!("{lines}; until [ -e /go ]; do sleep 0.01; done; exit 3");
     let mut container = case.container(&["sh", "-c", &script]).create().await?;
     let mut output = container.output();
     container.start().await?;
@@ -39,6 +41,7 @@ async fn a_containerd_crash_loses_no_line_and_kills_nobody(case: &Case) -> Resul
     ensure!(state.pid == container.pid && state.status == 2, "{state:?}");
     ensure!(leftovers::shims(&case.daemon, &container.id) == shims, "the shim is another one");
 
+    std::fs::write(format!("/proc/{}/root/go", container.pid), "")?;
     let said = output.text().await;
     let expected: String = (1..=LAST).fold(String::new(), |lines, n| lines + &format!("line {n}\n"));
     ensure!(said == expected, "{} lines, the last {:?}", said.lines().count(), said.lines().last());
