@@ -272,7 +272,7 @@ impl Cgroup {
         let host = Host::get()?;
         let watched = |directory: &&Path| host.version == Version::V1 || directory.join("memory.events").exists();
         let directory = self.directory_of(host, "memory").filter(watched);
-        directory.map(|directory| OomWatch::new(directory, host.version)).transpose()
+        directory.map(|directory| OomWatch::new(directory, host.version, self.unit.is_some())).transpose()
     }
 
     /// Stops every process in it and below it, where it is. Waits a bounded time, and takes it back when that is over. Kind

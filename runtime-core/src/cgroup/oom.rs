@@ -12,9 +12,11 @@
 //! v2     poll on memory.events                      memory.events, oom_kill: of all below too
 //! ```
 //!
-//! A systemd scope goes with its last process, and may be gone before the count is read. Then the cgroup above tells, which
-//! counts what happened below: what it has more than was known of ours and of others is taken for a process of ours that
-//! ended by SIGKILL just now. Only a neighbour's kill in the same moment can be mistaken for it.
+//! A systemd scope goes with its last process, and may be gone before the count is read, and its slice with it. Then the
+//! lowest that is left above tells, a cgroup or the host, which counts what happened below: what it has more than was known of
+//! ours and of others is taken for a process of ours that ended by SIGKILL just now. What was known is brought up to date
+//! whenever anything is counted, before a SIGKILL by a client too: only a neighbour's kill since then, together with a SIGKILL
+//! that came from neither the kernel nor a client, can be mistaken for it.
 
 use std::path::{Path, PathBuf};
 
@@ -48,10 +50,11 @@ pub struct Oom {
 }
 
 impl OomWatch {
-    pub(super) fn new(directory: &Path, version: Version) -> Result<Self> {
+    /// `may_vanish`: somebody else, systemd, may remove the cgroup when its last process has ended.
+    pub(super) fn new(directory: &Path, version: Version, may_vanish: bool) -> Result<Self> {
         Ok(Self(match version {
             Version::V1 => Watch::V1(v1::Watch::new(directory)?),
-            Version::V2 => Watch::V2(v2::Watch::new(directory)?),
+            Version::V2 => Watch::V2(v2::Watch::new(directory, may_vanish)?),
         }))
     }
 

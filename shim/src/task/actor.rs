@@ -366,6 +366,10 @@ impl Actor {
 
     fn kill(&mut self, id: &str, signal: i32, all: bool) -> Result<()> {
         self.lifecycle.signal(id)?;
+        if signal == Signal::KILL.as_raw() {
+            // What was counted until now is not taken for what this kills.
+            self.count_oom(false);
+        }
         let sent = if all && id == INIT { self.container.signal_all(signal) } else { self.forked(id).signal(signal) };
         if sent.is_ok() && id == INIT && signal == Signal::KILL.as_raw() {
             let effects = self.lifecycle.killed();
