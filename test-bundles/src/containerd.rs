@@ -21,6 +21,33 @@ const SOCKET_PATH_BYTES: usize = 106;
 const START_LIMIT: Duration = Duration::from_secs(30);
 const STOP_LIMIT: Duration = Duration::from_secs(15);
 
+/// Left out: CRI (it wants a network), plugins that touch the machine outside our directory (`opt`, `nri`), and those that only
+/// complain of what they lack.
+const OFF: [&str; 14] = [
+    "io.containerd.grpc.v1.cri",
+    "io.containerd.cri.v1.images",
+    "io.containerd.cri.v1.runtime",
+    "io.containerd.internal.v1.opt",
+    "io.containerd.internal.v1.restart",
+    "io.containerd.internal.v1.tracing",
+    "io.containerd.nri.v1.nri",
+    "io.containerd.podsandbox.controller.v1.podsandbox",
+    "io.containerd.snapshotter.v1.aufs",
+    "io.containerd.snapshotter.v1.blockfile",
+    "io.containerd.snapshotter.v1.btrfs",
+    "io.containerd.snapshotter.v1.devmapper",
+    "io.containerd.snapshotter.v1.erofs",
+    "io.containerd.snapshotter.v1.zfs",
+];
+
+/// Of these, what CRI is made of.
+const OF_CRI: [&str; 4] = [
+    "io.containerd.grpc.v1.cri",
+    "io.containerd.cri.v1.images",
+    "io.containerd.cri.v1.runtime",
+    "io.containerd.podsandbox.controller.v1.podsandbox",
+];
+
 /// An installed containerd with its `ctr`.
 #[derive(Debug, Clone)]
 pub struct Release {
@@ -43,9 +70,7 @@ impl Release {
 
     /// Every release that is known, whether it is installed or not; the distribution's first.
     pub fn known() -> Vec<Self> {
-        let home = std::env::var_os("HOME").map_or_else(|| PathBuf::from("/root"), PathBuf::from);
-        let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(|| home.join(".cache"), PathBuf::from);
-        let lab = std::env::var_os("LAB").map_or_else(|| cache.join("shim-lab"), PathBuf::from);
+        let lab = lab();
         let sid = lab.join("sid/bin");
         let at = |version: &str, bin: &str| Self {
             version: version.to_owned(),
@@ -97,6 +122,8 @@ pub struct Containerd {
     pub namespace: String,
     dir: PathBuf,
     shim_dir: PathBuf,
+    /// Whether it has a network of its own, for that of its pods is made beside it.
+    own_network: bool,
     process: Mutex<Option<Child>>,
     /// Held for its drop: a directory of its own goes with the daemon.
     _own_dir: Option<tempfile::TempDir>,
@@ -108,16 +135,32 @@ impl Containerd {
         let own_dir =
             tempfile::Builder::new().prefix("myshim-").tempdir().context("make a directory for containerd")?;
         let dir = own_dir.path().to_path_buf();
-        Self::start_in(release, dir, Some(own_dir))
+        Self::start_in(release, dir, Some(own_dir), &OFF, "")
+    }
+
+    /// Starts `release` in a new temporary directory, with the plugin that serves Kubernetes and in a network of its own.
+    /// `tables` of its configuration are made for the directory; the first line is the form's, `version = 3`.
+    pub fn start_with_cri(release: &Release, tables: impl FnOnce(&Path) -> String) -> Result<Self> {
+        let own_dir = tempfile::Builder::new().prefix("cri-").tempdir().context("make a directory for containerd")?;
+        let dir = own_dir.path().to_path_buf();
+        let off: Vec<_> = OFF.into_iter().filter(|plugin| !OF_CRI.contains(plugin)).collect();
+        let tables = tables(&dir);
+        Self::start_in(release, dir, Some(own_dir), &off, &tables)
     }
 
     /// Starts the distribution's release in `dir`, whose images outlive it.
     pub fn start_at(dir: &Path) -> Result<Self> {
         fs::create_dir_all(dir).with_context(|| format!("make {}", dir.display()))?;
-        Self::start_in(&Release::distribution(), dir.to_path_buf(), None)
+        Self::start_in(&Release::distribution(), dir.to_path_buf(), None, &OFF, "")
     }
 
-    fn start_in(release: &Release, dir: PathBuf, own_dir: Option<tempfile::TempDir>) -> Result<Self> {
+    fn start_in(
+        release: &Release,
+        dir: PathBuf,
+        own_dir: Option<tempfile::TempDir>,
+        off: &[&str],
+        tables: &str,
+    ) -> Result<Self> {
         static STARTED: AtomicU32 = AtomicU32::new(0);
         let namespace = if own_dir.is_some() {
             let nth = STARTED.fetch_add(1, Ordering::Relaxed);
@@ -127,8 +170,15 @@ impl Containerd {
             format!("demo-{}", &crate::sha256_hex(dir.as_os_str().as_encoded_bytes())[..8])
         };
         let shim_dir = dir.join("bin");
-        let daemon =
-            Self { release: release.clone(), namespace, dir, shim_dir, process: Mutex::new(None), _own_dir: own_dir };
+        let daemon = Self {
+            release: release.clone(),
+            namespace,
+            dir,
+            shim_dir,
+            own_network: !tables.is_empty(),
+            process: Mutex::new(None),
+            _own_dir: own_dir,
+        };
         let socket = daemon.socket();
         // ".ttrpc" is appended for the shims' way back.
         let socket_bytes = socket.as_os_str().len() + ".ttrpc".len();
@@ -140,7 +190,7 @@ impl Containerd {
         // An earlier daemon in this directory may have been interrupted.
         leftovers::sweep(&daemon.dir, &daemon.namespace);
         daemon.link_shim()?;
-        fs::write(daemon.config_file(), daemon.config()).context("write containerd's configuration")?;
+        fs::write(daemon.config_file(), daemon.config(off, tables)).context("write containerd's configuration")?;
         daemon.spawn(release)?;
         Ok(daemon)
     }
@@ -210,7 +260,15 @@ impl Containerd {
         let program = release.bin.join("containerd");
         let log =
             fs::File::options().create(true).append(true).open(self.log_file()).context("open containerd's log")?;
-        let process = Command::new(&program)
+        let mut command = if self.own_network {
+            // It executes containerd, whose pid is the same.
+            let mut command = Command::new("unshare");
+            command.arg("--net").arg(&program);
+            command
+        } else {
+            Command::new(&program)
+        };
+        let process = command
             .arg("--config")
             .arg(self.config_file())
             .env("PATH", release.search_path(&self.shim_dir)?)
@@ -272,29 +330,13 @@ impl Containerd {
         self.dir.join("containerd.log")
     }
 
-    /// Left out: CRI (it wants a network), plugins that touch the machine outside our directory (`opt`, `nri`), and
-    /// those that only complain of what they lack.
-    fn config(&self) -> String {
+    /// `tables` come last, but for the version, which is the first line.
+    fn config(&self, off: &[&str], tables: &str) -> String {
         let dir = self.dir.display();
-        let off = [
-            "io.containerd.grpc.v1.cri",
-            "io.containerd.cri.v1.images",
-            "io.containerd.cri.v1.runtime",
-            "io.containerd.internal.v1.opt",
-            "io.containerd.internal.v1.restart",
-            "io.containerd.internal.v1.tracing",
-            "io.containerd.nri.v1.nri",
-            "io.containerd.podsandbox.controller.v1.podsandbox",
-            "io.containerd.snapshotter.v1.aufs",
-            "io.containerd.snapshotter.v1.blockfile",
-            "io.containerd.snapshotter.v1.btrfs",
-            "io.containerd.snapshotter.v1.devmapper",
-            "io.containerd.snapshotter.v1.erofs",
-            "io.containerd.snapshotter.v1.zfs",
-        ];
+        let (version, tables) = tables.split_once('\n').unwrap_or(("version = 2", tables));
         format!(
-            "version = 2\nroot = \"{dir}/root\"\nstate = \"{dir}/state\"\ndisabled_plugins = {off:?}\n\n\
-             [grpc]\naddress = \"{dir}/containerd.sock\"\n\n[ttrpc]\naddress = \"{dir}/containerd.sock.ttrpc\"\n"
+            "{version}\nroot = \"{dir}/root\"\nstate = \"{dir}/state\"\ndisabled_plugins = {off:?}\n\n\
+             [grpc]\naddress = \"{dir}/containerd.sock\"\n\n[ttrpc]\naddress = \"{dir}/containerd.sock.ttrpc\"\n\n{tables}"
         )
     }
 }
@@ -305,6 +347,13 @@ impl Drop for Containerd {
             eprintln!("containerd {}: {problem}", self.release.version);
         }
     }
+}
+
+/// Where further releases and clients live.
+pub fn lab() -> PathBuf {
+    let home = std::env::var_os("HOME").map_or_else(|| PathBuf::from("/root"), PathBuf::from);
+    let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(|| home.join(".cache"), PathBuf::from);
+    std::env::var_os("LAB").map_or_else(|| cache.join("shim-lab"), PathBuf::from)
 }
 
 /// `1.7` of `containerd github.com/containerd/containerd 1.7.24~ds1 …`.

@@ -32,12 +32,17 @@ pub struct Image {
 impl Image {
     /// Makes the image in `dir`.
     pub fn make(dir: &Path) -> Result<Self> {
+        Self::named(dir, NAME, &["sh"])
+    }
+
+    /// Makes the image in `dir` under another name, with another command.
+    pub fn named(dir: &Path, name: &str, command: &[&str]) -> Result<Self> {
         let layer = layer()?;
         let diff_id = digest(&layer);
         let config = json!({
             "architecture": architecture(),
             "os": "linux",
-            "config": {"Env": ["PATH=/bin:/sbin:/usr/bin:/usr/sbin"], "Cmd": ["sh"], "WorkingDir": "/"},
+            "config": {"Env": ["PATH=/bin:/sbin:/usr/bin:/usr/sbin"], "Cmd": command, "WorkingDir": "/"},
             "rootfs": {"type": "layers", "diff_ids": [diff_id]},
         });
         let config = serde_json::to_vec(&config)?;
@@ -49,10 +54,10 @@ impl Image {
         });
         let manifest = serde_json::to_vec(&manifest)?;
         let mut entry = descriptor("application/vnd.oci.image.manifest.v1+json", &manifest);
-        entry["annotations"] = json!({"io.containerd.image.name": NAME, "org.opencontainers.image.ref.name": "1"});
+        entry["annotations"] = json!({"io.containerd.image.name": name, "org.opencontainers.image.ref.name": "1"});
         let index = serde_json::to_vec(&json!({"schemaVersion": 2, "manifests": [entry]}))?;
 
-        let archive = dir.join("busybox.tar");
+        let archive = dir.join(format!("{}.tar", name.replace(['/', ':'], "-")));
         let file = fs::File::create(&archive).with_context(|| format!("create {}", archive.display()))?;
         let mut tar = tar::Builder::new(std::io::BufWriter::new(file));
         add(&mut tar, "oci-layout", 0o644, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
@@ -66,8 +71,14 @@ impl Image {
 
     /// Imports and unpacks it into a daemon's namespace.
     pub fn import(&self, daemon: &Containerd) -> Result<()> {
+        self.import_for(daemon, &daemon.namespace)
+    }
+
+    /// Imports and unpacks it into one of the daemon's namespaces.
+    pub fn import_for(&self, daemon: &Containerd, namespace: &str) -> Result<()> {
         let archive = self.archive.to_string_lossy();
-        daemon.ctr(&["images", "import", &archive])?.success().context("import the busybox image")?;
+        let import = ["--namespace", namespace, "images", "import", &archive];
+        daemon.ctr(&import)?.success().with_context(|| format!("import {archive}"))?;
         Ok(())
     }
 }
