@@ -4,7 +4,7 @@
 //! one thread (D4).
 
 use std::cell::Cell;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -23,7 +23,7 @@ use crate::hooks::{self, Inside};
 use crate::namespaces::Part;
 use crate::plan::seccomp::{self, Filter};
 use crate::plan::{Facts, Plan};
-use crate::process::{Process, Stdio};
+use crate::process::{Descriptors, Process};
 use crate::spawn::{self, Handover};
 use crate::state::{self, State};
 use crate::subject::Subject;
@@ -60,7 +60,7 @@ impl Container {
     pub async fn create(
         spec: &config::Container,
         options: &config::Options,
-        stdio: Stdio,
+        descriptors: Descriptors,
         timing: &mut Timing,
     ) -> Result<Self> {
         let filter = compile(spec, &options.root)?;
@@ -74,7 +74,7 @@ impl Container {
             Ok(oom) => {
                 timing.lap("watch for want of memory");
                 let chosen = (filter.as_ref(), keyring.as_deref(), options.no_pivot_root);
-                let forked = Self::fork(spec, &unfinished.cgroup, chosen, &stdio, timing);
+                let forked = Self::fork(spec, &unfinished.cgroup, chosen, &descriptors, timing);
                 forked.await.map(|init| (init, oom))
             }
             Err(error) => Err(error),
@@ -107,7 +107,7 @@ impl Container {
         spec: &config::Container,
         cgroup: &Cgroup,
         (filter, keyring, no_pivot_root): (Option<&Filter>, Option<&str>, bool),
-        stdio: &Stdio,
+        Descriptors { stdio, preserved }: &Descriptors,
         timing: &mut Timing,
     ) -> Result<Process> {
         let unit = cgroup.unit().map(str::to_owned);
@@ -122,10 +122,10 @@ impl Container {
         let placement = cgroup.placement()?;
         let hierarchies = cgroup.hierarchies();
         let facts = facts(&hierarchies, &placement.directories, filter);
-        let facts = Facts { no_pivot_root, keyring, ..facts };
+        let facts = Facts { no_pivot_root, keyring, preserved: count(preserved), ..facts };
         let plan = Plan::init(spec, &facts)?;
         let agent = listener(spec).map(|listener| Agent { listener, subject: &record.subject, init: None });
-        let handover = Handover { stdio: Some(stdio), placement: &placement, init: None, agent };
+        let handover = Handover { stdio: Some(stdio), preserved, placement: &placement, init: None, agent };
         let part = Part {
             namespaces: &spec.namespaces,
             mappings: &spec.mappings,
@@ -204,7 +204,7 @@ impl Container {
 
     /// Forks a further process into the container's namespaces and cgroup and leaves it waiting just before execve.
     /// Kind `Precondition` when init has ended.
-    pub async fn exec(&self, process: &config::Process, stdio: Stdio) -> Result<Process> {
+    pub async fn exec(&self, process: &config::Process, descriptors: Descriptors) -> Result<Process> {
         let gone = || Error::new(Kind::Precondition, "the container's init has ended");
         self.init.signal(0).map_err(|_| gone())?;
         self.mappings.refuse_unmapped(&process.user)?;
@@ -212,17 +212,19 @@ impl Container {
         process.inherit(&self.process);
         let placement = self.cgroup.placement_beside(self.init.pid())?;
         let keyring = self.keyring.as_deref();
-        let facts = Facts { keyring, ..facts(&[], &placement.directories, self.filter.as_ref()) };
+        let Descriptors { stdio, preserved } = &descriptors;
+        let preserve = count(preserved);
+        let facts = Facts { keyring, preserved: preserve, ..facts(&[], &placement.directories, self.filter.as_ref()) };
         let plan = Plan::exec(&process, &self.namespaces, &facts)?;
-        let handover =
-            Handover { stdio: Some(&stdio), placement: &placement, init: Some(self.init.pidfd()), agent: self.agent() };
+        let (init, agent) = (Some(self.init.pidfd()), self.agent());
+        let handover = Handover { stdio: Some(stdio), preserved, placement: &placement, init, agent };
         // The namespaces are as init left them.
         let part = Part {
             namespaces: &self.namespaces,
             mappings: &IdMaps::default(),
             offsets: &[],
             uid: process.user.uid,
-            stdio: &stdio,
+            stdio,
         };
         let spawned = spawn::spawn(&plan, &handover, async |_, pid| part.perform(pid)).await;
         // Init that ended in between takes its namespaces along: say that, not which step noticed it.
@@ -370,7 +372,13 @@ fn compile(spec: &config::Container, root: &Path) -> Result<Option<Filter>> {
 fn facts<'a>(hierarchies: &'a [Hierarchy], joins: &'a [PathBuf], filter: Option<&'a Filter>) -> Facts<'a> {
     let (lsm, last_capability) = (kernel::lsm(), kernel::last_capability());
     let makes_devices = kernel::in_first_user_namespace();
-    Facts { hierarchies, joins, filter, lsm, last_capability, makes_devices, no_pivot_root: false, keyring: None }
+    let (no_pivot_root, keyring, preserved) = (false, None, 0);
+    Facts { hierarchies, joins, filter, lsm, last_capability, makes_devices, no_pivot_root, keyring, preserved }
+}
+
+/// How many there are; more than that no process can have open.
+fn count(files: &[OwnedFd]) -> u32 {
+    u32::try_from(files.len()).unwrap_or(u32::MAX)
 }
 
 pub(crate) async fn remove_cgroup(cgroup: &Cgroup) -> Result<()> {

@@ -38,6 +38,6 @@ pub mod watch;
 
 pub use container::Container;
 pub use error::{Error, Kind, Result};
-pub use process::{Exit, Process, Stdio};
+pub use process::{Descriptors, Exit, Process, Stdio};
 pub use sandbox::Sandbox;
 pub use timing::Timing;

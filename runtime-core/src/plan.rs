@@ -56,6 +56,8 @@ pub struct Facts<'a> {
     pub no_pivot_root: bool,
     /// The session keyring's name, where the container gets one.
     pub keyring: Option<&'a str>,
+    /// How many descriptors the program gets beside 0, 1 and 2.
+    pub preserved: u32,
 }
 
 /// The variable that a program expects and images leave out.
@@ -69,6 +71,8 @@ const LONGEST_PATH: usize = 4096;
 pub enum Source {
     /// What becomes descriptor 0, 1 or 2.
     Stdio(usize),
+    /// What becomes descriptor 3 or a later one.
+    Preserved(usize),
     /// One of the cgroup's `tasks` files, by its place in [`Facts::joins`].
     Tasks(usize),
     /// A namespace file to join.
@@ -120,6 +124,8 @@ pub struct Plan {
     env: Vec<Text>,
     /// Whether the environment has a `HOME` that is found out by the children.
     finds_home: bool,
+    /// How many descriptors from 3 on are the program's.
+    preserved: u32,
 }
 
 impl Plan {
@@ -130,6 +136,7 @@ impl Plan {
     /// all that writes. Then the process: what needs rights first, rights away, seccomp as near to execve as it can be.
     pub fn init(container: &config::Container, facts: &Facts<'_>) -> Result<Self> {
         let mut plan = Self::default();
+        plan.preserve(facts.preserved);
         lsm::confine(&mut plan, &container.process, facts, "/process")?;
         lsm::check_mounts(container, facts)?;
         namespaces::enter(&mut plan, container, facts);
@@ -147,6 +154,7 @@ impl Plan {
     /// The plan of a process executed into a container whose namespaces are `namespaces`.
     pub fn exec(process: &Process, namespaces: &[Namespace], facts: &Facts<'_>) -> Result<Self> {
         let mut plan = Self::default();
+        plan.preserve(facts.preserved);
         lsm::confine(&mut plan, process, facts, "")?;
         namespaces::join_container(&mut plan, process, namespaces, facts);
         plan.second(Step::NewSession);
@@ -160,6 +168,11 @@ impl Plan {
     /// What the parent must have open for the children, in this order.
     pub fn sources(&self) -> &[Source] {
         &self.sources
+    }
+
+    /// The first descriptor number that is the children's own: where the sources and the channel must lie.
+    pub fn first_number(&self) -> u32 {
+        3 + self.preserved
     }
 
     /// Gives `f` the form that the children read. `descriptors` are the [`Plan::sources`], opened; `channel` is the
@@ -246,6 +259,19 @@ impl Plan {
     pub(crate) fn last(&self) -> String {
         let steps = self.stage_one.len() + self.stage_two.len();
         self.name(u32::try_from(steps.saturating_sub(1)).unwrap_or(sync::FORK))
+    }
+
+    /// Descriptors of the caller's for the program: the first step of all.
+    fn preserve(&mut self, count: u32) {
+        let files: Vec<_> = (0..count as usize).map(|number| self.source(Source::Preserved(number))).collect();
+        if let Some(first) = files.first() {
+            self.first(Step::Preserve { first: *first, count });
+        }
+        self.preserved = count;
+    }
+
+    fn close_on_exec(&mut self) {
+        self.second(Step::CloseOnExec { from: self.first_number() });
     }
 
     fn first(&mut self, step: Step) {

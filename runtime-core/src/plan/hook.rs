@@ -59,7 +59,7 @@ impl Plan {
         process::settle(&mut self, directory, false);
         self.second(Step::Umask { mask: UMASK });
         process::find(&mut self, &executed(hook));
-        self.second(Step::CloseOnExec);
+        self.close_on_exec();
         self.second(Step::Sync { point: Point::Ready });
         self.second(Step::Execute);
         self.checked()

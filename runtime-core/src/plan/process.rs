@@ -115,7 +115,7 @@ pub(super) fn execute(plan: &mut Plan, process: &Process, executed: &Executed<'_
         plan.second(Step::NoNewPrivileges);
     }
     find(plan, executed);
-    plan.second(Step::CloseOnExec);
+    plan.close_on_exec();
     if let Some(filter) = filter {
         plan.filter.clone_from(&filter.program);
         plan.second(Step::Seccomp { flags: filter.flags });
