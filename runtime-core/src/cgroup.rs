@@ -25,6 +25,7 @@ use nix::sys::stat::Mode;
 
 use crate::error::{Error, Kind, Result};
 use host::{Host, Mounted, Version};
+pub(crate) use delegate::is_delegated;
 pub use join::join;
 use oom::OomWatch;
 use stats::Stats;
@@ -32,6 +33,7 @@ use write::Write;
 
 #[allow(unsafe_code)] // one system call, whose requests point to our own memory
 mod bpf;
+mod delegate;
 mod device_filter;
 mod devices;
 mod events;

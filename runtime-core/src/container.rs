@@ -17,7 +17,7 @@ use tokio::io::Interest;
 use crate::agent::Agent;
 use crate::cgroup::oom::OomWatch;
 use crate::cgroup::stats::Stats;
-use crate::cgroup::{Cgroup, Driver, Hierarchy};
+use crate::cgroup::{self, Cgroup, Driver, Hierarchy};
 use crate::error::{Error, Kind, Result};
 use crate::hooks::{self, Inside};
 use crate::namespaces::Part;
@@ -29,7 +29,7 @@ use crate::state::{self, State};
 use crate::subject::Subject;
 use crate::timing::Timing;
 use crate::watch::watch;
-use crate::{kernel, net_device, pidfd, rootfs};
+use crate::{ids, kernel, net_device, pidfd, rootfs};
 
 /// Where the node's compiled seccomp profiles are kept, below the runtime's root.
 const SECCOMP_CACHE: &str = "seccomp";
@@ -149,7 +149,14 @@ impl Container {
         timing.steps(plan, steps);
         record.pid = init.pid();
         record.start_time = state::start_time(init.pid()).unwrap_or_default();
-        if let Err(error) = record.write(&spec.bundle).and_then(|()| cgroup.settle(&spec.resources)) {
+        let settle = || {
+            record.write(&spec.bundle)?;
+            if cgroup::is_delegated(spec) {
+                cgroup.delegate(ids::host_user(init.pid(), spec.process.user.uid)?)?;
+            }
+            cgroup.settle(&spec.resources)
+        };
+        if let Err(error) = settle() {
             end(&init).await;
             return Err(error);
         }
