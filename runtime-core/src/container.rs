@@ -29,7 +29,7 @@ use crate::state::{self, State};
 use crate::subject::Subject;
 use crate::timing::Timing;
 use crate::watch::watch;
-use crate::{ids, kernel, net_device, pidfd, rootfs};
+use crate::{capabilities, ids, kernel, net_device, pidfd, rootfs};
 
 /// Where the node's compiled seccomp profiles are kept, below the runtime's root.
 const SECCOMP_CACHE: &str = "seccomp";
@@ -121,8 +121,9 @@ impl Container {
         record.write(&spec.bundle)?;
         let placement = cgroup.placement()?;
         let hierarchies = cgroup.hierarchies();
-        let facts = facts(&hierarchies, &placement.directories, filter);
+        let facts = facts(&hierarchies, &placement.directories, filter, &spec.namespaces);
         let facts = Facts { no_pivot_root, keyring, preserved: count(preserved), ..facts };
+        capabilities::warn(&spec.process.capabilities, facts.grantable, "/process");
         let plan = Plan::init(spec, &facts)?;
         let agent = listener(spec).map(|listener| Agent { listener, subject: &record.subject, init: None });
         let handover = Handover { stdio: Some(stdio), preserved, placement: &placement, init: None, agent };
@@ -184,8 +185,7 @@ impl Container {
 
     async fn before_start(&self) -> Result<()> {
         let placement = self.cgroup.placement_beside(self.init.pid())?;
-        let keyring = self.keyring.as_deref();
-        let facts = Facts { keyring, ..facts(&[], &placement.directories, self.filter.as_ref()) };
+        let facts = self.facts(&placement.directories);
         let (pid, init, agent) = (self.init.pid(), self.init.pidfd(), self.agent());
         let inside = Inside { pid, init, placement: &placement, facts: &facts, agent };
         let hooks = &self.hooks.start_container;
@@ -218,10 +218,9 @@ impl Container {
         let mut process = process.clone();
         process.inherit(&self.process);
         let placement = self.cgroup.placement_beside(self.init.pid())?;
-        let keyring = self.keyring.as_deref();
         let Descriptors { stdio, preserved } = &descriptors;
-        let preserve = count(preserved);
-        let facts = Facts { keyring, preserved: preserve, ..facts(&[], &placement.directories, self.filter.as_ref()) };
+        let facts = Facts { preserved: count(preserved), ..self.facts(&placement.directories) };
+        capabilities::warn(&process.capabilities, facts.grantable, "");
         let plan = Plan::exec(&process, &self.namespaces, &facts)?;
         let (init, agent) = (Some(self.init.pidfd()), self.agent());
         let handover = Handover { stdio: Some(stdio), preserved, placement: &placement, init, agent };
@@ -236,6 +235,11 @@ impl Container {
         let spawned = spawn::spawn(&plan, &handover, async |_, pid| part.perform(pid)).await;
         // Init that ended in between takes its namespaces along: say that, not which step noticed it.
         spawned.map(|(process, _)| process).map_err(|error| if self.init.signal(0).is_err() { gone() } else { error })
+    }
+
+    fn facts<'a>(&'a self, joins: &'a [PathBuf]) -> Facts<'a> {
+        let keyring = self.keyring.as_deref();
+        Facts { keyring, ..facts(&[], joins, self.filter.as_ref(), &self.namespaces) }
     }
 
     /// Who hears of a further process's seccomp filter.
@@ -376,11 +380,16 @@ fn compile(spec: &config::Container, root: &Path) -> Result<Option<Filter>> {
     spec.seccomp.as_ref().map(|profile| seccomp::compile_cached(profile, &cache)).transpose()
 }
 
-fn facts<'a>(hierarchies: &'a [Hierarchy], joins: &'a [PathBuf], filter: Option<&'a Filter>) -> Facts<'a> {
-    let (lsm, last_capability) = (kernel::lsm(), kernel::last_capability());
+fn facts<'a>(
+    hierarchies: &'a [Hierarchy],
+    joins: &'a [PathBuf],
+    filter: Option<&'a Filter>,
+    namespaces: &[Namespace],
+) -> Facts<'a> {
+    let (lsm, grantable) = (kernel::lsm(), capabilities::grantable(namespaces));
     let makes_devices = kernel::in_first_user_namespace();
     let (no_pivot_root, keyring, preserved) = (false, None, 0);
-    Facts { hierarchies, joins, filter, lsm, last_capability, makes_devices, no_pivot_root, keyring, preserved }
+    Facts { hierarchies, joins, filter, lsm, grantable, makes_devices, no_pivot_root, keyring, preserved }
 }
 
 /// How many there are; more than that no process can have open.
@@ -433,6 +442,6 @@ pub fn explain(spec: &config::Container) -> Result<Vec<String>> {
     let cgroup = Cgroup::locate(&spec.cgroup)?;
     let (hierarchies, joins) = (cgroup.hierarchies(), cgroup.joined()?);
     let keyring = keyring(spec);
-    let facts = Facts { keyring: keyring.as_deref(), ..facts(&hierarchies, &joins, filter.as_ref()) };
+    let facts = Facts { keyring: keyring.as_deref(), ..facts(&hierarchies, &joins, filter.as_ref(), &spec.namespaces) };
     Ok(Plan::init(spec, &facts)?.lines().collect())
 }

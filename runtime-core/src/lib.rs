@@ -16,6 +16,7 @@ pub mod rootfs;
 pub mod sandbox;
 
 mod agent;
+mod capabilities;
 mod handed;
 mod hooks;
 mod ids;

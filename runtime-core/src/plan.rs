@@ -48,8 +48,8 @@ pub struct Facts<'a> {
     pub filter: Option<&'a Filter>,
     /// What can confine a process.
     pub lsm: Lsm,
-    /// The highest capability that the kernel knows (/proc/sys/kernel/cap_last_cap).
-    pub last_capability: u32,
+    /// The capabilities that the process can be given; those that it asks for beside them are left out.
+    pub grantable: u64,
     /// Whether the runtime may make device nodes: only in the machine's first user namespace.
     pub makes_devices: bool,
     /// `no_pivot_root`: `/` is a ramdisk, which pivot_root(2) cannot leave.

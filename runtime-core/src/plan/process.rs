@@ -83,10 +83,9 @@ pub(super) fn settle(plan: &mut Plan, directory: &Path, init: bool) {
 /// beside the process's own rights until the filter is in, so that after it only capset, prctl, sendmsg, read and execve are
 /// called and a profile need allow no more than these.
 pub(super) fn execute(plan: &mut Plan, process: &Process, executed: &Executed<'_>, facts: &Facts<'_>) {
-    let known = u64::MAX >> (63 - facts.last_capability.min(63));
     let Capabilities { bounding, effective, inheritable, permitted, ambient } = process.capabilities;
     let [bounding, effective, inheritable, permitted, ambient] =
-        [bounding, effective, inheritable, permitted, ambient].map(|mask| mask & known);
+        [bounding, effective, inheritable, permitted, ambient].map(|mask| mask & facts.grantable);
     let own = Step::Capabilities { effective, permitted, inheritable, ambient };
     let filter = facts.filter;
 

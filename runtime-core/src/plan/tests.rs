@@ -145,8 +145,8 @@ fn filter() -> Filter {
 
 fn facts<'a>(hierarchies: &'a [Hierarchy], filter: Option<&'a Filter>) -> Facts<'a> {
     let (lsm, keyring) = (Lsm::default(), Some("_ses.c1"));
-    let (last_capability, makes_devices, no_pivot_root, preserved) = (40, true, false, 0);
-    Facts { hierarchies, joins: &[], filter, lsm, last_capability, makes_devices, no_pivot_root, keyring, preserved }
+    let (grantable, makes_devices, no_pivot_root, preserved) = (u64::MAX >> 23, true, false, 0);
+    Facts { hierarchies, joins: &[], filter, lsm, grantable, makes_devices, no_pivot_root, keyring, preserved }
 }
 
 fn text(plan: &Plan) -> String {

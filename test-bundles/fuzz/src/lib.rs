@@ -38,7 +38,7 @@ pub fn plan(container: &Container) {
             joins: &joins,
             filter,
             lsm: Lsm { apparmor: true, selinux: true },
-            last_capability: 40,
+            grantable: u64::MAX >> 23,
             makes_devices: true,
             no_pivot_root,
             keyring: Some("_ses.fuzz"),
