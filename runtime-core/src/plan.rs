@@ -141,7 +141,7 @@ impl Plan {
         lsm::check_mounts(container, facts)?;
         namespaces::enter(&mut plan, container, facts);
         plan.second(Step::NewSession);
-        process::keyring(&mut plan, facts, Some(&container.namespaces));
+        process::keyring(&mut plan, facts, true);
         rootfs::build(&mut plan, container, facts)?;
         process::attach(&mut plan, &container.process, true);
         rootfs::protect(&mut plan, container);
@@ -158,7 +158,7 @@ impl Plan {
         lsm::confine(&mut plan, process, facts, "")?;
         namespaces::join_container(&mut plan, process, namespaces, facts);
         plan.second(Step::NewSession);
-        process::keyring(&mut plan, facts, None);
+        process::keyring(&mut plan, facts, false);
         process::attach(&mut plan, process, false);
         process::settle(&mut plan, &process.cwd, false);
         process::execute(&mut plan, process, &Executed::of(process), facts);

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use config::container::{Capabilities, Namespace, NamespaceKind, Process};
+use config::container::{Capabilities, Process};
 use init::Step;
 use init::setting::{Scheduler, Setting};
 use init::sync::Point;
@@ -16,22 +16,15 @@ const DEFAULT_PATH: &str = "/bin:/usr/bin";
 const SYS_ADMIN: u64 = 1 << 21;
 
 /// What a session keyring's owner and its possessor may do: `KEY_POS_ALL`, and `KEY_USR_VIEW`, `READ`, `SEARCH` and `LINK`. The
-/// kernel leaves out SEARCH, without which an exec would not find it by its name. linux/key.h.
-const KEYRING_OF_USER: u32 = 0x3f1b_0000;
-
-/// The same with `KEY_OTH_SEARCH` in its place: in a user namespace an exec may come as another user.
-const KEYRING_OF_NAMESPACE: u32 = 0x3f13_0008;
+/// kernel leaves out SEARCH, without which an exec, which comes as init's root, would not find it by its name. linux/key.h.
+const KEYRING: u32 = 0x3f1b_0000;
 
 /// A session keyring of the container's own, so that the runtime's keys are out of reach: keyrings(7). Made by init, where
-/// `namespaces` are told, and joined by others.
-pub(super) fn keyring(plan: &mut Plan, facts: &Facts<'_>, namespaces: Option<&[Namespace]>) {
+/// `init` says so, and joined by others.
+pub(super) fn keyring(plan: &mut Plan, facts: &Facts<'_>, init: bool) {
     let Some(name) = facts.keyring else { return };
     let name = plan.text(name);
-    let permissions = namespaces.map(|namespaces| {
-        let user = namespaces.iter().any(|namespace| namespace.kind == NamespaceKind::User);
-        if user { KEYRING_OF_NAMESPACE } else { KEYRING_OF_USER }
-    });
-    plan.second(Step::SessionKeyring { name, permissions });
+    plan.second(Step::SessionKeyring { name, permissions: init.then_some(KEYRING) });
 }
 
 /// Where a program may be.
