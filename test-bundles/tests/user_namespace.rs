@@ -4,10 +4,11 @@
 #![allow(clippy::unwrap_used)] // Helpers of tests are tests, which clippy does not see.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use serde_json::{Value, json};
 use test_bundles::bundle::{Bundle, ours};
 use test_bundles::holder::Holder;
@@ -166,6 +167,35 @@ fn a_bind_may_come_from_where_its_root_may_not_walk() {
     };
     assert!(options("/tree").as_array().unwrap().contains(&json!("ro")));
     assert!(options("/one").as_array().unwrap().contains(&json!("nosuid")));
+}
+
+#[test]
+fn a_link_is_bound_as_the_link_that_it_is() {
+    if !ours() {
+        return;
+    }
+    let mut bundle = bundle();
+    let link = bundle.path().join("link");
+    symlink("not-there", &link).unwrap();
+    let bind = json!({ "destination": "/made/link", "source": link, "options": ["bind", "src-nofollow"] });
+    bundle.config["mounts"].as_array_mut().unwrap().push(bind);
+    let seen = bundle.probe(&["stat", "/made/link"]).seen();
+    assert_eq!((&seen["/made/link"]["type"], &seen["/made/link"]["target"]), (&json!("l"), &json!("not-there")));
+}
+
+/// A device is bound from the host there: what config.json says of its owner and mode is for nodes that are made.
+#[test]
+fn a_device_of_the_hosts_keeps_its_owner() {
+    let mut bundle = bundle();
+    let node = bundle.path().join("node");
+    mknod(&node, SFlag::S_IFCHR, Mode::from_bits_retain(0o640), makedev(1, 3)).unwrap();
+    bundle.config["linux"]["devices"] =
+        json!([{ "path": node, "type": "c", "major": 1, "minor": 3, "uid": 7, "gid": 8, "fileMode": 0o666 }]);
+    let path = node.to_str().unwrap();
+    let seen = bundle.probe(&["stat", path]).seen()[path].clone();
+    assert_eq!((&seen["device"], &seen["mode"]), (&json!([1, 3]), &json!(0o640)));
+    let metadata = fs::metadata(&node).unwrap();
+    assert_eq!((metadata.uid(), metadata.gid(), metadata.mode() & 0o7777), (0, 0, 0o640));
 }
 
 #[test]
