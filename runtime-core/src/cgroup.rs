@@ -24,8 +24,8 @@ use nix::libc::SIGKILL;
 use nix::sys::stat::Mode;
 
 use crate::error::{Error, Kind, Result};
-use host::{Host, Mounted, Version};
 pub(crate) use delegate::is_delegated;
+use host::{Host, Mounted, Version};
 pub use join::join;
 use oom::OomWatch;
 use stats::Stats;

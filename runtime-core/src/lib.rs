@@ -28,6 +28,8 @@ mod net_device;
 mod peek;
 #[allow(unsafe_code)] // one system call that takes numbers
 mod pidfd;
+#[allow(unsafe_code)] // one system call that fails
+mod seccomp_flags;
 #[allow(unsafe_code)] // maps one page of its own
 mod shared;
 mod spawn;

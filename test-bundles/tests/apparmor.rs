@@ -119,7 +119,8 @@ fn an_image_cannot_lead_the_label_astray() {
     // Or there is no procfs, and the image has what looks like one.
     let mut bundle = confined!();
     bundle.config["mounts"].as_array_mut().unwrap().retain(|mount| mount["destination"] != "/proc");
-    let fakes = ["self", "thread-self"].map(|process| bundle.rootfs().join("proc").join(process).join("attr/apparmor/exec"));
+    let fakes =
+        ["self", "thread-self"].map(|process| bundle.rootfs().join("proc").join(process).join("attr/apparmor/exec"));
     for fake in &fakes {
         fs::create_dir_all(fake.parent().unwrap()).unwrap();
         fs::write(fake, "").unwrap();

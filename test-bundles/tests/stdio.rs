@@ -93,6 +93,10 @@ fn they_are_kept_from_create_to_start_and_by_nobody_else() {
 
 #[test]
 fn one_that_is_not_open_is_an_error_and_no_file_of_the_runtimes() {
+    if !ours() {
+        // runc 1.1 hands out what it has open there itself.
+        return;
+    }
     let bundle = Bundle::new("stdio");
     let log = bundle.path().join("log");
     // Others among these tests leave theirs open.
@@ -102,7 +106,7 @@ fn one_that_is_not_open_is_an_error_and_no_file_of_the_runtimes() {
         let logged = ["--log", log.to_str().unwrap()];
         let ran = ran(wrapped(&inner, open).args(logged).args(arguments));
         assert_ne!(ran.status, 0, "{}", ran.stdout);
-        assert!(!ours() || ran.stderr.contains("preserve descriptor 3 (of 2 from 3 on): EBADF"), "{}", ran.stderr);
+        assert!(ran.stderr.contains("preserve descriptor 3 (of 2 from 3 on): EBADF"), "{}", ran.stderr);
         bundle.assert_nothing_left();
     }
 }

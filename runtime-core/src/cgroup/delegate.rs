@@ -23,13 +23,13 @@ const MOUNT_POINT: &str = "/sys/fs/cgroup";
 
 /// Whether `container` is to have cgroups of its own below its cgroup: it sees no other, and what it sees is writable.
 pub(crate) fn is_delegated(container: &Container) -> bool {
-    let is_new =
-        container.namespaces.iter().any(|namespace| namespace.kind == NamespaceKind::Cgroup && namespace.path.is_none());
+    let is_new = container
+        .namespaces
+        .iter()
+        .any(|namespace| namespace.kind == NamespaceKind::Cgroup && namespace.path.is_none());
     let is_writable = container.mounts.iter().any(|mount| {
         let set = mount.attributes.set | mount.recursive_attributes.set;
-        mount.kind == MountKind::Cgroup
-            && mount.destination == Path::new(MOUNT_POINT)
-            && set & MOUNT_ATTR_RDONLY == 0
+        mount.kind == MountKind::Cgroup && mount.destination == Path::new(MOUNT_POINT) && set & MOUNT_ATTR_RDONLY == 0
     });
     is_new && is_writable
 }
