@@ -187,6 +187,18 @@ fn what_goes_wrong_without_being_fatal_is_in_the_log() {
     }
 }
 
+/// containerd's runc shim goes by these words, and takes any others for a process that may still be there.
+#[test]
+fn who_kills_what_has_ended_is_told_so_in_runcs_words() {
+    let mut bundle = Bundle::new("lifecycle");
+    bundle.probe(&["exit", "0"]).start();
+    bundle.wait();
+    let ran = bundle.call(&["kill", bundle.id(), "TERM"]);
+    assert!(ran.status != 0 && ran.stderr.contains("container not running"), "{}", ran.stderr);
+    let ran = bundle.call(&["kill", "nobody", "TERM"]);
+    assert!(ran.status != 0 && ran.stderr.contains("does not exist"), "{}", ran.stderr);
+}
+
 #[test]
 fn nonsense_is_refused() {
     let bundle = Bundle::new("lifecycle");

@@ -138,7 +138,8 @@ fn files(bundle: &Bundle, count: usize) -> Vec<String> {
 
 /// Redirections of a shell that make `files` descriptors 3 and on.
 fn opening(files: &[String]) -> String {
-    files.iter().zip(3..).map(|(file, number)| format!("{number}<{file} ")).collect()
+    let opened: Vec<_> = files.iter().zip(3..).map(|(file, number)| format!("{number}<{file}")).collect();
+    opened.join(" ")
 }
 
 /// The runtime's command with `open` (redirections, assignments) before it, in the process that becomes the runtime.

@@ -179,10 +179,16 @@ impl Keeper {
         self.kept()?.ended().await
     }
 
-    /// Signals init, or every process of the container.
+    /// Signals init, or every process of the container. By the words of its error callers of runc tell that init has ended.
     pub(crate) fn kill(&self, signal: i32, all: bool) -> Result<()> {
         let kept = self.kept()?;
-        if all { kept.container.signal_all(signal) } else { kept.container.init().signal(signal) }
+        if all {
+            return kept.container.signal_all(signal);
+        }
+        kept.container.init().signal(signal).map_err(|error| match error.kind() {
+            Kind::NotFound => error.context("container not running"),
+            _ => error,
+        })
     }
 
     /// Removes the container, which must not be running unless `force` ends it first.
