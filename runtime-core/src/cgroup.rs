@@ -24,6 +24,7 @@ use nix::libc::SIGKILL;
 use nix::sys::stat::Mode;
 
 use crate::error::{Error, Kind, Result};
+pub(crate) use delegate::is_delegated;
 use host::{Host, Mounted, Version};
 pub use join::join;
 use oom::OomWatch;
@@ -32,6 +33,7 @@ use write::Write;
 
 #[allow(unsafe_code)] // one system call, whose requests point to our own memory
 mod bpf;
+mod delegate;
 mod device_filter;
 mod devices;
 mod events;

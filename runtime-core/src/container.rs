@@ -4,7 +4,7 @@
 //! one thread (D4).
 
 use std::cell::Cell;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -17,19 +17,19 @@ use tokio::io::Interest;
 use crate::agent::Agent;
 use crate::cgroup::oom::OomWatch;
 use crate::cgroup::stats::Stats;
-use crate::cgroup::{Cgroup, Driver, Hierarchy};
+use crate::cgroup::{self, Cgroup, Driver, Hierarchy};
 use crate::error::{Error, Kind, Result};
 use crate::hooks::{self, Inside};
 use crate::namespaces::Part;
 use crate::plan::seccomp::{self, Filter};
 use crate::plan::{Facts, Plan};
-use crate::process::{Process, Stdio};
+use crate::process::{Descriptors, Process};
 use crate::spawn::{self, Handover};
 use crate::state::{self, State};
 use crate::subject::Subject;
 use crate::timing::Timing;
 use crate::watch::watch;
-use crate::{kernel, net_device, pidfd, rootfs};
+use crate::{capabilities, ids, kernel, net_device, pidfd, rootfs};
 
 /// Where the node's compiled seccomp profiles are kept, below the runtime's root.
 const SECCOMP_CACHE: &str = "seccomp";
@@ -60,7 +60,7 @@ impl Container {
     pub async fn create(
         spec: &config::Container,
         options: &config::Options,
-        stdio: Stdio,
+        descriptors: Descriptors,
         timing: &mut Timing,
     ) -> Result<Self> {
         let filter = compile(spec, &options.root)?;
@@ -74,7 +74,7 @@ impl Container {
             Ok(oom) => {
                 timing.lap("watch for want of memory");
                 let chosen = (filter.as_ref(), keyring.as_deref(), options.no_pivot_root);
-                let forked = Self::fork(spec, &unfinished.cgroup, chosen, &stdio, timing);
+                let forked = Self::fork(spec, &unfinished.cgroup, chosen, &descriptors, timing);
                 forked.await.map(|init| (init, oom))
             }
             Err(error) => Err(error),
@@ -107,7 +107,7 @@ impl Container {
         spec: &config::Container,
         cgroup: &Cgroup,
         (filter, keyring, no_pivot_root): (Option<&Filter>, Option<&str>, bool),
-        stdio: &Stdio,
+        Descriptors { stdio, preserved }: &Descriptors,
         timing: &mut Timing,
     ) -> Result<Process> {
         let unit = cgroup.unit().map(str::to_owned);
@@ -121,11 +121,12 @@ impl Container {
         record.write(&spec.bundle)?;
         let placement = cgroup.placement()?;
         let hierarchies = cgroup.hierarchies();
-        let facts = facts(&hierarchies, &placement.directories, filter);
-        let facts = Facts { no_pivot_root, keyring, ..facts };
+        let facts = facts(&hierarchies, &placement.directories, filter, &spec.namespaces);
+        let facts = Facts { no_pivot_root, keyring, preserved: count(preserved), ..facts };
+        capabilities::warn(&spec.process.capabilities, facts.grantable, "/process");
         let plan = Plan::init(spec, &facts)?;
         let agent = listener(spec).map(|listener| Agent { listener, subject: &record.subject, init: None });
-        let handover = Handover { stdio: Some(stdio), placement: &placement, init: None, agent };
+        let handover = Handover { stdio: Some(stdio), preserved, placement: &placement, init: None, agent };
         let part = Part {
             namespaces: &spec.namespaces,
             mappings: &spec.mappings,
@@ -149,7 +150,14 @@ impl Container {
         timing.steps(plan, steps);
         record.pid = init.pid();
         record.start_time = state::start_time(init.pid()).unwrap_or_default();
-        if let Err(error) = record.write(&spec.bundle).and_then(|()| cgroup.settle(&spec.resources)) {
+        let settle = || {
+            record.write(&spec.bundle)?;
+            if cgroup::is_delegated(spec) {
+                cgroup.delegate(ids::host_user(init.pid(), spec.process.user.uid)?)?;
+            }
+            cgroup.settle(&spec.resources)
+        };
+        if let Err(error) = settle() {
             end(&init).await;
             return Err(error);
         }
@@ -177,8 +185,7 @@ impl Container {
 
     async fn before_start(&self) -> Result<()> {
         let placement = self.cgroup.placement_beside(self.init.pid())?;
-        let keyring = self.keyring.as_deref();
-        let facts = Facts { keyring, ..facts(&[], &placement.directories, self.filter.as_ref()) };
+        let facts = self.facts(&placement.directories);
         let (pid, init, agent) = (self.init.pid(), self.init.pidfd(), self.agent());
         let inside = Inside { pid, init, placement: &placement, facts: &facts, agent };
         let hooks = &self.hooks.start_container;
@@ -204,29 +211,35 @@ impl Container {
 
     /// Forks a further process into the container's namespaces and cgroup and leaves it waiting just before execve.
     /// Kind `Precondition` when init has ended.
-    pub async fn exec(&self, process: &config::Process, stdio: Stdio) -> Result<Process> {
+    pub async fn exec(&self, process: &config::Process, descriptors: Descriptors) -> Result<Process> {
         let gone = || Error::new(Kind::Precondition, "the container's init has ended");
         self.init.signal(0).map_err(|_| gone())?;
         self.mappings.refuse_unmapped(&process.user)?;
         let mut process = process.clone();
         process.inherit(&self.process);
         let placement = self.cgroup.placement_beside(self.init.pid())?;
-        let keyring = self.keyring.as_deref();
-        let facts = Facts { keyring, ..facts(&[], &placement.directories, self.filter.as_ref()) };
+        let Descriptors { stdio, preserved } = &descriptors;
+        let facts = Facts { preserved: count(preserved), ..self.facts(&placement.directories) };
+        capabilities::warn(&process.capabilities, facts.grantable, "");
         let plan = Plan::exec(&process, &self.namespaces, &facts)?;
-        let handover =
-            Handover { stdio: Some(&stdio), placement: &placement, init: Some(self.init.pidfd()), agent: self.agent() };
+        let (init, agent) = (Some(self.init.pidfd()), self.agent());
+        let handover = Handover { stdio: Some(stdio), preserved, placement: &placement, init, agent };
         // The namespaces are as init left them.
         let part = Part {
             namespaces: &self.namespaces,
             mappings: &IdMaps::default(),
             offsets: &[],
             uid: process.user.uid,
-            stdio: &stdio,
+            stdio,
         };
         let spawned = spawn::spawn(&plan, &handover, async |_, pid| part.perform(pid)).await;
         // Init that ended in between takes its namespaces along: say that, not which step noticed it.
         spawned.map(|(process, _)| process).map_err(|error| if self.init.signal(0).is_err() { gone() } else { error })
+    }
+
+    fn facts<'a>(&'a self, joins: &'a [PathBuf]) -> Facts<'a> {
+        let keyring = self.keyring.as_deref();
+        Facts { keyring, ..facts(&[], joins, self.filter.as_ref(), &self.namespaces) }
     }
 
     /// Who hears of a further process's seccomp filter.
@@ -367,10 +380,21 @@ fn compile(spec: &config::Container, root: &Path) -> Result<Option<Filter>> {
     spec.seccomp.as_ref().map(|profile| seccomp::compile_cached(profile, &cache)).transpose()
 }
 
-fn facts<'a>(hierarchies: &'a [Hierarchy], joins: &'a [PathBuf], filter: Option<&'a Filter>) -> Facts<'a> {
-    let (lsm, last_capability) = (kernel::lsm(), kernel::last_capability());
+fn facts<'a>(
+    hierarchies: &'a [Hierarchy],
+    joins: &'a [PathBuf],
+    filter: Option<&'a Filter>,
+    namespaces: &[Namespace],
+) -> Facts<'a> {
+    let (lsm, grantable) = (kernel::lsm(), capabilities::grantable(namespaces));
     let makes_devices = kernel::in_first_user_namespace();
-    Facts { hierarchies, joins, filter, lsm, last_capability, makes_devices, no_pivot_root: false, keyring: None }
+    let (no_pivot_root, keyring, preserved) = (false, None, 0);
+    Facts { hierarchies, joins, filter, lsm, grantable, makes_devices, no_pivot_root, keyring, preserved }
+}
+
+/// How many there are; more than that no process can have open.
+fn count(files: &[OwnedFd]) -> u32 {
+    u32::try_from(files.len()).unwrap_or(u32::MAX)
 }
 
 pub(crate) async fn remove_cgroup(cgroup: &Cgroup) -> Result<()> {
@@ -418,6 +442,6 @@ pub fn explain(spec: &config::Container) -> Result<Vec<String>> {
     let cgroup = Cgroup::locate(&spec.cgroup)?;
     let (hierarchies, joins) = (cgroup.hierarchies(), cgroup.joined()?);
     let keyring = keyring(spec);
-    let facts = Facts { keyring: keyring.as_deref(), ..facts(&hierarchies, &joins, filter.as_ref()) };
+    let facts = Facts { keyring: keyring.as_deref(), ..facts(&hierarchies, &joins, filter.as_ref(), &spec.namespaces) };
     Ok(Plan::init(spec, &facts)?.lines().collect())
 }

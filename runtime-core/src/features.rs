@@ -8,6 +8,10 @@ use serde_json::{Value, json};
 
 use crate::cgroup::systemd::annotations;
 use crate::plan::seccomp;
+use crate::seccomp_flags;
+
+/// The one flag that not every kernel has which we run on.
+const WAIT_KILLABLE_RECV: &str = "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV";
 
 /// The features object.
 pub fn document() -> Value {
@@ -21,6 +25,9 @@ pub fn document() -> Value {
     if let Some(architectures) = document["linux"]["seccomp"]["archs"].as_array_mut() {
         architectures.retain(|name| name.as_str().is_some_and(compiles));
     }
+    let known = document["linux"]["seccomp"]["knownFlags"].as_array().cloned().unwrap_or_default();
+    let supported = known.into_iter().filter(|name| name != WAIT_KILLABLE_RECV || seccomp_flags::waits_killable());
+    document["linux"]["seccomp"]["supportedFlags"] = supported.collect();
     document
 }
 
@@ -47,5 +54,18 @@ mod tests {
         assert!(claimed.contains(&"SCMP_ARCH_X86_64".into()) && claimed.contains(&"SCMP_ARCH_AARCH64".into()));
         // Of the other byte order than any machine that this is built for.
         assert!(!claimed.contains(&"SCMP_ARCH_S390X".into()), "{claimed:?}");
+    }
+
+    #[test]
+    fn the_flags_are_those_of_the_kernel() {
+        let seccomp = document()["linux"]["seccomp"].take();
+        let flags = |name| -> Vec<String> { serde_json::from_value(seccomp[name].clone()).unwrap() };
+        let uname = rustix::system::uname();
+        let release: Vec<u32> =
+            uname.release().to_string_lossy().split('.').take(2).map(|part| part.parse().unwrap_or(0)).collect();
+        let mut known = flags("knownFlags");
+        known.retain(|flag| release >= vec![5, 19] || !flag.ends_with("WAIT_KILLABLE_RECV"));
+        assert_eq!(flags("supportedFlags"), known);
+        assert!(known.contains(&"SECCOMP_FILTER_FLAG_LOG".to_owned()));
     }
 }

@@ -162,7 +162,7 @@ async fn run(hook: &Hook, plan: &Plan, state: &[u8], around: Around<'_>) -> Resu
 async fn run_to_the_end(plan: &Plan, state: &[u8], around: Around<'_>, said: &mut Said) -> Result<u32> {
     let (output, stdio) = descriptors(state).map_err(|error| Error::io("make the descriptors of a hook", &error))?;
     let Around { placement, init, agent } = around;
-    let handover = Handover { stdio: Some(&stdio), placement, init, agent };
+    let handover = Handover { stdio: Some(&stdio), preserved: &[], placement, init, agent };
     let hook = Running(spawn::spawn(plan, &handover, async |_, _| Ok(())).await?.0);
     hook.0.start().await?;
     let exit = tokio::select! {

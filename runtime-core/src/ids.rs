@@ -55,6 +55,12 @@ pub(crate) fn read(pid: i32) -> Result<IdMaps> {
     Ok(IdMaps { uids: map("uid_map")?, gids: map("gid_map")? })
 }
 
+/// What the user `uid` of the process `pid`'s user namespace is to us.
+pub(crate) fn host_user(pid: i32, uid: u32) -> Result<u32> {
+    let unmapped = || Error::new(Kind::Invalid, format!("user {uid} is not mapped in the user namespace"));
+    config::ids::host_of(&read(pid)?.uids, uid).ok_or_else(unmapped)
+}
+
 /// A user namespace with these ids. One that is made for that has no process once this returns, and lives while the file is open.
 pub(crate) fn namespace(ids: &Ids) -> Result<OwnedFd> {
     let open = |path: PathBuf| {

@@ -16,6 +16,7 @@ pub mod rootfs;
 pub mod sandbox;
 
 mod agent;
+mod capabilities;
 mod handed;
 mod hooks;
 mod ids;
@@ -27,6 +28,8 @@ mod net_device;
 mod peek;
 #[allow(unsafe_code)] // one system call that takes numbers
 mod pidfd;
+#[allow(unsafe_code)] // one system call that fails
+mod seccomp_flags;
 #[allow(unsafe_code)] // maps one page of its own
 mod shared;
 mod spawn;
@@ -38,6 +41,6 @@ pub mod watch;
 
 pub use container::Container;
 pub use error::{Error, Kind, Result};
-pub use process::{Exit, Process, Stdio};
+pub use process::{Descriptors, Exit, Process, Stdio};
 pub use sandbox::Sandbox;
 pub use timing::Timing;

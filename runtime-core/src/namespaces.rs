@@ -6,11 +6,11 @@ use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use config::container::{Clock, Namespace, NamespaceKind, TimeOffset};
-use config::ids::{self as config_ids, IdMaps};
+use config::ids::IdMaps;
 use nix::errno::Errno;
 use rustix::fs::{FileType, fchown, fstat, major};
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::ids;
 use crate::process::Stdio;
 
@@ -50,8 +50,7 @@ impl Part<'_> {
     /// namespace it could not do so itself, for their owner has no id there.
     fn give_stdio(&self, pid: i32) -> Result<()> {
         let Stdio::Files(files) = self.stdio else { return Ok(()) };
-        let unmapped = || Error::new(Kind::Invalid, format!("user {} is not mapped in the user namespace", self.uid));
-        let owner = config_ids::host_of(&ids::read(pid)?.uids, self.uid).ok_or_else(unmapped)?;
+        let owner = ids::host_user(pid, self.uid)?;
         files.iter().try_for_each(|file| give(file, owner))
     }
 }

@@ -48,14 +48,16 @@ pub struct Facts<'a> {
     pub filter: Option<&'a Filter>,
     /// What can confine a process.
     pub lsm: Lsm,
-    /// The highest capability that the kernel knows (/proc/sys/kernel/cap_last_cap).
-    pub last_capability: u32,
+    /// The capabilities that the process can be given; those that it asks for beside them are left out.
+    pub grantable: u64,
     /// Whether the runtime may make device nodes: only in the machine's first user namespace.
     pub makes_devices: bool,
     /// `no_pivot_root`: `/` is a ramdisk, which pivot_root(2) cannot leave.
     pub no_pivot_root: bool,
     /// The session keyring's name, where the container gets one.
     pub keyring: Option<&'a str>,
+    /// How many descriptors the program gets beside 0, 1 and 2.
+    pub preserved: u32,
 }
 
 /// The variable that a program expects and images leave out.
@@ -69,6 +71,8 @@ const LONGEST_PATH: usize = 4096;
 pub enum Source {
     /// What becomes descriptor 0, 1 or 2.
     Stdio(usize),
+    /// What becomes descriptor 3 or a later one.
+    Preserved(usize),
     /// One of the cgroup's `tasks` files, by its place in [`Facts::joins`].
     Tasks(usize),
     /// A namespace file to join.
@@ -120,6 +124,8 @@ pub struct Plan {
     env: Vec<Text>,
     /// Whether the environment has a `HOME` that is found out by the children.
     finds_home: bool,
+    /// How many descriptors from 3 on are the program's.
+    preserved: u32,
 }
 
 impl Plan {
@@ -130,11 +136,12 @@ impl Plan {
     /// all that writes. Then the process: what needs rights first, rights away, seccomp as near to execve as it can be.
     pub fn init(container: &config::Container, facts: &Facts<'_>) -> Result<Self> {
         let mut plan = Self::default();
+        plan.preserve(facts.preserved);
         lsm::confine(&mut plan, &container.process, facts, "/process")?;
         lsm::check_mounts(container, facts)?;
         namespaces::enter(&mut plan, container, facts);
         plan.second(Step::NewSession);
-        process::keyring(&mut plan, facts, Some(&container.namespaces));
+        process::keyring(&mut plan, facts, true);
         rootfs::build(&mut plan, container, facts)?;
         process::attach(&mut plan, &container.process, true);
         rootfs::protect(&mut plan, container);
@@ -147,10 +154,11 @@ impl Plan {
     /// The plan of a process executed into a container whose namespaces are `namespaces`.
     pub fn exec(process: &Process, namespaces: &[Namespace], facts: &Facts<'_>) -> Result<Self> {
         let mut plan = Self::default();
+        plan.preserve(facts.preserved);
         lsm::confine(&mut plan, process, facts, "")?;
         namespaces::join_container(&mut plan, process, namespaces, facts);
         plan.second(Step::NewSession);
-        process::keyring(&mut plan, facts, None);
+        process::keyring(&mut plan, facts, false);
         process::attach(&mut plan, process, false);
         process::settle(&mut plan, &process.cwd, false);
         process::execute(&mut plan, process, &Executed::of(process), facts);
@@ -160,6 +168,11 @@ impl Plan {
     /// What the parent must have open for the children, in this order.
     pub fn sources(&self) -> &[Source] {
         &self.sources
+    }
+
+    /// The first descriptor number that is the children's own: where the sources and the channel must lie.
+    pub fn first_number(&self) -> u32 {
+        3 + self.preserved
     }
 
     /// Gives `f` the form that the children read. `descriptors` are the [`Plan::sources`], opened; `channel` is the
@@ -246,6 +259,19 @@ impl Plan {
     pub(crate) fn last(&self) -> String {
         let steps = self.stage_one.len() + self.stage_two.len();
         self.name(u32::try_from(steps.saturating_sub(1)).unwrap_or(sync::FORK))
+    }
+
+    /// Descriptors of the caller's for the program: the first step of all.
+    fn preserve(&mut self, count: u32) {
+        let files: Vec<_> = (0..count as usize).map(|number| self.source(Source::Preserved(number))).collect();
+        if let Some(first) = files.first() {
+            self.first(Step::Preserve { first: *first, count });
+        }
+        self.preserved = count;
+    }
+
+    fn close_on_exec(&mut self) {
+        self.second(Step::CloseOnExec { from: self.first_number() });
     }
 
     fn first(&mut self, step: Step) {

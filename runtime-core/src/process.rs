@@ -29,6 +29,21 @@ pub enum Stdio {
     Terminal,
 }
 
+/// What a new process finds open.
+#[derive(Debug)]
+pub struct Descriptors {
+    /// 0, 1 and 2.
+    pub stdio: Stdio,
+    /// 3 and on: nothing, but where the caller wants files of its own preserved.
+    pub preserved: Vec<OwnedFd>,
+}
+
+impl From<Stdio> for Descriptors {
+    fn from(stdio: Stdio) -> Self {
+        Self { stdio, preserved: Vec::new() }
+    }
+}
+
 /// How a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Exit {

@@ -182,7 +182,7 @@ fn spared() -> Result<Option<i32>> {
 
 /// Forks the process of `plan` and opens the namespaces that it is in.
 async fn fork(spec: &config::Sandbox, plan: &Plan, placement: &Placement) -> Result<(Process, Held)> {
-    let handover = Handover { stdio: None, placement, init: None, agent: None };
+    let handover = Handover { stdio: None, preserved: &[], placement, init: None, agent: None };
     let (process, _) = spawn::spawn(plan, &handover, async |_, _| Ok(())).await?;
     let held = spec.namespaces.iter().map(|namespace| hold(process.pid(), namespace.kind)).collect();
     match held {

@@ -39,6 +39,8 @@ const SIGSYS: i32 = 31;
 pub(crate) struct Handover<'a> {
     /// Descriptors 0, 1 and 2; none where the plan sets none.
     pub(crate) stdio: Option<&'a Stdio>,
+    /// Descriptors 3 and on.
+    pub(crate) preserved: &'a [OwnedFd],
     /// How they get into the cgroup.
     pub(crate) placement: &'a Placement,
     /// The container's init, for an exec.
@@ -58,11 +60,11 @@ pub(crate) async fn spawn(
     let (ours, theirs) = channel()?;
     let channel =
         watch(ours, Interest::READABLE).map_err(|error| Error::io("watch the channel to the new process", &error))?;
-    let opened = Opened::new(plan, handover)?;
+    let mut opened = Opened::new(plan, handover)?;
+    let number = opened.lend(theirs.as_fd())?;
     let cgroup = handover.placement.unified.as_ref().map(AsFd::as_fd);
     let board = Shared::new().map_err(|errno| failed("mmap a page", errno))?;
-    let launched =
-        plan.with_program(&opened.numbers, theirs.as_raw_fd(), &board, |program| init::launch(program, cgroup));
+    let launched = plan.with_program(&opened.numbers, number, &board, |program| init::launch(program, cgroup));
     let launched = launched.map_err(|errno| failed("fork", errno))?;
     let family = Family { stage_one: launched.pidfd, board };
     drop(theirs);
@@ -90,38 +92,53 @@ fn channel() -> Result<(OwnedFd, OwnedFd)> {
 struct Opened {
     numbers: Vec<i32>,
     files: Vec<OwnedFd>,
+    /// The least number that one may have.
+    first: i32,
 }
 
 impl Opened {
     fn new(plan: &Plan, handover: &Handover<'_>) -> Result<Self> {
-        let mut opened = Self { numbers: Vec::new(), files: Vec::new() };
+        let first = i32::try_from(plan.first_number()).unwrap_or(i32::MAX);
+        let mut opened = Self { numbers: Vec::new(), files: Vec::new(), first };
         let mut idmaps = IdmapNamespaces::default();
         for source in plan.sources() {
             let number = match source {
                 Source::Stdio(number) => match handover.stdio {
-                    Some(Stdio::Files(files)) => files[*number].as_raw_fd(),
+                    Some(Stdio::Files(files)) => opened.lend(files[*number].as_fd())?,
                     Some(Stdio::Terminal) | None => {
                         return Err(Error::new(Kind::Invalid, "no files are handed to a plan that sets stdio"));
                     }
                 },
-                Source::Tasks(number) => handover.placement.tasks[*number].as_raw_fd(),
-                Source::Init => handover.init.as_ref().map_or(-1, AsRawFd::as_raw_fd),
-                Source::Namespace(path) => opened.keep(open_namespace(path)?),
+                Source::Preserved(number) => opened.lend(handover.preserved[*number].as_fd())?,
+                Source::Tasks(number) => opened.lend(handover.placement.tasks[*number].as_fd())?,
+                Source::Init => handover.init.map_or(Ok(-1), |init| opened.lend(init))?,
+                Source::Namespace(path) => opened.keep(open_namespace(path)?)?,
                 Source::Tree { path, recursive, nofollow, propagation, idmap } => {
-                    opened.keep(idmaps.tree(path, (*recursive, *nofollow), *propagation, idmap.as_ref())?)
+                    opened.keep(idmaps.tree(path, (*recursive, *nofollow), *propagation, idmap.as_ref())?)?
                 }
-                Source::Filesystem { mount, idmap } => opened.keep(idmaps.filesystem(mount, idmap)?),
-                Source::Device { device, propagation } => opened.keep(handed::device(device, *propagation)?),
+                Source::Filesystem { mount, idmap } => opened.keep(idmaps.filesystem(mount, idmap)?)?,
+                Source::Device { device, propagation } => opened.keep(handed::device(device, *propagation)?)?,
             };
             opened.numbers.push(number);
         }
         Ok(opened)
     }
 
-    fn keep(&mut self, file: OwnedFd) -> i32 {
-        let number = file.as_raw_fd();
+    /// The number under which the children find `file`: its own, or that of a copy where its own is for the program.
+    fn lend(&mut self, file: BorrowedFd<'_>) -> Result<i32> {
+        if file.as_raw_fd() >= self.first {
+            return Ok(file.as_raw_fd());
+        }
+        let copy = rustix::io::fcntl_dupfd_cloexec(file, self.first).map_err(|errno| failed("dup", errno))?;
+        let number = copy.as_raw_fd();
+        self.files.push(copy);
+        Ok(number)
+    }
+
+    fn keep(&mut self, file: OwnedFd) -> Result<i32> {
+        let number = self.lend(file.as_fd())?;
         self.files.push(file);
-        number
+        Ok(number)
     }
 }
 

@@ -32,7 +32,7 @@ fn a_process_that_is_dropped_before_its_start_ends_and_is_reaped() {
     tokio::task::LocalSet::new().block_on(&runtime, async {
         let options = config::Options::default();
         let mut timing = Timing::default();
-        let create = Container::create(&spec, &options, Stdio::Files([null(), null(), null()]), &mut timing);
+        let create = Container::create(&spec, &options, Stdio::Files([null(), null(), null()]).into(), &mut timing);
         let container = create.await.expect("it is created");
         assert_ne!(children(), "", "init waits for its start");
         let cgroup = Cgroup::locate(&spec.cgroup).expect("its place");

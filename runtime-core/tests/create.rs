@@ -34,7 +34,7 @@ fn a_create_that_is_dropped_leaves_nothing() {
     tokio::task::LocalSet::new().block_on(&runtime, async {
         let options = config::Options::default();
         let mut timing = Timing::default();
-        let create = Container::create(&spec, &options, Stdio::Files([null(), null(), null()]), &mut timing);
+        let create = Container::create(&spec, &options, Stdio::Files([null(), null(), null()]).into(), &mut timing);
         // One look at it: the processes are forked, and nothing of them has been heard yet.
         assert!(tokio::time::timeout(Duration::ZERO, create).await.is_err(), "it was not to end at once");
         assert_eq!(children(), "", "a process is left");

@@ -56,7 +56,7 @@ fn a_hook_ends_with_the_create_that_ran_it() {
         let (options, mut timing) = (config::Options::default(), Timing::default());
         let stdio = Stdio::Files([null(), null(), null()]);
         tokio::select! {
-            created = Container::create(&spec, &options, stdio, &mut timing) => panic!("{created:?}"),
+            created = Container::create(&spec, &options, stdio.into(), &mut timing) => panic!("{created:?}"),
             () = until("the hook does not run", || hanging.exists()) => {}
         }
         until("poststop hooks do not run", || stopped.exists()).await;

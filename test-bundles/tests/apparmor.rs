@@ -115,6 +115,21 @@ fn an_image_cannot_lead_the_label_astray() {
         bundle.config["mounts"].as_array_mut().unwrap().pop();
     }
     assert_eq!(fs::read_to_string(host.path().join("attr/apparmor/exec")).unwrap(), "");
+
+    // Or there is no procfs, and the image has what looks like one.
+    let mut bundle = confined!();
+    bundle.config["mounts"].as_array_mut().unwrap().retain(|mount| mount["destination"] != "/proc");
+    let fakes =
+        ["self", "thread-self"].map(|process| bundle.rootfs().join("proc").join(process).join("attr/apparmor/exec"));
+    for fake in &fakes {
+        fs::create_dir_all(fake.parent().unwrap()).unwrap();
+        fs::write(fake, "").unwrap();
+    }
+    let ran = bundle.probe(&["read", "/secret"]).run();
+    // Others do not run without one.
+    assert!(!ours() || ran.status == 0, "{}", ran.stderr);
+    assert!(ran.status != 0 || ran.stdout.contains("EACCES"), "{}", ran.stdout);
+    assert!(fakes.iter().all(|fake| fs::read_to_string(fake).unwrap().is_empty()));
 }
 
 #[test]

@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used)] // Helpers of tests are tests, which clippy does not see.
 
+use std::process::Command;
+
 use serde_json::{Value, json};
-use test_bundles::bundle::Bundle;
+use test_bundles::bundle::{Bundle, ours};
 
 #[test]
 fn a_user_who_is_not_root_holds_what_is_ambient() {
@@ -55,18 +57,66 @@ fn an_absent_set_is_empty() {
     }
 }
 
-/// A client may be newer than the runtime, and the kernel too: the specification wants no failure.
+/// A client may be newer than the runtime, and the kernel too: the specification wants a warning, and no failure.
 #[test]
-fn one_that_nobody_knows_is_left_out() {
+fn one_that_nobody_knows_is_left_out_with_a_warning() {
     let mut bundle = Bundle::new("capabilities");
+    ask_for(&mut bundle, &["CAP_FLY", "CAP_KILL"]);
+    let (seen, warnings) = run_logged(&bundle, bundle.command());
+    assert_eq!(seen["capabilities"]["effective"], json!(["CAP_KILL"]));
+    assert!(!ours() || warnings.contains("bounding: CAP_FLY is not known here, left out"), "{warnings}");
+}
+
+/// Nor for those that the runtime has not got itself. Others fail.
+#[test]
+fn one_that_cannot_be_granted_is_left_out_with_a_warning() {
+    if !ours() {
+        return;
+    }
+    let mut bundle = Bundle::new("capabilities");
+    ask_for(&mut bundle, &["CAP_KILL", "CAP_SYS_TIME"]);
+    let limited = |bundle: &Bundle| {
+        let inner = bundle.command();
+        let mut command = Command::new("setpriv");
+        command.args(["--bounding-set", "-sys_time"]).arg(inner.get_program()).args(inner.get_args());
+        command
+    };
+    let (seen, warnings) = run_logged(&bundle, limited(&bundle));
+    for set in ["bounding", "permitted", "effective"] {
+        assert_eq!(seen["capabilities"][set], json!(["CAP_KILL"]), "{set}");
+    }
+    let says = "/process/capabilities: CAP_SYS_TIME cannot be granted by this runtime, left out";
+    assert!(warnings.contains(says), "{warnings}");
+    // In a user namespace of its own it has all.
+    let linux = &mut bundle.config["linux"];
+    linux["namespaces"].as_array_mut().unwrap().push(json!({ "type": "user" }));
+    for map in ["uidMappings", "gidMappings"] {
+        linux[map] = json!([{ "containerID": 0, "hostID": 0, "size": 65_536 }]);
+    }
+    let (seen, warnings) = run_logged(&bundle, limited(&bundle));
+    assert_eq!(seen["capabilities"]["effective"], json!(["CAP_KILL", "CAP_SYS_TIME"]));
+    assert_eq!(warnings, "");
+}
+
+/// Makes root ask for these, and for nothing that is inherited.
+fn ask_for(bundle: &mut Bundle, names: &[&str]) {
     bundle.config["process"]["user"] = json!({ "uid": 0, "gid": 0 });
     for set in ["bounding", "permitted", "effective"] {
-        bundle.config["process"]["capabilities"][set] = json!(["CAP_FLY", "CAP_KILL"]);
+        bundle.config["process"]["capabilities"][set] = json!(names);
     }
     for set in ["inheritable", "ambient"] {
         bundle.config["process"]["capabilities"][set] = json!([]);
     }
-    assert_eq!(bundle.seen()["capabilities"]["effective"], json!(["CAP_KILL"]));
+}
+
+/// What `probe` saw, and what the runtime has logged.
+fn run_logged(bundle: &Bundle, mut command: Command) -> (Value, String) {
+    let log = bundle.path().join("log");
+    let _ = std::fs::remove_file(&log);
+    command.arg("--log").arg(&log).args(["run", "--bundle", bundle.path().to_str().unwrap(), bundle.id()]);
+    let ran = command.output().unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    (serde_json::from_slice(&ran.stdout).unwrap(), std::fs::read_to_string(&log).unwrap_or_default())
 }
 
 /// CVE-2022-29162: what is inheritable is what config.json says, not what is permitted, for init and for an exec.

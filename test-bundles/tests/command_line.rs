@@ -23,6 +23,45 @@ fn paused_it_is_and_goes_on() {
     assert_ne!(bundle.call(&["resume", bundle.id()]).status, 0);
 }
 
+/// It starts in the frozen cgroup, and runs when that is thawed.
+#[test]
+fn an_exec_may_be_made_to_wait_for_the_end_of_a_pause() {
+    let bundle = Bundle::new("lifecycle");
+    bundle.start();
+    bundle.call(&["pause", bundle.id()]).success();
+    let mut exec = bundle.command();
+    let output = fs::File::create(bundle.path().join("exec.output")).unwrap();
+    exec.args(["exec", "--ignore-paused", bundle.id(), "/probe", "exit", "7"]).stdout(output);
+    let mut exec = exec.spawn().unwrap();
+    // On v1 it may be stopped before it is in all of the hierarchies, and so be missing where pids are counted.
+    let is_there = |process: &fs::DirEntry| {
+        fs::read_to_string(process.path().join("cgroup")).is_ok_and(|cgroups| cgroups.contains(&bundle.cgroup()))
+    };
+    let processes = || fs::read_dir("/proc").unwrap().flatten().filter(is_there).count();
+    assert!(test_bundles::wait_until(std::time::Duration::from_secs(20), || processes() > 1), "nothing was executed");
+    assert_eq!(exec.try_wait().unwrap(), None);
+    bundle.call(&["resume", bundle.id()]).success();
+    assert_eq!(exec.wait().unwrap().code(), Some(7));
+}
+
+/// What an update says nothing of stays: the rules about devices do not go back to what they are by default.
+#[test]
+fn an_update_without_devices_leaves_them_alone() {
+    let mut bundle = Bundle::new("cgroup");
+    let node = json!({ "path": "/dev/kmsg", "type": "c", "major": 1, "minor": 11, "fileMode": 0o666 });
+    bundle.config["linux"]["devices"] = json!([node]);
+    let allowed = json!({ "allow": true, "type": "c", "major": 1, "minor": 11, "access": "rwm" });
+    bundle.config["linux"]["resources"] = json!({ "devices": [{ "allow": false, "access": "rwm" }, allowed] });
+    bundle.probe(&["sleep"]).start();
+    let mut process = bundle.config["process"].clone();
+    process["args"] = json!(["/probe", "write", "/dev/kmsg", "/dev/null"]);
+    let opened = || bundle.exec(&process).json();
+    let before = json!({ "/dev/kmsg": "ok", "/dev/null": "ok" });
+    assert_eq!(opened(), before);
+    bundle.call(&["update", "--pids-limit", "77", bundle.id()]).success();
+    assert_eq!(opened(), before);
+}
+
 #[test]
 fn a_paused_container_is_deleted_by_force() {
     let bundle = Bundle::new("lifecycle");
@@ -146,6 +185,18 @@ fn what_goes_wrong_without_being_fatal_is_in_the_log() {
         assert_eq!(line["level"], "warning");
         assert!(line["msg"].as_str().unwrap().contains("/hooks/poststop/0: /not/there"), "{line}");
     }
+}
+
+/// containerd's runc shim goes by these words, and takes any others for a process that may still be there.
+#[test]
+fn who_kills_what_has_ended_is_told_so_in_runcs_words() {
+    let mut bundle = Bundle::new("lifecycle");
+    bundle.probe(&["exit", "0"]).start();
+    bundle.wait();
+    let ran = bundle.call(&["kill", bundle.id(), "TERM"]);
+    assert!(ran.status != 0 && ran.stderr.contains("container not running"), "{}", ran.stderr);
+    let ran = bundle.call(&["kill", "nobody", "TERM"]);
+    assert!(ran.status != 0 && ran.stderr.contains("does not exist"), "{}", ran.stderr);
 }
 
 #[test]

@@ -60,6 +60,7 @@ fn walk(rows: &mut Vec<(String, String)>, name: &str, value: &Value) {
         Value::Array(_) if name == "linux.seccomp.archs" => {
             "the machine's own, and those that its libseccomp knows in its byte order".to_owned()
         }
+        Value::Array(_) if name == "linux.seccomp.supportedFlags" => "those of them that the kernel has".to_owned(),
         Value::Array(list) if list.len() == 41 && name == "linux.capabilities" => {
             "all 41 of capabilities(7)".to_owned()
         }

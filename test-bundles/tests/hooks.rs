@@ -117,6 +117,18 @@ fn create_container_hooks_find_the_root_mounted_and_the_hosts_tree_still_there()
     assert!(fs::read_dir(bundle.rootfs().join("made")).unwrap().next().is_none(), "it was mounted on the host");
 }
 
+/// It is what they make that root.readonly protects.
+#[test]
+fn create_container_hooks_can_still_write_to_a_read_only_root() {
+    let mut bundle = recording();
+    bundle.config["root"]["readonly"] = json!(true);
+    let root = bundle.rootfs().display().to_string();
+    bundle.config["hooks"] = json!({ "createContainer": [shell(&format!("touch {root}/made"))] });
+    let seen = bundle.probe(&["write", "/made", "/other"]).seen();
+    assert_eq!(seen, json!({ "/made": "EROFS", "/other": "EROFS" }));
+    assert!(bundle.rootfs().join("made").exists());
+}
+
 #[test]
 fn start_container_hooks_have_the_identity_of_the_process() {
     let mut bundle = recording();

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)] // Helpers of tests are tests, which clippy does not see.
 
 use serde_json::{Value, json};
-use test_bundles::bundle::Bundle;
+use test_bundles::bundle::{Bundle, ours};
 
 #[test]
 fn a_container_has_one_of_its_own() {
@@ -34,6 +34,28 @@ fn an_exec_joins_it() {
     assert_eq!(first["keyring"]["description"], expected);
     // A number is never given twice in a row: it is the one that init holds.
     assert_eq!(first["keyring"]["id"], second["keyring"]["id"]);
+}
+
+/// runc has each exec make a new one there.
+#[test]
+fn an_exec_into_a_user_namespace_joins_it_too() {
+    if !ours() {
+        return;
+    }
+    let mut bundle = Bundle::new("user_namespace");
+    std::os::unix::fs::chown(bundle.rootfs(), Some(100_000), Some(200_000)).unwrap();
+    bundle.probe(&["sleep"]).start();
+    let mut process = bundle.config["process"].clone();
+    process["args"] = json!(["/probe"]);
+    let keyrings = [0, 33].map(|uid| {
+        process["user"] = json!({ "uid": uid, "gid": uid });
+        bundle.exec(&process).json()["keyring"].clone()
+    });
+    for keyring in &keyrings {
+        let description = keyring["description"].as_str().unwrap();
+        assert!(description.ends_with(&format!(";_ses.{}", bundle.id())), "{description}");
+    }
+    assert_eq!(keyrings[0]["id"], keyrings[1]["id"]);
 }
 
 #[test]

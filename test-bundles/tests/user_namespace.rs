@@ -4,9 +4,11 @@
 #![allow(clippy::unwrap_used)] // Helpers of tests are tests, which clippy does not see.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use serde_json::{Value, json};
 use test_bundles::bundle::{Bundle, ours};
 use test_bundles::holder::Holder;
@@ -168,14 +170,39 @@ fn a_bind_may_come_from_where_its_root_may_not_walk() {
 }
 
 #[test]
+fn a_link_is_bound_as_the_link_that_it_is() {
+    if !ours() {
+        return;
+    }
+    let mut bundle = bundle();
+    let link = bundle.path().join("link");
+    symlink("not-there", &link).unwrap();
+    let bind = json!({ "destination": "/made/link", "source": link, "options": ["bind", "src-nofollow"] });
+    bundle.config["mounts"].as_array_mut().unwrap().push(bind);
+    let seen = bundle.probe(&["stat", "/made/link"]).seen();
+    assert_eq!((&seen["/made/link"]["type"], &seen["/made/link"]["target"]), (&json!("l"), &json!("not-there")));
+}
+
+/// A device is bound from the host there: what config.json says of its owner and mode is for nodes that are made.
+#[test]
+fn a_device_of_the_hosts_keeps_its_owner() {
+    let mut bundle = bundle();
+    let node = bundle.path().join("node");
+    mknod(&node, SFlag::S_IFCHR, Mode::from_bits_retain(0o640), makedev(1, 3)).unwrap();
+    bundle.config["linux"]["devices"] =
+        json!([{ "path": node, "type": "c", "major": 1, "minor": 3, "uid": 7, "gid": 8, "fileMode": 0o666 }]);
+    let path = node.to_str().unwrap();
+    let seen = bundle.probe(&["stat", path]).seen()[path].clone();
+    assert_eq!((&seen["device"], &seen["mode"]), (&json!([1, 3]), &json!(0o640)));
+    let metadata = fs::metadata(&node).unwrap();
+    assert_eq!((metadata.uid(), metadata.gid(), metadata.mode() & 0o7777), (0, 0, 0o640));
+}
+
+#[test]
 fn flags_that_the_host_has_set_stay_and_its_propagation_does_not() {
     let mut bundle = bundle();
-    let source = bundle.path().join("source");
-    fs::create_dir(&source).unwrap();
-    let mounted = Mounted::new(&source, "nosuid,nodev,noexec,ro");
-    let bind = json!({ "destination": "/d", "source": source, "options": ["rbind", "ro"] });
-    bundle.config["mounts"].as_array_mut().unwrap().push(bind);
-    let ran = bundle.call(&["run", "--bundle", bundle.path().to_str().unwrap(), bundle.id()]);
+    let (mounted, _) = bind_of_the_hosts(&mut bundle, &["ro"]);
+    let ran = run(&bundle);
     drop(mounted);
     bundle.assert_nothing_left();
     let seen = ran.json();
@@ -188,15 +215,77 @@ fn flags_that_the_host_has_set_stay_and_its_propagation_does_not() {
     assert!(tags.iter().all(|tag| !tag.as_str().unwrap().starts_with("shared")), "{mount}");
 }
 
-/// A tmpfs of the host's, until this is dropped.
-struct Mounted(std::path::PathBuf);
+/// A mount that the parent has made ready has nothing locked yet (mount_namespaces(7), "Restrictions on mount namespaces"): what
+/// config.json says in so many words is done, as without a user namespace.
+#[test]
+fn flags_that_the_host_has_set_are_cleared_where_that_is_said() {
+    let mut bundle = bundle();
+    let (mounted, options) = bind_of_the_hosts(&mut bundle, &["rw", "exec"]);
+    let ran = run(&bundle);
+    drop(mounted);
+    bundle.assert_nothing_left();
+    assert!(!ours() || options(&ran.json()) == json!(["rw", "nosuid", "nodev", "relatime"]));
+}
+
+/// Where the runtime lives among the mounts of a user namespace the host's flags are locked: they stay where nothing is said of
+/// them, and an option that would clear one is an error, never passed over.
+#[test]
+fn flags_that_are_locked_for_the_runtime_stay_or_it_is_told() {
+    if !ours() {
+        // runc before 1.2 keeps none.
+        return;
+    }
+    for (said, kept) in [(&["ro"][..], true), (&["rw"], false), (&["suid"], false), (&["nodev", "dev"], false)] {
+        let mut bundle = Bundle::new("namespaces");
+        let (mounted, options) = bind_of_the_hosts(&mut bundle, said);
+        let holder = Holder::new(&["--user", "--map-root-user", "--mount"]);
+        let inner = bundle.command();
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--mount={}", holder.path("mnt"))).arg(inner.get_program()).args(inner.get_args());
+        let ran = command.args(["run", "--bundle", bundle.path().to_str().unwrap(), bundle.id()]).output().unwrap();
+        drop((holder, mounted));
+        bundle.assert_nothing_left();
+        let errors = String::from_utf8_lossy(&ran.stderr);
+        if kept {
+            let seen = serde_json::from_slice(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {errors}"));
+            assert_eq!(options(&seen), json!(["ro", "nosuid", "nodev", "noexec", "relatime"]));
+        } else {
+            let step = format!("at /d (rbind,{}): EPERM", said.last().unwrap());
+            assert!(!ran.status.success() && errors.contains(&step), "{errors}");
+        }
+    }
+}
+
+/// Binds a mount of the host's that has all flags, and says what options it has in the container.
+fn bind_of_the_hosts(bundle: &mut Bundle, options: &[&str]) -> (Mounted, impl Fn(&Value) -> Value + use<>) {
+    let source = bundle.path().join("source");
+    fs::create_dir(&source).unwrap();
+    let mounted = Mounted::new(&source, "nosuid,nodev,noexec,ro");
+    let options: Vec<_> = std::iter::once(&"rbind").chain(options).collect();
+    let bind = json!({ "destination": "/d", "source": source, "options": options });
+    bundle.config["mounts"].as_array_mut().unwrap().push(bind);
+    let options = |seen: &Value| {
+        let mounts = seen["mounts"].as_array().unwrap();
+        mounts.iter().find(|mount| mount["mount_point"] == "/d").unwrap()["options"].clone()
+    };
+    (mounted, options)
+}
+
+fn run(bundle: &Bundle) -> test_bundles::bundle::Ran {
+    bundle.call(&["run", "--bundle", bundle.path().to_str().unwrap(), bundle.id()])
+}
+
+/// A tmpfs of the host's, until this is dropped. One at a time, lest a mount namespace that a test has made keep another's.
+struct Mounted(std::path::PathBuf, #[allow(dead_code, reason = "held")] MutexGuard<'static, ()>);
 
 impl Mounted {
     fn new(at: &std::path::Path, options: &str) -> Self {
+        static ONE: Mutex<()> = Mutex::new(());
+        let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
         let mount = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(at).status().unwrap();
         assert!(mount.success());
         assert!(Command::new("mount").arg("--make-shared").arg(at).status().unwrap().success());
-        Self(at.to_owned())
+        Self(at.to_owned(), one)
     }
 }
 

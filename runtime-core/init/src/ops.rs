@@ -56,6 +56,7 @@ impl<'a> Work<'a> {
     /// Does one step.
     pub(crate) fn perform(&mut self, step: &Step) -> Result<(), Failure> {
         match *step {
+            Step::Preserve { first, count } => self.preserve(first, count)?,
             Step::JoinCgroup { tasks, .. } => self.write_all(tasks, b"0")?,
             Step::WriteProc { procfs, path, value } => self.write_proc(procfs, path, value)?,
             Step::Set(setting) => self.set(setting)?,
@@ -117,7 +118,7 @@ impl<'a> Work<'a> {
             Step::NoNewPrivileges => identity::no_new_privileges()?,
             Step::Seccomp { flags } => self.seccomp(flags)?,
             Step::FindExecutable { candidates } => self.find_executable(candidates)?,
-            Step::CloseOnExec => sys::close_range(3, u32::MAX, sys::CLOSE_RANGE_CLOEXEC)?,
+            Step::CloseOnExec { from } => sys::close_range(from, u32::MAX, sys::CLOSE_RANGE_CLOEXEC)?,
             Step::Sync { point } => self.sync(point)?,
             Step::Execute => return Err(self.execute()),
             Step::Stay => keep::reap(),

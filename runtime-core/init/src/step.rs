@@ -118,6 +118,13 @@ pub struct Links {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     // Stage one, and both stages of an exec: where the process lives.
+    /// Makes handed-over files descriptors 3 and on, first of all: what is opened from then on comes behind them.
+    Preserve {
+        /// Of them, the first; the others follow it in the table.
+        first: Descriptor,
+        /// How many.
+        count: u32,
+    },
     /// Writes `0` into a v1 `tasks` file: the writer joins that cgroup without the global lock that a foreign pid takes.
     JoinCgroup {
         /// The open `tasks` file.
@@ -359,8 +366,11 @@ pub enum Step {
         /// Into [`Program::candidates`].
         candidates: Span,
     },
-    /// Marks every descriptor from 3 on close-on-exec, whoever opened it.
-    CloseOnExec,
+    /// Marks every descriptor behind the preserved ones close-on-exec, whoever opened it.
+    CloseOnExec {
+        /// The first; 3 where none are preserved.
+        from: u32,
+    },
     /// Tells the parent that it has come to a point and waits for its go; exits when the parent is gone.
     Sync {
         /// Where it is.

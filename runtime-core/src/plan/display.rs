@@ -66,6 +66,7 @@ impl Plan {
     #[allow(clippy::too_many_lines)]
     pub(super) fn describe(&self, step: &Step) -> String {
         match *step {
+            Step::Preserve { count, .. } => format!("set descriptors 3 to {}", count + 2),
             Step::JoinCgroup { directory, .. } => format!("join cgroup {}", self.show(directory)),
             Step::Set(setting) => self.setting(setting),
             Step::JoinNamespaces { target, kinds } => {
@@ -162,7 +163,7 @@ impl Plan {
                 }
             }
             Step::Home { uid } => format!("find HOME of user {uid} in /etc/passwd"),
-            Step::CloseOnExec => "mark all other files close-on-exec".to_owned(),
+            Step::CloseOnExec { .. } => "mark all other files close-on-exec".to_owned(),
             Step::Sync { point: Point::Namespaces } => "wait for id maps and clock offsets".to_owned(),
             Step::Sync { point: Point::Root } => "wait for hooks and network devices".to_owned(),
             Step::Sync { point: Point::Ready } => "wait for start".to_owned(),
@@ -244,6 +245,7 @@ impl Plan {
             Some(Source::Init) => "the container's init".to_owned(),
             Some(Source::Tasks(number)) => format!("the cgroup in hierarchy {}", number + 1),
             Some(Source::Stdio(number)) => format!("descriptor {number}"),
+            Some(Source::Preserved(number)) => format!("descriptor {}", number + 3),
             Some(Source::Tree { path, .. } | Source::Device { device: Device { path, .. }, .. }) => {
                 path.display().to_string()
             }

@@ -28,7 +28,7 @@ impl Plan {
         let mut plan = Self::default();
         namespaces::join_container(&mut plan, &container.process, &container.namespaces, facts);
         plan.begin_hook(0);
-        process::keyring(&mut plan, facts, None);
+        process::keyring(&mut plan, facts, false);
         process::become_root(&mut plan);
         plan.run_hook(hook, &container.root.path)
     }
@@ -43,7 +43,7 @@ impl Plan {
         let mut plan = Self::default();
         namespaces::join_container(&mut plan, process, namespaces, facts);
         plan.begin_hook(process.user.uid);
-        process::keyring(&mut plan, facts, None);
+        process::keyring(&mut plan, facts, false);
         process::settle(&mut plan, &process.cwd, false);
         process::execute(&mut plan, process, &executed(hook), facts);
         plan.checked()
@@ -59,7 +59,7 @@ impl Plan {
         process::settle(&mut self, directory, false);
         self.second(Step::Umask { mask: UMASK });
         process::find(&mut self, &executed(hook));
-        self.second(Step::CloseOnExec);
+        self.close_on_exec();
         self.second(Step::Sync { point: Point::Ready });
         self.second(Step::Execute);
         self.checked()

@@ -18,6 +18,10 @@ pub(super) const APPARMOR: &str = "thread-self/attr/apparmor/exec";
 /// SELinux has no directory of its own. What is set here is set for one thread.
 pub(super) const SELINUX: &str = "thread-self/attr/exec";
 
+/// What keys are labelled as that are made from now on; execve(2) takes it back. Without it the program could not use the session
+/// keyring that we make for it.
+const SELINUX_KEYS: &str = "thread-self/attr/keycreate";
+
 /// What no profile confines.
 const UNCONFINED: &str = "unconfined";
 
@@ -46,6 +50,9 @@ pub(super) fn confine(plan: &mut Plan, process: &Process, facts: &Facts<'_>, pla
     if let Some(label) = &process.selinux_label {
         required(facts.lsm.selinux, format_args!("{place}/selinuxLabel"), "SELinux")?;
         write(plan, SELINUX, label);
+        if facts.keyring.is_some() {
+            write(plan, SELINUX_KEYS, label);
+        }
     }
     Ok(())
 }

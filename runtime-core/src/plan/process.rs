@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use config::container::{Capabilities, Namespace, NamespaceKind, Process};
+use config::container::{Capabilities, Process};
 use init::Step;
 use init::setting::{Scheduler, Setting};
 use init::sync::Point;
@@ -16,22 +16,15 @@ const DEFAULT_PATH: &str = "/bin:/usr/bin";
 const SYS_ADMIN: u64 = 1 << 21;
 
 /// What a session keyring's owner and its possessor may do: `KEY_POS_ALL`, and `KEY_USR_VIEW`, `READ`, `SEARCH` and `LINK`. The
-/// kernel leaves out SEARCH, without which an exec would not find it by its name. linux/key.h.
-const KEYRING_OF_USER: u32 = 0x3f1b_0000;
-
-/// The same with `KEY_OTH_SEARCH` in its place: in a user namespace an exec may come as another user.
-const KEYRING_OF_NAMESPACE: u32 = 0x3f13_0008;
+/// kernel leaves out SEARCH, without which an exec, which comes as init's root, would not find it by its name. linux/key.h.
+const KEYRING: u32 = 0x3f1b_0000;
 
 /// A session keyring of the container's own, so that the runtime's keys are out of reach: keyrings(7). Made by init, where
-/// `namespaces` are told, and joined by others.
-pub(super) fn keyring(plan: &mut Plan, facts: &Facts<'_>, namespaces: Option<&[Namespace]>) {
+/// `init` says so, and joined by others.
+pub(super) fn keyring(plan: &mut Plan, facts: &Facts<'_>, init: bool) {
     let Some(name) = facts.keyring else { return };
     let name = plan.text(name);
-    let permissions = namespaces.map(|namespaces| {
-        let user = namespaces.iter().any(|namespace| namespace.kind == NamespaceKind::User);
-        if user { KEYRING_OF_NAMESPACE } else { KEYRING_OF_USER }
-    });
-    plan.second(Step::SessionKeyring { name, permissions });
+    plan.second(Step::SessionKeyring { name, permissions: init.then_some(KEYRING) });
 }
 
 /// Where a program may be.
@@ -83,10 +76,9 @@ pub(super) fn settle(plan: &mut Plan, directory: &Path, init: bool) {
 /// beside the process's own rights until the filter is in, so that after it only capset, prctl, sendmsg, read and execve are
 /// called and a profile need allow no more than these.
 pub(super) fn execute(plan: &mut Plan, process: &Process, executed: &Executed<'_>, facts: &Facts<'_>) {
-    let known = u64::MAX >> (63 - facts.last_capability.min(63));
     let Capabilities { bounding, effective, inheritable, permitted, ambient } = process.capabilities;
     let [bounding, effective, inheritable, permitted, ambient] =
-        [bounding, effective, inheritable, permitted, ambient].map(|mask| mask & known);
+        [bounding, effective, inheritable, permitted, ambient].map(|mask| mask & facts.grantable);
     let own = Step::Capabilities { effective, permitted, inheritable, ambient };
     let filter = facts.filter;
 
@@ -115,7 +107,7 @@ pub(super) fn execute(plan: &mut Plan, process: &Process, executed: &Executed<'_
         plan.second(Step::NoNewPrivileges);
     }
     find(plan, executed);
-    plan.second(Step::CloseOnExec);
+    plan.close_on_exec();
     if let Some(filter) = filter {
         plan.filter.clone_from(&filter.program);
         plan.second(Step::Seccomp { flags: filter.flags });

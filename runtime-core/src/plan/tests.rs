@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI32, AtomicU64};
 
 use config::ContainerId;
 use config::container::{
-    Capabilities, CgroupPath, Clock, Container, Device, DeviceKind, Idmap, Ids, Links, Mount, MountAttributes,
+    Capabilities, CgroupPath, Clock, Container, Device, DeviceKind, Hook, Idmap, Ids, Links, Mount, MountAttributes,
     MountKind, Namespace, NamespaceKind, Process, Propagation, PropagationKind, Rlimit, Root, TimeOffset, User,
 };
 use config::ids::{IdMap, IdMaps};
@@ -145,8 +145,8 @@ fn filter() -> Filter {
 
 fn facts<'a>(hierarchies: &'a [Hierarchy], filter: Option<&'a Filter>) -> Facts<'a> {
     let (lsm, keyring) = (Lsm::default(), Some("_ses.c1"));
-    let (last_capability, makes_devices, no_pivot_root) = (40, true, false);
-    Facts { hierarchies, joins: &[], filter, lsm, last_capability, makes_devices, no_pivot_root, keyring }
+    let (grantable, makes_devices, no_pivot_root, preserved) = (u64::MAX >> 23, true, false, 0);
+    Facts { hierarchies, joins: &[], filter, lsm, grantable, makes_devices, no_pivot_root, keyring, preserved }
 }
 
 fn text(plan: &Plan) -> String {
@@ -397,7 +397,7 @@ proptest! {
         let place = |kind: fn(&Step) -> bool| at(&plan, kind);
         let pivot = place(|s| matches!(s, Step::PivotRoot)).unwrap();
         let identity = place(|s| matches!(s, Step::Identity { .. })).unwrap();
-        let close = place(|s| matches!(s, Step::CloseOnExec)).unwrap();
+        let close = place(|s| matches!(s, Step::CloseOnExec { .. })).unwrap();
         let go = place(|s| matches!(s, Step::Sync { point: Point::Ready })).unwrap();
         let execute = place(|s| matches!(s, Step::Execute)).unwrap();
         let mounted = place(|s| matches!(s, Step::MountFilesystem { .. } | Step::MountBind { .. } | Step::MakeNode { .. }));
@@ -446,6 +446,30 @@ fn a_sysfs_that_a_user_namespace_may_not_make_is_the_hosts() {
     container.namespaces.push(Namespace { kind: NamespaceKind::User, path: None });
     let (line, handed) = of(&container);
     assert!(line.ends_with("mount sysfs at /sys (ro,nosuid,nodev,noexec), or the host's") && handed, "{line}");
+}
+
+#[test]
+fn preserved_descriptors_come_first_and_all_behind_them_are_closed() {
+    for preserved in [0, 2] {
+        let facts = Facts { preserved, ..facts(&[], None) };
+        let (container, process) = (container(), process());
+        let hook = Hook { path: "/hook".into(), args: Vec::new(), env: Vec::new(), timeout: None };
+        let plans = [
+            (Plan::init(&container, &facts), preserved),
+            (Plan::exec(&process, &container.namespaces, &facts), preserved),
+            // A hook is not the program.
+            (Plan::hook_before_pivot(&hook, &container, &facts), 0),
+            (Plan::hook_inside(&hook, &process, &container.namespaces, &facts), 0),
+        ];
+        for (plan, count) in plans {
+            let plan = plan.unwrap();
+            let first = plan.lines().next().unwrap();
+            assert_eq!(first.ends_with("set descriptors 3 to 4"), count == 2, "{first}");
+            assert_eq!(plan.first_number(), 3 + count);
+            let closes = at(&plan, |step| *step == Step::CloseOnExec { from: 3 + count });
+            assert!(closes.is_some(), "{}", text(&plan));
+        }
+    }
 }
 
 #[test]

@@ -63,7 +63,7 @@ async fn create(order: &Create, namespace: &str) -> Result<Created> {
     timing.lap("open stdio");
     let mounted = Mounted::new(&order.rootfs, order.bundle.join("rootfs"))?;
     timing.lap("mount the rootfs");
-    let container = Container::create(&spec, &order.options, stdio, &mut timing).await?;
+    let container = Container::create(&spec, &order.options, stdio.into(), &mut timing).await?;
     if let Err(error) = attach(container.init(), &mut io).await {
         if let Err(left) = container.delete().await {
             log::warn!("undo create of {}: {left}", owner.id);
@@ -96,7 +96,7 @@ pub(super) async fn prepare(
 ) -> Result<(Process, Io)> {
     spec.terminal = streams.terminal;
     let (mut io, stdio) = Io::open(streams, owner).await?;
-    let process = container.exec(&spec, stdio).await?;
+    let process = container.exec(&spec, stdio.into()).await?;
     attach(&process, &mut io).await?;
     Ok((process, io))
 }

@@ -38,10 +38,11 @@ pub fn plan(container: &Container) {
             joins: &joins,
             filter,
             lsm: Lsm { apparmor: true, selinux: true },
-            last_capability: 40,
+            grantable: u64::MAX >> 23,
             makes_devices: true,
             no_pivot_root,
             keyring: Some("_ses.fuzz"),
+            preserved: 2,
         };
         match Plan::init(container, &facts) {
             Ok(plan) => {
@@ -79,7 +80,8 @@ fn laws(program: &Program<'_>, init: bool, filtered: bool) {
     };
     let execute = one(|s| matches!(s, Step::Execute));
     let ready = one(|s| matches!(s, Step::Sync { point: Point::Ready }));
-    let close = one(|s| matches!(s, Step::CloseOnExec));
+    // Behind the two that are preserved.
+    let close = one(|s| matches!(s, Step::CloseOnExec { from: 5 }));
     let identity = one(|s| matches!(s, Step::Identity { .. }));
     let bounding = one(|s| matches!(s, Step::BoundingSet { .. }));
     let cwd = one(|s| matches!(s, Step::WorkingDirectory { .. }));

@@ -22,6 +22,9 @@ mod arguments;
 mod client;
 #[path = "oci/control.rs"]
 mod control;
+#[path = "oci/descriptors.rs"]
+#[allow(unsafe_code)] // takes descriptors by their numbers, before anybody has one
+mod descriptors;
 #[path = "oci/keeper.rs"]
 mod keeper;
 #[path = "oci/log.rs"]
@@ -29,6 +32,7 @@ mod log;
 #[path = "oci/resources.rs"]
 mod resources;
 
+use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 
 use arguments::Verb;
@@ -41,11 +45,12 @@ const EXEC_FAILED: u8 = 255;
 fn main() -> ExitCode {
     let (log, failed, result) = match arguments::parse(lexopt::Parser::from_env()) {
         Ok((global, verb)) => {
+            let preserved = descriptors::take(verb.preserved());
             if let Some(log) = global.log.clone() {
                 log.install();
             }
             let failed = if matches!(verb, Verb::Exec { .. }) { EXEC_FAILED } else { FAILED };
-            (global.log.clone(), failed, run(&global, verb))
+            (global.log.clone(), failed, preserved.and_then(|preserved| run(&global, verb, preserved)))
         }
         Err((log, error)) => (log, FAILED, Err(error)),
     };
@@ -58,19 +63,19 @@ fn main() -> ExitCode {
     })
 }
 
-fn run(global: &arguments::Global, verb: Verb) -> runtime_core::Result<ExitCode> {
+fn run(global: &arguments::Global, verb: Verb, preserved: Vec<OwnedFd>) -> runtime_core::Result<ExitCode> {
     match verb {
         Verb::Help => println!("{}", arguments::USAGE),
         Verb::Version => println!("oci version {}\nspec: {}", env!("CARGO_PKG_VERSION"), keeper::OCI_VERSION),
-        Verb::Create(create) => client::create(global, &create)?,
-        Verb::Run(create) if create.detach => client::run_detached(global, &create)?,
-        Verb::Run(create) if create.keep => return client::run_kept(global, &create),
-        Verb::Run(create) => return client::run(global, &create),
+        Verb::Create(create) => client::create(global, &create, &preserved)?,
+        Verb::Run(create) if create.detach => client::run_detached(global, &create, &preserved)?,
+        Verb::Run(create) if create.keep => return client::run_kept(global, &create, &preserved),
+        Verb::Run(create) => return client::run(global, &create, preserved),
         Verb::Start(id) => client::start(global, &id)?,
         Verb::State(id) => println!("{}", client::state(global, &id)?),
         Verb::Kill { id, signal, all } => client::kill(global, &id, signal, all)?,
         Verb::Delete { id, force } => client::delete(global, &id, force)?,
-        Verb::Exec { id, exec } => return client::exec(global, &id, &exec),
+        Verb::Exec { id, exec } => return client::exec(global, &id, &exec, &preserved),
         Verb::Ps { id, json, arguments } => print!("{}", client::ps(global, &id, json, &arguments)?),
         Verb::List(form) => print!("{}", client::list(global, form)),
         Verb::Pause(id) => client::pause(global, &id)?,

@@ -1,4 +1,4 @@
-//! Descriptors 0, 1 and 2: handed over, or a terminal of the container's own.
+//! Descriptors 0, 1 and 2: handed over, or a terminal of the container's own. And those from 3 on that are handed over.
 
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Uid, fchown, fstat, fstatfs, major, minor, openat2};
@@ -53,6 +53,15 @@ impl Work<'_> {
             let file = self.fd(file)?;
             give_to(file, uid)?;
             sys::duplicate_onto(file, number)?;
+        }
+        Ok(())
+    }
+
+    /// The parent lends what it lends under higher numbers, and it has all closed that is not lent: nothing is overwritten.
+    pub(super) fn preserve(&self, first: Descriptor, count: u32) -> Result<(), Errno> {
+        for (number, nth) in (3..).zip(0..count) {
+            let file = Descriptor(first.0.checked_add(nth).ok_or(Errno::BADF)?);
+            sys::duplicate_onto(self.fd(file)?, number)?;
         }
         Ok(())
     }

@@ -11,13 +11,15 @@ use nix::sys::signal::Signal;
 use runtime_core::{Error, Kind, Result};
 
 use crate::control::Create;
+use crate::descriptors;
 use crate::log::Log;
 use crate::resources::{self, Flags};
 
 pub(crate) const USAGE: &str = "\
 usage: oci [--root DIR] [--log FILE] [--log-format text|json] [--debug] [--systemd-cgroup] VERB
 
-  create [-b BUNDLE] [--pid-file FILE] [--console-socket SOCKET] [--no-pivot] [--no-new-keyring] ID
+  create [-b BUNDLE] [--pid-file FILE] [--console-socket SOCKET] [--no-pivot] [--no-new-keyring]
+         [--preserve-fds N] ID
   run    (create, start, wait and delete; the same flags) [-d] [--keep]
   start  ID
   state  ID
@@ -25,7 +27,7 @@ usage: oci [--root DIR] [--log FILE] [--log-format text|json] [--debug] [--syste
   delete [-f] ID
   exec   [-p PROCESS.json] [--cwd DIR] [-e NAME=VALUE] [-u UID[:GID]] [-g GID] [-c CAPABILITY] [--no-new-privs]
          [--apparmor PROFILE] [--process-label LABEL] [-t] [-d] [--console-socket SOCKET] [--pid-file FILE]
-         [--ignore-paused] ID [COMMAND ARGUMENT…]
+         [--ignore-paused] [--preserve-fds N] ID [COMMAND ARGUMENT…]
   ps     [-f table|json] ID [PS-ARGUMENT…]
   pause  ID
   resume ID
@@ -80,6 +82,17 @@ pub(crate) enum Verb {
     Keep(ContainerId),
 }
 
+impl Verb {
+    /// How many descriptors of the caller's go to the container.
+    pub(crate) fn preserved(&self) -> u32 {
+        match self {
+            Self::Create(new) | Self::Run(new) => new.create.listen_fds.saturating_add(new.preserve_fds),
+            Self::Exec { exec, .. } => exec.preserve_fds,
+            _ => 0,
+        }
+    }
+}
+
 /// How `list` prints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Form {
@@ -96,6 +109,8 @@ pub(crate) struct NewContainer {
     pub(crate) detach: bool,
     /// `run` leaves it undeleted.
     pub(crate) keep: bool,
+    /// How many descriptors of the caller's, behind those of socket activation.
+    pub(crate) preserve_fds: u32,
 }
 
 /// `exec`. Without a process file, the flags vary the process of the container's config.json.
@@ -115,6 +130,7 @@ pub(crate) struct Exec {
     pub(crate) terminal: bool,
     pub(crate) detach: bool,
     pub(crate) ignore_paused: bool,
+    pub(crate) preserve_fds: u32,
     pub(crate) console_socket: Option<PathBuf>,
     pub(crate) pid_file: Option<PathBuf>,
 }
@@ -184,8 +200,9 @@ fn before_the_verb(parser: &mut Parser, global: &mut Global) -> Result<OsString>
 }
 
 fn create(parser: &mut Parser, global: &Global) -> Result<NewContainer> {
-    let mut create = Create { systemd_cgroup: global.systemd_cgroup, ..Create::default() };
-    let (mut id, mut detach, mut keep) = (None, false, false);
+    let listen_fds = descriptors::activated();
+    let mut create = Create { systemd_cgroup: global.systemd_cgroup, listen_fds, ..Create::default() };
+    let (mut id, mut detach, mut keep, mut preserve_fds) = (None, false, false, 0);
     while let Some(argument) = parser.next().map_err(invalid)? {
         match argument {
             Short('b') | Long("bundle") => create.bundle = path(parser)?,
@@ -193,6 +210,7 @@ fn create(parser: &mut Parser, global: &Global) -> Result<NewContainer> {
             Long("console-socket") => create.console_socket = Some(path(parser)?),
             Long("no-pivot") => create.no_pivot_root = true,
             Long("no-new-keyring") => create.no_new_keyring = true,
+            Long("preserve-fds") => preserve_fds = number(parser)?,
             Short('d') | Long("detach") => detach = true,
             Long("keep") => keep = true,
             // The keeper waits for its own children alone.
@@ -202,7 +220,7 @@ fn create(parser: &mut Parser, global: &Global) -> Result<NewContainer> {
         }
     }
     create.bundle = absolute(create.bundle)?;
-    Ok(NewContainer { id: id.ok_or_else(no_id)?, create, detach, keep })
+    Ok(NewContainer { id: id.ok_or_else(no_id)?, create, detach, keep, preserve_fds })
 }
 
 fn exec(parser: &mut Parser) -> Result<(ContainerId, Exec)> {
@@ -225,6 +243,7 @@ fn exec(parser: &mut Parser) -> Result<(ContainerId, Exec)> {
             Short('t') | Long("tty") => exec.terminal = true,
             Short('d') | Long("detach") => exec.detach = true,
             Long("ignore-paused") => exec.ignore_paused = true,
+            Long("preserve-fds") => exec.preserve_fds = number(parser)?,
             Long("console-socket") => exec.console_socket = Some(path(parser)?),
             Long("pid-file") => exec.pid_file = Some(path(parser)?),
             Value(id) => {
@@ -370,6 +389,10 @@ fn absolute(path: PathBuf) -> Result<PathBuf> {
 
 fn string(parser: &mut Parser) -> Result<String> {
     parser.value().and_then(ValueExt::string).map_err(invalid)
+}
+
+fn number(parser: &mut Parser) -> Result<u32> {
+    parser.value().and_then(|value| value.parse()).map_err(invalid)
 }
 
 fn no_id() -> Error {

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::rc::Rc;
@@ -20,9 +20,9 @@ use crate::control::{self, Answer, Answers, Request, State};
 use crate::keeper::{self, Keeper};
 
 /// `create`: leaves a keeper behind with the container in it.
-pub(crate) fn create(global: &Global, new: &NewContainer) -> Result<()> {
+pub(crate) fn create(global: &Global, new: &NewContainer, preserved: &[OwnedFd]) -> Result<()> {
     let (directory, listener) = claim(global, &new.id)?;
-    let created = leave_keeper(global, new, &directory, listener);
+    let created = leave_keeper(global, new, preserved, (&directory, listener));
     if created.is_err() && directory.exists() {
         // The keeper has not come to remove it.
         keeper::remove(&directory)?;
@@ -31,8 +31,8 @@ pub(crate) fn create(global: &Global, new: &NewContainer) -> Result<()> {
 }
 
 /// `run --detach`: create and start. One that cannot be started does not stay.
-pub(crate) fn run_detached(global: &Global, new: &NewContainer) -> Result<()> {
-    create(global, new)?;
+pub(crate) fn run_detached(global: &Global, new: &NewContainer, preserved: &[OwnedFd]) -> Result<()> {
+    create(global, new, preserved)?;
     start(global, &new.id).inspect_err(|_| {
         if let Err(error) = delete(global, &new.id, true) {
             eprintln!("oci: {error}");
@@ -41,8 +41,8 @@ pub(crate) fn run_detached(global: &Global, new: &NewContainer) -> Result<()> {
 }
 
 /// `run --keep`: create, start and wait.
-pub(crate) fn run_kept(global: &Global, new: &NewContainer) -> Result<ExitCode> {
-    run_detached(global, new)?;
+pub(crate) fn run_kept(global: &Global, new: &NewContainer, preserved: &[OwnedFd]) -> Result<ExitCode> {
+    run_detached(global, new, preserved)?;
     match ask(global, &new.id, &Request::Wait)?.one()? {
         Answer::Exit(status) => Ok(exit_code(status)),
         _ => Err(unexpected()),
@@ -50,12 +50,13 @@ pub(crate) fn run_kept(global: &Global, new: &NewContainer) -> Result<ExitCode> 
 }
 
 /// `run`: a whole life in the foreground; the exit status is the container's.
-pub(crate) fn run(global: &Global, new: &NewContainer) -> Result<ExitCode> {
+pub(crate) fn run(global: &Global, new: &NewContainer, preserved: Vec<OwnedFd>) -> Result<ExitCode> {
     let (_, listener) = claim(global, &new.id)?;
     keeper::block_on(async {
         let keeper = Rc::new(Keeper::new(global, &new.id));
         let own = [io::stdin().as_fd(), io::stdout().as_fd(), io::stderr().as_fd()].map(|fd| fd.try_clone_to_owned());
-        let fds = own.into_iter().collect::<io::Result<Vec<OwnedFd>>>().map_err(|error| Error::io("dup", &error))?;
+        let own = own.into_iter().chain(preserved.into_iter().map(Ok));
+        let fds = own.collect::<io::Result<Vec<OwnedFd>>>().map_err(|error| Error::io("dup", &error))?;
         keeper.create(&new.create, fds).await?;
         tokio::task::spawn_local(Rc::clone(&keeper).serve(listener));
         tokio::task::spawn_local(forward_signals(Rc::clone(&keeper)));
@@ -105,12 +106,12 @@ pub(crate) fn delete(global: &Global, id: &ContainerId, force: bool) -> Result<(
 }
 
 /// `exec`: its exit status is the process's, unless it is detached.
-pub(crate) fn exec(global: &Global, id: &ContainerId, exec: &Exec) -> Result<ExitCode> {
+pub(crate) fn exec(global: &Global, id: &ContainerId, exec: &Exec, preserved: &[OwnedFd]) -> Result<ExitCode> {
     let process = process(global, id, exec)?.to_string();
     let (console_socket, ignore_paused) = (exec.console_socket.clone(), exec.ignore_paused);
     let request = Request::Exec(control::Exec { process, console_socket, ignore_paused });
     let stream = control::connect(&directory(global, id)).map_err(|error| unreachable(id, &error))?;
-    let mut answers = send_with_stdio(stream, &request)?;
+    let mut answers = send_with_fds(stream, &request, preserved)?;
     let Answer::Pid(pid) = answers.one()? else { return Err(unexpected()) };
     if let Some(path) = &exec.pid_file {
         keeper::write_pid(path, pid)?;
@@ -200,9 +201,14 @@ fn claim(global: &Global, id: &ContainerId) -> Result<(PathBuf, UnixListener)> {
 }
 
 /// Asks first and starts the keeper then: it finds the request waiting, or that its client has gone, but never nobody.
-fn leave_keeper(global: &Global, new: &NewContainer, directory: &Path, listener: UnixListener) -> Result<()> {
+fn leave_keeper(
+    global: &Global,
+    new: &NewContainer,
+    preserved: &[OwnedFd],
+    (directory, listener): (&Path, UnixListener),
+) -> Result<()> {
     let stream = control::connect(directory).map_err(|error| Error::io("connect to the control socket", &error))?;
-    let mut answers = send_with_stdio(stream, &Request::Create(new.create.clone()))?;
+    let mut answers = send_with_fds(stream, &Request::Create(new.create.clone()), preserved)?;
     let mut keeper = Command::new("/proc/self/exe");
     if let Some(log) = &global.log {
         keeper.arg("--log").arg(&log.path).args(["--log-format", if log.json { "json" } else { "text" }]);
@@ -224,8 +230,12 @@ fn ask(global: &Global, id: &ContainerId, request: &Request) -> Result<Answers> 
     control::send(stream, request, &[])
 }
 
-fn send_with_stdio(stream: std::os::unix::net::UnixStream, request: &Request) -> Result<Answers> {
-    control::send(stream, request, &[io::stdin().as_fd(), io::stdout().as_fd(), io::stderr().as_fd()])
+/// With our own 0, 1 and 2, and what is preserved.
+fn send_with_fds(stream: UnixStream, request: &Request, preserved: &[OwnedFd]) -> Result<Answers> {
+    let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
+    let own = [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()];
+    let fds: Vec<_> = own.into_iter().chain(preserved.iter().map(AsFd::as_fd)).collect();
+    control::send(stream, request, &fds)
 }
 
 /// The state as the keeper knows it.

@@ -21,10 +21,13 @@ use serde::{Deserialize, Serialize};
 
 const SOCKET: &str = "control.sock";
 
+/// SCM_MAX_FD: as many descriptors as go with one message.
+const MOST_FDS: usize = 253;
+
 /// What a verb asks of the keeper.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Request {
-    /// Comes with the three descriptors for init. The first request of every keeper, and nobody else's.
+    /// Comes with the descriptors for init: three, and what is preserved. The first request of every keeper, and nobody else's.
     Create(Create),
     Start,
     State,
@@ -42,7 +45,7 @@ pub(crate) enum Request {
     Resume,
     /// A resources object, as JSON.
     Update(String),
-    /// Comes with the three descriptors for the process.
+    /// Comes with the descriptors for the process, likewise.
     Exec(Exec),
 }
 
@@ -54,6 +57,8 @@ pub(crate) struct Create {
     pub(crate) systemd_cgroup: bool,
     pub(crate) no_pivot_root: bool,
     pub(crate) no_new_keyring: bool,
+    /// How many of the preserved descriptors are sockets that init is to listen on.
+    pub(crate) listen_fds: u32,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -190,17 +195,18 @@ pub(crate) fn read_state(directory: &Path) -> Result<State> {
 }
 
 fn send_with_fds(stream: &UnixStream, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<usize> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_FDS))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    if !fds.is_empty() {
-        assert!(ancillary.push(SendAncillaryMessage::ScmRights(fds)), "there is space for three descriptors");
+    if !fds.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(fds)) {
+        let text = format!("{} descriptors are more than the {MOST_FDS} that a message takes", fds.len());
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
     }
     Ok(sendmsg(stream, &[IoSlice::new(bytes)], &mut ancillary, SendFlags::NOSIGNAL)?)
 }
 
 fn receive_some(stream: &tokio::net::UnixStream, bytes: &mut Vec<u8>, fds: &mut Vec<OwnedFd>) -> io::Result<usize> {
     let mut part = [0; 4096];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_FDS))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let received = recvmsg(stream, &mut [IoSliceMut::new(&mut part)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
     for message in ancillary.drain() {

@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use config::{Bundle, ContainerId, Options};
 use nix::sys::signal::Signal;
-use runtime_core::{Container, Error, Exit, Kind, Process, Result, Stdio, Timing};
+use runtime_core::{Container, Descriptors, Error, Exit, Kind, Process, Result, Stdio, Timing};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::io::AsyncWriteExt;
@@ -19,6 +19,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::arguments::Global;
 use crate::control::{self, Answer, Create, Exec, Request, State, Status};
+use crate::descriptors;
 
 /// The version of the runtime spec whose state object we print.
 pub(crate) const OCI_VERSION: &str = "1.3.0";
@@ -120,15 +121,16 @@ impl Keeper {
     }
 
     async fn try_create(&self, create: &Create, fds: Vec<OwnedFd>) -> Result<i32> {
-        let spec = Bundle::read(&create.bundle, &self.id)?;
+        let mut spec = Bundle::read(&create.bundle, &self.id)?;
+        descriptors::announce(&mut spec.process.env, create.listen_fds);
         let options = Options {
             no_pivot_root: create.no_pivot_root,
             no_new_keyring: create.no_new_keyring,
             systemd_cgroup: create.systemd_cgroup,
             ..Options::default()
         };
-        let stdio = stdio(spec.process.terminal, create.console_socket.as_deref(), fds)?;
-        let container = Container::create(&spec, &options, stdio, &mut Timing::default()).await?;
+        let fds = descriptors(spec.process.terminal, create.console_socket.as_deref(), fds)?;
+        let container = Container::create(&spec, &options, fds, &mut Timing::default()).await?;
         let pid = container.init().pid();
         let state = State {
             oci_version: OCI_VERSION.to_owned(),
@@ -177,10 +179,16 @@ impl Keeper {
         self.kept()?.ended().await
     }
 
-    /// Signals init, or every process of the container.
+    /// Signals init, or every process of the container. By the words of its error callers of runc tell that init has ended.
     pub(crate) fn kill(&self, signal: i32, all: bool) -> Result<()> {
         let kept = self.kept()?;
-        if all { kept.container.signal_all(signal) } else { kept.container.init().signal(signal) }
+        if all {
+            return kept.container.signal_all(signal);
+        }
+        kept.container.init().signal(signal).map_err(|error| match error.kind() {
+            Kind::NotFound => error.context("container not running"),
+            _ => error,
+        })
     }
 
     /// Removes the container, which must not be running unless `force` ends it first.
@@ -247,8 +255,8 @@ impl Keeper {
             return Err(Error::new(Kind::Precondition, text));
         }
         let spec = Bundle::process(exec.process.as_bytes())?;
-        let stdio = stdio(spec.terminal, exec.console_socket.as_deref(), fds)?;
-        let process = kept.container.exec(&spec, stdio).await?;
+        let fds = descriptors(spec.terminal, exec.console_socket.as_deref(), fds)?;
+        let process = kept.container.exec(&spec, fds).await?;
         let introduced = introduce(&process, exec.console_socket.as_deref(), None);
         let started = match introduced {
             Ok(()) => process.start().await,
@@ -299,15 +307,17 @@ impl Kept {
     }
 }
 
-/// A terminal where the process wants one, else the caller's three descriptors.
-fn stdio(terminal: bool, console_socket: Option<&Path>, fds: Vec<OwnedFd>) -> Result<Stdio> {
-    match (terminal, console_socket) {
+/// A terminal where the process wants one, else the caller's three descriptors; and what came with them.
+fn descriptors(terminal: bool, console_socket: Option<&Path>, mut fds: Vec<OwnedFd>) -> Result<Descriptors> {
+    let preserved = fds.split_off(fds.len().min(3));
+    let stdio = match (terminal, console_socket) {
         (true, Some(_)) => Ok(Stdio::Terminal),
         (true, None) => Err(Error::new(Kind::Invalid, "/process/terminal: needs --console-socket")),
         (false, _) => <[OwnedFd; 3]>::try_from(fds)
             .map(Stdio::Files)
             .map_err(|fds| Error::new(Kind::Invalid, format!("{} descriptors came in place of three", fds.len()))),
-    }
+    };
+    Ok(Descriptors { stdio: stdio?, preserved })
 }
 
 /// Tells the caller of a new process: sends its console, writes its pid.
