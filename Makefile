@@ -31,11 +31,11 @@ test-guest: root ## The tests that meet the kernel, in a guest with cgroup v2 un
 	cargo test --workspace --no-run --message-format=json >.work/guest-build.json && \
 	SHIM=$${SHIM:-$(CURDIR)/$(RELEASE)} test-bundles/scripts/guest .work/guest-build.json
 
-bench: root ## Times a container's life and an exec, beside the distribution's runc shim, in one run.
-	@$(SETUP) test
+bench: root ## What a pod, a container and an exec cost, beside the distribution's runc shim; BENCH=write puts it into the README.
+	@$(SETUP) run
 	@$(MAKE) --no-print-directory build
-	@cargo build -p test-bundles --bin bench
-	@SHIM=$(CURDIR)/$(RELEASE) target/$(TARGET)/debug/bench $(ARGS)
+	@cargo build --release -p test-bundles --no-default-features --bin bench
+	@SHIM=$(CURDIR)/$(RELEASE) target/$(TARGET)/release/bench $(ARGS)
 
 fuzz: ## Every fuzz target for SECONDS_EACH (60) on a stable toolchain; installs cargo-fuzz where it is missing.
 	@command -v cargo-fuzz >/dev/null || cargo install cargo-fuzz --locked

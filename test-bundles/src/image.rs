@@ -83,6 +83,11 @@ impl Image {
     }
 }
 
+/// The same root filesystem as a directory, without an image.
+pub fn unpack(dir: &Path) -> Result<()> {
+    tar::Archive::new(layer()?.as_slice()).unpack(dir).with_context(|| format!("unpack a root into {}", dir.display()))
+}
+
 /// The root filesystem: busybox under all its names, the probe when it is built, and users to run as.
 fn layer() -> Result<Vec<u8>> {
     let busybox = fs::read(BUSYBOX).context("read /bin/busybox (package busybox-static)")?;

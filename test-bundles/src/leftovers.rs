@@ -41,6 +41,19 @@ pub fn of_container(daemon: &Containerd, id: &str) -> Vec<String> {
     found
 }
 
+/// What is still there of all containers of `namespace` on the node in `dir`, one line each.
+pub fn of_namespace(dir: &Path, namespace: &str) -> Vec<String> {
+    let address = dir.join("containerd.sock");
+    let cgroup = format!("/{namespace}");
+    let shims = servers(&address).into_iter().map(|(pid, _)| format!("shim {pid}: {}", command_line(pid)));
+    let inside = processes_in_cgroup(&cgroup).into_iter().map(|pid| format!("process {pid}: {}", command_line(pid)));
+    let mounts = mounts_below(dir).into_iter().map(|at| format!("mount {}", at.display()));
+    let cgroups = cgroup_dirs(&cgroup).into_iter().flat_map(|dir| fs::read_dir(dir).into_iter().flatten().flatten());
+    let cgroups =
+        cgroups.filter(|entry| entry.path().is_dir()).map(|entry| format!("cgroup {}", entry.path().display()));
+    shims.chain(inside).chain(mounts).chain(cgroups).collect()
+}
+
 /// The pids of the shim's server that was started for container `id`; one that came later to a group has none.
 pub fn shims(daemon: &Containerd, id: &str) -> Vec<u32> {
     servers(&daemon.socket()).into_iter().filter(|(_, of)| of == id).map(|(pid, _)| pid).collect()

@@ -7,7 +7,8 @@
 //! [`spec`], [`stdio`] and [`events`].
 //!
 //! [`bundle`] runs single bundles through an OCI command line instead; [`cgroups`] reads what the kernel says of their limits,
-//! and [`holder`] has namespaces to join.
+//! and [`holder`] has namespaces to join. [`node`] runs shims alone, without a containerd, for what [`measure`]s them, [`strace`]s
+//! them, or has [`mounts`] around them; [`readme`] has the parts of the README that a program writes.
 //!
 //! Environment: `OCI` (the command line that runs bundles, ours by default), `RUNTIME` (default `io.containerd.myshim.v2`; the same tests pass on `io.containerd.runc.v2`), `SHIM` (the
 //! binary to test), `LAB` (where further containerds live), `CONTAINERD` (which releases, such as `1.6,2.4`),
@@ -28,10 +29,15 @@ pub mod events;
 pub mod holder;
 pub mod image;
 pub mod leftovers;
+pub mod measure;
+pub mod mounts;
+pub mod node;
+pub mod readme;
 #[cfg(feature = "client")]
 pub mod spec;
 #[cfg(feature = "client")]
 pub mod stdio;
+pub mod strace;
 #[cfg(feature = "client")]
 pub mod suite;
 

@@ -2,14 +2,11 @@
 
 #![allow(clippy::unwrap_used)] // Helpers of tests are tests, which clippy does not see.
 
-use std::fs;
-use std::path::Path;
-
 use serde_json::Value;
 use test_bundles::bundle::{Bundle, ours};
+use test_bundles::readme::Part;
 
-const BEGIN: &str = "<!-- features: written by `make features` -->\n";
-const END: &str = "<!-- end of features -->";
+const PART: Part = Part { name: "features", written_by: "make features" };
 
 /// Rewrites the table in the README when `FEATURES=write`, else compares it.
 #[test]
@@ -17,15 +14,11 @@ fn the_readme_has_a_table_of_them() {
     if !ours() {
         return;
     }
-    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
-    let text = fs::read_to_string(&readme).unwrap();
-    let (before, rest) = text.split_once(BEGIN).unwrap();
-    let (found, after) = rest.split_once(END).unwrap();
     let expected = table(&Bundle::new("mounts").call(&["features"]).json());
     if std::env::var_os("FEATURES").is_some_and(|value| value == "write") {
-        fs::write(readme, format!("{before}{BEGIN}{expected}{END}{after}")).unwrap();
+        PART.write(&expected).unwrap();
     } else {
-        assert_eq!(found, expected, "make features writes the table");
+        assert_eq!(PART.read().unwrap(), expected, "make features writes the table");
     }
 }
 

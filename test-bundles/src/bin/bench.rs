@@ -1,26 +1,47 @@
-//! `make bench`: what a container and an exec cost in this shim and in the distribution's runc shim.
+//! `make bench`: what a container, an exec and a pod cost in this shim and in the distribution's shim with runc.
 //!
-//! Both run on the same private containerd, driven by the same client, turn by turn, so that whatever else the machine does
-//! hits both. A life is create, start, wait and delete of `/bin/true` with its stdio on `/dev/null`; an exec is exec, start,
-//! wait and delete of `/bin/true` in a container that sleeps. Snapshot and record are made outside the clock: they cost the
-//! same whatever the runtime. `RUNTIME=io.containerd.runc.v2` measures that shim against itself: every ratio should be 1. Argument: how many of each (default 50).
+//! Both are driven as containerd drives them, over ttrpc, turn by turn, so that whatever else the machine does hits both; then
+//! through a whole containerd. Figures are medians with the 10th to the 90th percentile; a ratio is ours by theirs. Nothing is
+//! asserted of a time: `tests/budgets.rs` asserts what can be counted.
+//!
+//! `bench [--write] [ROUNDS]`: 50 rounds unless told; `--write`, or `BENCH=write`, puts table and picture into the README.
+//! With `SHIM=/usr/bin/containerd-shim-runc-v2` that shim is measured against itself: every ratio should be 1.
+//! Everything runs in a mount namespace of its own, for the sake of the thousand mounts.
 
-use std::process::ExitCode;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, ensure};
-use test_bundles::client::Case;
-use test_bundles::containerd::{Containerd, Release, shim_binary};
-use test_bundles::image::Image;
-use test_bundles::stdio::Stdio;
-use test_bundles::{leftovers, spec};
+use test_bundles::mounts::unshare_mounts;
+use test_bundles::readme::Part;
+use test_bundles::{cgroups, containerd};
+use time::OffsetDateTime;
 
-const THEIRS: &str = "io.containerd.runc.v2";
+use crate::subject::Bench;
+
+#[path = "bench/execs.rs"]
+mod execs;
+#[path = "bench/figures.rs"]
+mod figures;
+#[path = "bench/lives.rs"]
+mod lives;
+#[path = "bench/memory.rs"]
+mod memory;
+#[path = "bench/picture.rs"]
+mod picture;
+#[path = "bench/subject.rs"]
+mod subject;
+#[path = "bench/throughput.rs"]
+mod throughput;
+#[path = "bench/whole.rs"]
+mod whole;
+
+const PART: Part = Part { name: "bench", written_by: "BENCH=write make bench" };
+const NAMES: [&str; 2] = ["this shim", "runc's shim"];
 
 fn main() -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can be built");
-    match runtime.block_on(bench()) {
+    match bench() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("bench: {error:#}");
@@ -29,114 +50,75 @@ fn main() -> ExitCode {
     }
 }
 
-async fn bench() -> Result<()> {
-    let rounds: usize =
-        std::env::args().nth(1).map_or(Ok(50), |count| count.parse()).context("usage: bench [ROUNDS]")?;
-    ensure!(rounds > 0, "no rounds, no numbers");
-    let daemon = Arc::new(Containerd::start(&Release::distribution())?);
-    let image = Image::make(daemon.dir())?;
-    image.import(&daemon)?;
-    let case = Case::new(daemon.clone(), image.chain_id, "bench").await?;
-
-    let ours = test_bundles::runtime();
-    let runtimes = [ours.as_str(), THEIRS];
-    let (mut lives, mut execs) = ([const { Vec::new() }; 2], [const { Vec::new() }; 2]);
-    let mut homes = Vec::new();
-    for runtime in runtimes {
-        let home = case.container(&["sleep", "100000"]).runtime(runtime).stdio(Stdio::null()).create().await?;
-        home.start().await?;
-        homes.push(home);
-    }
-    for round in 0..=rounds {
-        for (nth, runtime) in runtimes.into_iter().enumerate() {
-            let life = life(&case, runtime).await.with_context(|| runtime.to_owned())?;
-            let started = Instant::now();
-            let process = spec::process(&["/bin/true"]);
-            let (status, _) = homes[nth].exec(&format!("e{round}"), &process, &Stdio::null()).await?.run().await?;
-            let exec = started.elapsed();
-            ensure!(status == 0, "{runtime}: exec ended with {status}");
-            // The first of each warms the caches.
-            if round > 0 {
-                lives[nth].push(life);
-                execs[nth].push(exec);
-            }
+fn bench() -> Result<()> {
+    let mut write = std::env::var_os("BENCH").is_some_and(|value| value == "write");
+    let mut rounds = 50;
+    for argument in std::env::args().skip(1) {
+        if argument == "--write" {
+            write = true;
+        } else {
+            rounds = argument.parse().context("usage: bench [--write] [ROUNDS]")?;
         }
     }
-
-    println!(
-        "{rounds} rounds, turn by turn, on containerd {}; median (10th to 90th percentile)",
-        daemon.release.version
-    );
-    println!("{:<26} {ours:>26} {THEIRS:>26} {:>9}", "", "ratio");
-    row("a full life of /bin/true", &mut lives);
-    row("an exec of /bin/true", &mut execs);
-    let mut memory = Vec::new();
-    for home in &homes {
-        let pids = leftovers::shims(&daemon, &home.id);
-        memory.push(pids.iter().map(|pid| pss_kb(*pid)).sum::<u64>());
+    ensure!(rounds > 0, "no rounds, no numbers");
+    let head = head(rounds)?;
+    println!("{head}");
+    // Before there is a second thread.
+    unshare_mounts()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut bench = runtime.block_on(alone(rounds))?;
+    whole::measure(&mut bench, rounds.div_ceil(4))?;
+    let table = figures::table(&bench.figures, NAMES);
+    print!("{table}");
+    let picture = picture::svg(&bench.figures);
+    runtime.block_on(async { bench.node.finish() })?;
+    if write {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("bench.svg");
+        std::fs::write(&file, picture).with_context(|| format!("write {}", file.display()))?;
+        PART.write(&format!("{head}\n{table}"))?;
     }
-    println!(
-        "{:<26} {:>26} {:>26} {:>8.1}x",
-        "PSS with one container",
-        kb(memory[0]),
-        kb(memory[1]),
-        ratio(memory[1], memory[0])
-    );
-    let theirs = size_kb("/usr/bin/containerd-shim-runc-v2") + size_kb("/usr/sbin/runc");
-    let own = if test_bundles::is_runc() { theirs } else { shim_binary()?.metadata()?.len() / 1000 };
-    let sizes = [own, theirs];
-    println!(
-        "{:<26} {:>26} {:>26} {:>8.1}x",
-        "binaries (shim and runc)",
-        kb(sizes[0]),
-        kb(sizes[1]),
-        ratio(sizes[1], sizes[0])
-    );
-    for home in homes {
-        home.end().await?;
+    Ok(())
+}
+
+/// What is measured without a containerd.
+async fn alone(rounds: usize) -> Result<Bench> {
+    let mut bench = Bench::new().await?;
+    lives::one_by_one(&mut bench, rounds).await?;
+    lives::among_mounts(&mut bench, rounds.div_ceil(2)).await?;
+    lives::at_once(&mut bench).await?;
+    memory::measure(&mut bench).await?;
+    execs::measure(&mut bench, rounds).await?;
+    memory::binaries(&mut bench)?;
+    throughput::measure(&mut bench).await?;
+    Ok(bench)
+}
+
+/// What was measured, where, and when.
+fn head(rounds: usize) -> Result<String> {
+    let now = OffsetDateTime::now_utc().date();
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    let kernel = kernel.trim().split(|c: char| !c.is_ascii_digit() && c != '.').next().unwrap_or_default();
+    let processors = std::fs::read_to_string("/proc/cpuinfo")?;
+    let model =
+        processors.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ")).map(|(_, name)| name);
+    let load = std::fs::read_to_string("/proc/loadavg")?;
+    let mut head = format!("{now}, {} cores", std::thread::available_parallelism()?);
+    if let Some(model) = model {
+        let _ = write!(head, " ({model})");
     }
-    case.finish()
-}
-
-async fn life(case: &Case, runtime: &str) -> Result<Duration> {
-    let container = case.container(&["/bin/true"]).runtime(runtime).stdio(Stdio::null()).prepare().await?;
-    let started = Instant::now();
-    let mut container = container.create().await?;
-    container.start().await?;
-    let status = container.wait().await?;
-    container.delete_task().await?;
-    let life = started.elapsed();
-    container.forget().await?;
-    ensure!(status == 0, "/bin/true ended with {status}");
-    Ok(life)
-}
-
-fn row(what: &str, times: &mut [Vec<Duration>; 2]) {
-    for times in times.iter_mut() {
-        times.sort_unstable();
-    }
-    let [ours, theirs] = [&times[0], &times[1]].map(|times| {
-        let at = |part: usize| times[(times.len() - 1) * part / 100].as_secs_f64() * 1000.0;
-        (at(50), format!("{:.1} ms ({:.1} to {:.1})", at(50), at(10), at(90)))
-    });
-    println!("{what:<26} {:>26} {:>26} {:>8.1}x", ours.1, theirs.1, theirs.0 / ours.0);
-}
-
-fn pss_kb(pid: u32) -> u64 {
-    let memory = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
-    let pss = memory.lines().find_map(|line| line.strip_prefix("Pss:")?.split_whitespace().next()?.parse().ok());
-    pss.unwrap_or_default()
-}
-
-fn size_kb(path: &str) -> u64 {
-    std::fs::metadata(path).map_or(0, |metadata| metadata.len() / 1000)
-}
-
-fn kb(kilobytes: u64) -> String {
-    format!("{kilobytes} kB")
-}
-
-#[allow(clippy::cast_precision_loss)] // Sizes in kB are far below 2^52.
-fn ratio(theirs: u64, ours: u64) -> f64 {
-    theirs as f64 / ours as f64
+    let cgroups = cgroups::either("v1 or hybrid", "v2");
+    let _ = write!(
+        head,
+        ", Linux {kernel}, cgroup {cgroups}, load {} at the start.",
+        load.split(' ').next().unwrap_or_default()
+    );
+    let runc = Command::new("runc").arg("--version").output().context("run runc")?;
+    let runc = String::from_utf8_lossy(&runc.stdout).lines().next().unwrap_or_default().replace(" version", "");
+    let containerd = containerd::Release::distribution().version;
+    let _ = writeln!(
+        head,
+        "\nBeside the shim of containerd {containerd} with {runc}, turn by turn; medians of {rounds} (10th–90th percentile); \
+         ratios are ours by theirs."
+    );
+    Ok(head)
 }
