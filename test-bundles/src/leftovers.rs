@@ -41,6 +41,23 @@ pub fn of_container(daemon: &Containerd, id: &str) -> Vec<String> {
     found
 }
 
+/// What is still there of every container of the daemon at `address`, whoever asked for it: shims, and what is below `cgroup`.
+pub fn of_clients(address: &Path, cgroup: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for pid in processes_in_cgroup(cgroup) {
+        found.push(format!("process {pid} in cgroup {cgroup}: {}", command_line(pid)));
+    }
+    for (pid, _) in servers(address) {
+        found.push(format!("shim {pid}: {}", command_line(pid)));
+    }
+    for parent in cgroup_dirs(cgroup) {
+        let below = fs::read_dir(&parent).into_iter().flatten().flatten();
+        let dirs = below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        found.extend(dirs.map(|dir| format!("cgroup {}", dir.path().display())));
+    }
+    found
+}
+
 /// The pids of the shim's server that was started for container `id`; one that came later to a group has none.
 pub fn shims(daemon: &Containerd, id: &str) -> Vec<u32> {
     servers(&daemon.socket()).into_iter().filter(|(_, of)| of == id).map(|(pid, _)| pid).collect()

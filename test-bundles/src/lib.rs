@@ -29,6 +29,8 @@ pub mod holder;
 pub mod image;
 pub mod leftovers;
 #[cfg(feature = "client")]
+pub mod oracle;
+#[cfg(feature = "client")]
 pub mod spec;
 #[cfg(feature = "client")]
 pub mod stdio;
