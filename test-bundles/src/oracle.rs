@@ -105,9 +105,9 @@ pub fn run(client: Client, cases: &[Case]) -> ExitCode {
 fn one(client: Client, runtime: &str, case: Case, state: &Path) -> Result<Completion> {
     let (wanted, why) = match case.says {
         Some(text) => (Said { code: 0, stdout: text.to_owned() }, String::new()),
-        None => script(client, "runc", case, state)?,
+        None => script(client, ("runc", runtime), case, state)?,
     };
-    let (got, errors) = script(client, runtime, case, state)?;
+    let (got, errors) = script(client, (runtime, runtime), case, state)?;
     if wanted != got {
         bail!("differs from runc{}\nrunc: {why}\n{runtime}: {errors}", difference(&wanted, &got));
     }
@@ -128,15 +128,16 @@ fn difference(wanted: &Said, got: &Said) -> String {
     format!(", exit {}, in line {}:{}\nto exit {}:{}", wanted.code, same + 1, rest(wanted), got.code, rest(got))
 }
 
-/// Runs the script of `case` and removes the container that it named.
-fn script(client: Client, runtime: &str, case: Case, state: &Path) -> Result<(Said, String)> {
+/// Runs the script of `case` on the first runtime and removes the containers that it named after the case and the second one,
+/// for which it runs: with another name than what goes on beside it.
+fn script(client: Client, (runtime, tested): (&str, &str), case: Case, state: &Path) -> Result<(Said, String)> {
     let dir = tempfile::Builder::new().prefix("client-").tempdir().context("make a directory for a case")?;
     let bash = |text: String| -> Result<Output> {
         let mut command = Command::new("timeout");
         command.arg("--signal=KILL").arg((LIMIT * crate::slower()).as_secs().to_string());
         command.args(["bash", "-euo", "pipefail", "-c", &text]).current_dir(dir.path());
         command.env("RUNTIME", (client.runtime)(runtime)).env("SHIM_NAME", format!("containerd-shim-{runtime}-v2"));
-        command.env("N", case.name.replace('_', "-")).env("STATE", state);
+        command.env("N", format!("{}-{tested}", case.name.replace('_', "-"))).env("STATE", state);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         finish(command.spawn().context("start bash")?).with_context(|| format!("{} with {runtime}", case.name))
     };
