@@ -63,7 +63,9 @@ END
         r#"
         up $I sh -c 'while :; do echo text; sleep 0.05; done'; id=$(c inspect -f '{{.Id}}' $N)
         until_is yes eval 'test -n "$(c logs $N)" && echo yes'
-        pkill -KILL -f "^[^ ]*nerdctl _NERDCTL_INTERNAL_LOGGING .*$id" || pkill -KILL -f "_NERDCTL_INTERNAL_LOGGING" -n
+        for p in $(pgrep -f _NERDCTL_INTERNAL_LOGGING); do
+            ! grep -qz "CONTAINER_ID=$id" /proc/$p/environ || { kill -9 $p; echo killed; }
+        done
         c exec $N echo lives; c stop -t 1 $N >&2; state ExitCode"#,
     ),
 ];
