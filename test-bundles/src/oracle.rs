@@ -123,8 +123,10 @@ fn one(client: Client, runtime: &str, case: Case, state: &Path) -> Result<Comple
 /// Both from the first line on that is not the same.
 fn difference(wanted: &Said, got: &Said) -> String {
     let same = wanted.stdout.lines().zip(got.stdout.lines()).take_while(|(one, other)| one == other).count();
-    let rest =
-        |said: &Said| said.stdout.lines().skip(same).take(12).map(|line| format!("\n    {line:?}")).collect::<String>();
+    let rest = |said: &Said| {
+        let lines: Vec<_> = said.stdout.lines().skip(same).take(12).map(|line| format!("\n    {line:?}")).collect();
+        lines.concat()
+    };
     format!(", exit {}, in line {}:{}\nto exit {}:{}", wanted.code, same + 1, rest(wanted), got.code, rest(got))
 }
 

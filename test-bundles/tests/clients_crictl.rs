@@ -1,5 +1,7 @@
 //! crictl, which speaks CRI as the kubelet does, with runc's handler and with two of this shim's.
 
+#![allow(clippy::needless_raw_string_hashes, reason = "a quote more in a script is no reason to change its frame")]
+
 use std::process::ExitCode;
 
 use test_bundles::oracle::{self, Case, Client};

@@ -1,5 +1,7 @@
 //! Docker with runc and with this shim. Its daemon is the lab's, on the lab's containerd.
 
+#![allow(clippy::needless_raw_string_hashes, reason = "a quote more in a script is no reason to change its frame")]
+
 #[path = "clients/containers.rs"]
 mod containers;
 

@@ -1,5 +1,7 @@
 //! nerdctl with runc and with this shim.
 
+#![allow(clippy::needless_raw_string_hashes, reason = "a quote more in a script is no reason to change its frame")]
+
 #[path = "clients/containers.rs"]
 mod containers;
 

@@ -1,5 +1,7 @@
 //! What nerdctl and Docker take in the same words.
 
+#![allow(clippy::needless_raw_string_hashes, reason = "a quote more in a script is no reason to change its frame")]
+
 use test_bundles::oracle::Case;
 
 /// Every case for both clients. `run` is `run` without a network, `up` the same detached, `c` the client itself; `$N` is the
