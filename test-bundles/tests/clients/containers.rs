@@ -68,8 +68,8 @@ pub(crate) const CASES: &[Case] = &[
     Case::new(
         "logs",
         r#"
-        id=$(up $I sh -c 'for i in 1 2 3 4 5; do echo out $i; done; echo err >&2'); c wait $N; until_is "out 5" c logs --tail 1 $N || true
-        c logs $N 2>errors; cat errors"#,
+        up $I sh -c 'for i in 1 2 3 4 5; do echo out $i; done; echo err >&2'; until_is 6 eval 'c logs $N 2>&1 | wc -l'
+        c logs $N 2>errors; sed 's/^/errors: /' errors; c logs --tail 2 $N 2>&1 | wc -l"#,
     ),
     Case::new(
         "logs_followed_to_the_end",
@@ -215,7 +215,7 @@ pub(crate) const CASES: &[Case] = &[
     ),
     Case::new(
         "init",
-        "run --rm --init $I sh -c 'ps -o args | head -n 2; ps -o args | grep -c sh'; says run --rm --init $I sh -c 'exit 8'; says run --rm --init $I nosuch",
+        "run --rm --init $I sh -c 'cat /proc/1/comm; echo $PPID'; says run --rm --init $I sh -c 'exit 8'; says run --rm --init $I nosuch",
     ),
     Case::new(
         "ulimits",
