@@ -8,10 +8,10 @@ RELEASE := target/release/$(SHIM)
 SETUP   := test-bundles/scripts/setup
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-guest bench fuzz build install features lint deny clean root
+.PHONY: help demo test test-clients test-guest bench fuzz build install features lint deny clean root
 
 help: ## This list.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: root ## A container's whole life under the shim on a private containerd; installs what is missing (Debian), touches nothing else.
 	@$(SETUP) run
@@ -24,6 +24,12 @@ test: root ## Every test, those on real containerds included: RUNTIME=io.contain
 	@$(MAKE) --no-print-directory build
 	@cargo build --workspace
 	@SHIM=$${SHIM:-$(CURDIR)/$(RELEASE)} cargo test --workspace --no-fail-fast $(ARGS)
+
+test-clients: root ## critest, crictl, nerdctl and Docker on this shim beside runc, where ../shared/lab has them: 10 to 15 minutes.
+	@test-bundles/scripts/clients --can || exit 0; \
+	$(SETUP) test && $(MAKE) --no-print-directory build && \
+	cargo test -p test-bundles --no-run --test clients_crictl --test clients_nerdctl --test clients_docker && \
+	SHIM=$${SHIM:-$(CURDIR)/$(RELEASE)} test-bundles/scripts/clients
 
 test-guest: root ## The tests that meet the kernel, in a guest with cgroup v2 under systemd, where ../shared/vm can make one.
 	@test-bundles/scripts/guest --can || exit 0; \

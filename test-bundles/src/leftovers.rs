@@ -43,15 +43,26 @@ pub fn of_container(daemon: &Containerd, id: &str) -> Vec<String> {
 
 /// What is still there of all containers of `namespace` on the node in `dir`, one line each.
 pub fn of_namespace(dir: &Path, namespace: &str) -> Vec<String> {
-    let address = dir.join("containerd.sock");
-    let cgroup = format!("/{namespace}");
-    let shims = servers(&address).into_iter().map(|(pid, _)| format!("shim {pid}: {}", command_line(pid)));
-    let inside = processes_in_cgroup(&cgroup).into_iter().map(|pid| format!("process {pid}: {}", command_line(pid)));
-    let mounts = mounts_below(dir).into_iter().map(|at| format!("mount {}", at.display()));
-    let cgroups = cgroup_dirs(&cgroup).into_iter().flat_map(|dir| fs::read_dir(dir).into_iter().flatten().flatten());
-    let cgroups =
-        cgroups.filter(|entry| entry.path().is_dir()).map(|entry| format!("cgroup {}", entry.path().display()));
-    shims.chain(inside).chain(mounts).chain(cgroups).collect()
+    let mut found = of_clients(&dir.join("containerd.sock"), &format!("/{namespace}"));
+    found.extend(mounts_below(dir).iter().map(|at| format!("mount {}", at.display())));
+    found
+}
+
+/// What is still there of every container of the daemon at `address`, whoever asked for it: shims, and what is below `cgroup`.
+pub fn of_clients(address: &Path, cgroup: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for pid in processes_in_cgroup(cgroup) {
+        found.push(format!("process {pid} in cgroup {cgroup}: {}", command_line(pid)));
+    }
+    for (pid, _) in servers(address) {
+        found.push(format!("shim {pid}: {}", command_line(pid)));
+    }
+    for parent in cgroup_dirs(cgroup) {
+        let below = fs::read_dir(&parent).into_iter().flatten().flatten();
+        let dirs = below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        found.extend(dirs.map(|dir| format!("cgroup {}", dir.path().display())));
+    }
+    found
 }
 
 /// The pids of the shim's server that was started for container `id`; one that came later to a group has none.

@@ -8,10 +8,12 @@
 //!
 //! [`bundle`] runs single bundles through an OCI command line instead; [`cgroups`] reads what the kernel says of their limits,
 //! and [`holder`] has namespaces to join. [`node`] runs shims alone, without a containerd, for what [`measure`]s them, [`strace`]s
-//! them, or has [`mounts`] around them; [`readme`] has the parts of the README that a program writes.
+//! them, or has [`mounts`] around them; [`readme`] has the parts of the README that a program writes. [`oracle`] asks the same of
+//! real clients with runc and with this shim.
 //!
 //! Environment: `OCI` (the command line that runs bundles, ours by default), `RUNTIME` (default `io.containerd.myshim.v2`; the same tests pass on `io.containerd.runc.v2`), `SHIM` (the
 //! binary to test), `LAB` (where further containerds live), `CONTAINERD` (which releases, such as `1.6,2.4`),
+//! `CLIENTS_STATE` (the directory of a lab of clients that is up: `scripts/clients`),
 //! `OOM_KILLS` (how many containers `containerd_resources` has killed for want of memory on each containerd),
 //! `SLOWER` (how many times slower than usual the machine is: an emulated one is 5 to 20).
 
@@ -32,6 +34,8 @@ pub mod leftovers;
 pub mod measure;
 pub mod mounts;
 pub mod node;
+#[cfg(feature = "client")]
+pub mod oracle;
 pub mod readme;
 #[cfg(feature = "client")]
 pub mod spec;

@@ -279,6 +279,8 @@ async fn a_terminal_has_a_size_that_can_change(case: &Case) -> Result<()> {
     }
     let status = container.wait().await?;
     ensure!(status == 3, "{status}");
+    // A client follows its window, and may be late.
+    container.process("").resize(80, 24).await?;
     container.delete().await?;
     Ok(())
 }

@@ -423,8 +423,13 @@ impl Actor {
         Ok(pids.map(|pid| Pid { pid, exec_id: execs.get(&pid).map(|id| (*id).clone()) }).collect())
     }
 
+    /// A client follows its window without asking what has ended meanwhile: of init that is no error, as with runc's shim.
     fn resize(&mut self, id: &str, rows: u16, columns: u16) -> Result<()> {
-        if let Some(State::Stopped(_) | State::Deleting(_)) = self.lifecycle.state(id) {
+        let ended = matches!(self.lifecycle.state(id), Some(State::Stopped(_) | State::Deleting(_)));
+        if ended && id == INIT {
+            return Ok(());
+        }
+        if ended {
             return Err(Error::new(Kind::Precondition, "cannot resize the terminal of a stopped process"));
         }
         self.io(id)?.map_or(Ok(()), |io| io.resize(rows, columns))

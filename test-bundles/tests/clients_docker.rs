@@ -1,0 +1,81 @@
+//! Docker with runc and with this shim. Its daemon is the lab's, on the lab's containerd.
+
+#![allow(clippy::needless_raw_string_hashes, reason = "a quote more in a script is no reason to change its frame")]
+
+#[path = "clients/containers.rs"]
+mod containers;
+
+use std::process::ExitCode;
+
+use test_bundles::oracle::{self, Case, Client};
+
+const DOCKER: Client = Client {
+    name: "docker",
+    prelude: r#"
+I=lab.test/busybox:1
+c() { docker -H unix://$STATE/run/docker.sock "$@"; }
+run() { c run --name $N --label case=$N --network none --runtime $RUNTIME "$@"; }
+state() { c inspect -f "{{.State.$1}}" $N; }
+address() { c inspect -f '{{.NetworkSettings.IPAddress}}' $1; }
+"#,
+    runtime: |kind| format!("io.containerd.{kind}.v2"),
+    tested: &["myshim"],
+    cgroup: "/clients-docker",
+};
+
+/// What nerdctl says otherwise or not at all.
+const CASES: &[Case] = &[
+    Case::new(
+        "restart_policy",
+        r#"
+        up --restart on-failure:2 $I sh -c 'echo started; exit 3'
+        until_is 'exited 2 3' c inspect -f '{{.State.Status}} {{.RestartCount}} {{.State.ExitCode}}' $N; c logs $N"#,
+    ),
+    Case::new(
+        "restart_policy_always",
+        r#"
+        up --restart always $I sh -c 'echo started; test -e /again && exec sleep 1000; touch /again; exit 3'
+        until_is "$(printf 'started\nstarted')" c logs $N; until_is running state Status; served"#,
+    ),
+    Case::new(
+        "healthcheck",
+        r#"
+        up --health-cmd 'test -e /well' --health-interval 200ms --health-retries 2 $I sleep 1000
+        until_is unhealthy c inspect -f '{{.State.Health.Status}}' $N; c exec $N touch /well
+        until_is healthy c inspect -f '{{.State.Health.Status}}' $N; echo healthy again"#,
+    ),
+    Case::new(
+        "diff_and_export",
+        r#"
+        run $I sh -c 'echo new >/new; rm /etc/hostname 2>/dev/null; echo more >>/etc/group'; c diff $N | grep -v -e /dev -e /run | sort
+        c export $N | tar -xO new"#,
+    ),
+    Case::new(
+        "device_rules",
+        r#"
+        run --rm --device-cgroup-rule 'c 1:7 r' $I sh -c 'mknod /tmp/full c 1 7; head -c 3 /tmp/full | wc -c; mknod /tmp/mem c 1 1; cat /tmp/mem 2>&1 | head -c 100; true'"#,
+    ),
+    Case::new(
+        "block_io",
+        "run --rm --device-read-bps /dev/vda:1mb --blkio-weight 300 $I sh -c 'cat /sys/fs/cgroup/blkio/blkio.throttle.read_bps_device'",
+    ),
+    Case::new(
+        "uts_and_domain",
+        "run --rm --hostname here --domainname there.test $I sh -c 'hostname; cat /proc/sys/kernel/domainname'",
+    ),
+    Case::new(
+        "stopped_and_started",
+        r#"
+        up $I sleep 1000; c stop -t 0 $N >&2; c start $N >&2; c exec $N echo again; state Status"#,
+    ),
+    Case::new(
+        "sixty_four_execs_at_once",
+        r#"
+        up $I sleep 1000; for i in $(seq 64); do c exec $N sh -c "echo $i; exit $((i % 7))" >said.$i || echo $? >>said.$i & done; wait
+        cat $(seq -f said.%g 64) | md5sum; served"#,
+    ),
+];
+
+fn main() -> ExitCode {
+    oracle::run(DOCKER, &[containers::CASES, CASES].concat())
+}
