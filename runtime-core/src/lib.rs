@@ -17,6 +17,8 @@ pub mod sandbox;
 
 mod agent;
 mod handed;
+#[allow(unsafe_code)] // tells the kernel and the C library what is to become of the heap
+mod heap;
 mod hooks;
 mod ids;
 mod kept;
@@ -27,8 +29,8 @@ mod net_device;
 mod peek;
 #[allow(unsafe_code)] // one system call that takes numbers
 mod pidfd;
-#[allow(unsafe_code)] // maps one page of its own
-mod shared;
+#[allow(unsafe_code)] // maps memory of its own, and gives it out piece by piece
+pub mod shared;
 mod spawn;
 mod state;
 mod subject;

@@ -25,6 +25,7 @@ use crate::agent::Agent;
 use crate::cgroup::Placement;
 use crate::error::{Error, Kind, Result, errno_text};
 use crate::handed::{self, IdmapNamespaces};
+use crate::heap;
 use crate::plan::{Plan, Source};
 use crate::process::{Process, Stdio, WALL};
 use crate::shared::Shared;
@@ -60,9 +61,10 @@ pub(crate) async fn spawn(
         watch(ours, Interest::READABLE).map_err(|error| Error::io("watch the channel to the new process", &error))?;
     let opened = Opened::new(plan, handover)?;
     let cgroup = handover.placement.unified.as_ref().map(AsFd::as_fd);
-    let board = Shared::new().map_err(|errno| failed("mmap a page", errno))?;
-    let launched =
-        plan.with_program(&opened.numbers, theirs.as_raw_fd(), &board, |program| init::launch(program, cgroup));
+    let board = plan.memory().map_err(|errno| failed("mmap for the new process", errno))?;
+    let launched = plan.with_program(&opened.numbers, theirs.as_raw_fd(), &board, |program| {
+        heap::stays_behind(|| init::launch(program, cgroup))
+    });
     let launched = launched.map_err(|errno| failed("fork", errno))?;
     let family = Family { stage_one: launched.pidfd, board };
     drop(theirs);

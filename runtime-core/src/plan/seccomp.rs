@@ -19,6 +19,7 @@ use nix::errno::Errno;
 use rustix::fs::MemfdFlags;
 
 use crate::error::{Error, Kind, Result};
+use crate::heap;
 
 mod bpf;
 mod cache;
@@ -95,6 +96,8 @@ pub fn compile_cached(profile: &Seccomp, cache: &Path) -> Result<Filter> {
         Err(error) => log::warn!("seccomp cache: {error}"),
     }
     let filter = compile(profile)?;
+    // libseccomp has taken a megabyte, which this pod would keep for life.
+    heap::trim();
     if let Err(error) = cache::store(cache, &key, &filter.program) {
         log::warn!("seccomp cache: {error}");
     }
