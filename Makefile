@@ -44,7 +44,7 @@ fuzz: ## Every fuzz target for SECONDS_EACH (60) on a stable toolchain; installs
 
 build: ## The release binary, static and stripped, at target/release/containerd-shim-myshim-v2.
 	@$(SETUP) build
-	cargo --config .cargo/release.toml build --release --package shim
+	cargo build --release --package shim
 	@mkdir -p target/release && ln -f $(BUILT) $(RELEASE)
 
 install: ## Puts the release binary into $(DESTDIR)$(PREFIX)/bin (default /usr/local/bin), where containerd finds it.
