@@ -1,15 +1,16 @@
 //! Bytes to `oci_spec`'s types, with every failure told as a [`Refusal`]: where in the text, and at which field.
 //!
 //! Called by `bundle` alone. The common path is one pass of `serde_json`; only a document that is refused is read again:
-//! what `oci_spec` does not know and the specification wants taken is amended, and then `serde_path_to_error` finds the
-//! field. What the types cannot say is caught here too: a NUL byte in any string (JSON
+//! what `oci_spec` does not know and the specification wants taken is amended. Where it stops tells the field
+//! ([`place`]). What the types cannot say is caught here too: a NUL byte in any string (JSON
 //! can carry one, no system call can), and values of a closed set by their name (`unknown rlimit RLIMIT_FOO`), where
 //! serde would list every name there is.
 
 use oci_spec::runtime as oci;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use serde_path_to_error::Segment;
+
+mod place;
 
 use crate::refuse::{Refusal, token};
 
@@ -84,26 +85,13 @@ fn explain<T: Document>(text: &[u8], error: &serde_json::Error) -> Refusal {
     if !error.is_data() {
         return Refusal::new("", format!("not JSON: {error}"));
     }
-    let mut deserializer = serde_json::Deserializer::from_slice(text);
-    let Err(error) = serde_path_to_error::deserialize::<_, T>(&mut deserializer) else {
-        return Refusal::new("", error.to_string());
-    };
-    let pointer = error.path().iter().map(segment).collect::<String>();
-    let (line, column) = (error.inner().line(), error.inner().column());
+    let (line, column) = (error.line(), error.column());
+    let pointer = place::pointer(text, line, column);
     match (closed_set(&format!("{}{pointer}", T::PLACE)), string_at(text, &pointer)) {
         (Some(what), Some(name)) => {
             Refusal::new(pointer, format!("unknown {what} {name} at line {line} column {column}"))
         }
-        _ => Refusal::new(pointer, error.into_inner().to_string()),
-    }
-}
-
-fn segment(segment: &Segment) -> String {
-    match segment {
-        Segment::Seq { index } => format!("/{index}"),
-        Segment::Map { key } => token(key),
-        // Neither names a place in the text: a variant is the value itself.
-        Segment::Enum { .. } | Segment::Unknown => String::new(),
+        _ => Refusal::new(pointer, error.to_string()),
     }
 }
 

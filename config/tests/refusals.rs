@@ -180,7 +180,7 @@ fn scheduling() {
         (
             "/process/execCPUAffinity",
             json!({"initial": "all"}),
-            "/process/execCPUAffinity/initial: Invalid execCPUAffinity format: all at line 1",
+            "/process/execCPUAffinity: Invalid execCPUAffinity format: all at line 1",
         ),
     ] {
         let said = said(pointer, value);

@@ -56,7 +56,7 @@ impl Container {
     /// mounted by the caller (see [`crate::rootfs`]).
     ///
     /// What each part took is added to `timing`. On error nothing is left: no process, no cgroup, no record. When the future is dropped, they go soon after, by a task
-    /// of the caller's `LocalSet`.
+    /// local to the caller's event loop.
     pub async fn create(
         spec: &config::Container,
         options: &config::Options,

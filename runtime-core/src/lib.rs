@@ -18,6 +18,8 @@ pub mod sandbox;
 mod agent;
 mod capabilities;
 mod handed;
+#[allow(unsafe_code)] // tells the kernel and the C library what is to become of the heap
+mod heap;
 mod hooks;
 mod ids;
 mod kept;
@@ -30,8 +32,8 @@ mod peek;
 mod pidfd;
 #[allow(unsafe_code)] // one system call that fails
 mod seccomp_flags;
-#[allow(unsafe_code)] // maps one page of its own
-mod shared;
+#[allow(unsafe_code)] // maps memory of its own, and gives it out piece by piece
+pub mod shared;
 mod spawn;
 mod state;
 mod subject;

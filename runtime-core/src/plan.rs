@@ -21,10 +21,10 @@ pub mod seccomp;
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicU8;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use config::container::{Device, Idmap, Namespace, Process};
-use init::sync::{self, Board};
+use init::sync;
 use init::{Descriptor, Instruction, Pair, Program, Span, Step, Text};
 use nix::errno::Errno;
 
@@ -34,6 +34,7 @@ use crate::plan::lsm::Lsm;
 use crate::plan::process::Executed;
 use crate::plan::seccomp::Filter;
 use crate::rootfs::RootfsMount;
+use crate::shared::Shared;
 
 pub use sandbox::Stay;
 
@@ -175,52 +176,67 @@ impl Plan {
         3 + self.preserved
     }
 
-    /// Gives `f` the form that the children read. `descriptors` are the [`Plan::sources`], opened; `channel` is the
-    /// children's end of the socket; `board` is memory shared with them.
+    /// Memory with room for the form that the children read.
+    pub fn memory(&self) -> rustix::io::Result<Shared> {
+        // As many as `with_program` makes.
+        const TABLES: usize = 14;
+        let vectors = (self.args.len() + self.env.len() + 3) * size_of::<*const u8>();
+        let files = (2 * self.sources.len() + 1) * size_of::<i32>();
+        let steps = size_of_val(&self.stage_one[..]) + size_of_val(&self.stage_two[..]);
+        let tables = size_of_val(&self.pairs[..]) + size_of_val(&self.gids[..]) + size_of_val(&self.words[..]);
+        let others = size_of_val(&self.candidates[..]) + size_of_val(&self.filter[..]);
+        Shared::new(TABLES, self.text.len() + vectors + files + steps + tables + others + HOME.len() + LONGEST_PATH)
+    }
+
+    /// Gives `f` the form that the children read, all of it in `memory`, of [`Plan::memory`]. `descriptors` are the
+    /// [`Plan::sources`], opened; `channel` is the children's end of the socket.
     pub fn with_program<T>(
         &self,
         descriptors: &[i32],
         channel: i32,
-        board: &Board,
+        memory: &Shared,
         f: impl FnOnce(&Program<'_>) -> T,
     ) -> T {
+        let text = memory.hold(&self.text);
         let vector = |texts: &[Text]| -> Vec<*const u8> {
-            let strings = texts.iter().map(|text| self.text[text.0 as usize..].as_ptr());
+            let strings = texts.iter().map(|at| text[at.0 as usize..].as_ptr());
             strings.collect()
         };
         let end = std::ptr::null();
         let (mut argv, mut envp) = (vector(&self.args), vector(&self.env));
         argv.push(end);
-        let home = self.home();
+        let home = self.home(memory);
         envp.extend(home.first().map(|first| std::ptr::from_ref(first).cast::<u8>()));
         envp.push(end);
         let mut keep: Vec<i32> = descriptors.iter().copied().chain([channel]).collect();
         keep.sort_unstable();
         f(&Program {
-            text: &self.text,
-            stage_one: &self.stage_one,
-            stage_two: &self.stage_two,
-            descriptors,
-            pairs: &self.pairs,
-            gids: &self.gids,
-            words: &self.words,
-            candidates: &self.candidates,
-            filter: &self.filter,
-            argv: &argv,
-            envp: &envp,
+            text,
+            stage_one: memory.hold(&self.stage_one),
+            stage_two: memory.hold(&self.stage_two),
+            descriptors: memory.hold(descriptors),
+            pairs: memory.hold(&self.pairs),
+            gids: memory.hold(&self.gids),
+            words: memory.hold(&self.words),
+            candidates: memory.hold(&self.candidates),
+            filter: memory.hold(&self.filter),
+            argv: memory.hold(&argv),
+            envp: memory.hold(&envp),
             home: home.get(HOME.len()..).unwrap_or_default(),
             channel,
-            board,
-            keep: &keep,
+            board: memory,
+            keep: memory.hold(&keep),
         })
     }
 
     /// `HOME=` with room for a path; empty where there is none to find.
-    fn home(&self) -> Vec<AtomicU8> {
+    fn home<'a>(&self, memory: &'a Shared) -> &'a [AtomicU8] {
         if !self.finds_home {
-            return Vec::new();
+            return &[];
         }
-        HOME.bytes().chain(std::iter::repeat_n(0, LONGEST_PATH)).map(AtomicU8::new).collect()
+        let home = memory.zeros(HOME.len() + LONGEST_PATH);
+        home.iter().zip(HOME.bytes()).for_each(|(place, byte)| place.store(byte, Ordering::Relaxed));
+        home
     }
 
     /// All steps with their numbers, as errors name them: `  17  mount proc at /proc (nosuid,nodev,noexec)`.

@@ -25,6 +25,7 @@ use crate::agent::Agent;
 use crate::cgroup::Placement;
 use crate::error::{Error, Kind, Result, errno_text};
 use crate::handed::{self, IdmapNamespaces};
+use crate::heap;
 use crate::plan::{Plan, Source};
 use crate::process::{Process, Stdio, WALL};
 use crate::shared::Shared;
@@ -63,8 +64,10 @@ pub(crate) async fn spawn(
     let mut opened = Opened::new(plan, handover)?;
     let number = opened.lend(theirs.as_fd())?;
     let cgroup = handover.placement.unified.as_ref().map(AsFd::as_fd);
-    let board = Shared::new().map_err(|errno| failed("mmap a page", errno))?;
-    let launched = plan.with_program(&opened.numbers, number, &board, |program| init::launch(program, cgroup));
+    let board = plan.memory().map_err(|errno| failed("mmap for the new process", errno))?;
+    let launched = plan.with_program(&opened.numbers, number, &board, |program| {
+        heap::stays_behind(|| init::launch(program, cgroup))
+    });
     let launched = launched.map_err(|errno| failed("fork", errno))?;
     let family = Family { stage_one: launched.pidfd, board };
     drop(theirs);

@@ -33,7 +33,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use runtime_core::{Error, Kind, Result};
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 
 use crate::flags::Flags;
 
@@ -78,9 +78,11 @@ fn run() -> Result<()> {
     }
 }
 
-/// One thread's event loop (D4).
-fn event_loop() -> Result<Runtime> {
-    Builder::new_current_thread().enable_all().build().map_err(|e| Error::io("make the event loop", &e))
+/// One thread's event loop (D4), for tasks that stay on it. (A `LocalSet` is polled by `block_on`, which is woken through an
+/// eventfd: some twenty system calls an exec.)
+fn event_loop() -> Result<LocalRuntime> {
+    let made = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+    made.map_err(|e| Error::io("make the event loop", &e))
 }
 
 /// Writes all of `bytes` to stdout.

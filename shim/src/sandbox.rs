@@ -88,7 +88,7 @@ pub(crate) struct Sandbox {
 }
 
 impl Sandbox {
-    /// No sandbox yet. `tasks` are its containers; `idle` is told of it and of its end. To be called in a `LocalSet`.
+    /// No sandbox yet. `tasks` are its containers; `idle` is told of it and of its end. To be called in the event loop.
     pub(crate) fn new(namespace: String, tasks: Tasks, idle: Idle) -> Self {
         let (commands, inbox) = mpsc::unbounded_channel();
         let (show, view) = watch::channel(None);

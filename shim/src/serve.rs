@@ -20,7 +20,6 @@ use config::Options;
 use nix::sys::prctl;
 use runtime_core::{Error, Kind, Result, reaper};
 use tokio::signal::unix::{self, SignalKind};
-use tokio::task::LocalSet;
 use tokio::time::{Timeout, timeout};
 use ttrpc::r#async::Server;
 
@@ -51,7 +50,10 @@ pub(crate) fn serve(flags: &Flags) -> Result<()> {
     let listener = inherited()?;
     logger::init(flags)?;
     detach()?;
-    LocalSet::new().block_on(&crate::event_loop()?, run(flags, listener))
+    let serving = run(flags.clone(), listener);
+    // A task like all others: whoever wakes what `block_on` itself polls writes to the loop's eventfd, at each call of a client.
+    crate::event_loop()?
+        .block_on(async { tokio::task::spawn_local(serving).await.expect("a panic aborts the process") })
 }
 
 /// The socket that `start` made.
@@ -78,7 +80,7 @@ fn detach() -> Result<()> {
     prctl::set_child_subreaper(true).map_err(|e| Error::sys("become a subreaper", e))
 }
 
-async fn run(flags: &Flags, listener: UnixListener) -> Result<()> {
+async fn run(flags: Flags, listener: UnixListener) -> Result<()> {
     let address = listener.local_addr().map_err(|e| Error::io("name of the socket", &e))?;
     let mut signals = Signals::new().map_err(|e| Error::io("watch signals", &e))?;
     let ttrpc_address = std::env::var("TTRPC_ADDRESS").ok().filter(|address| !address.is_empty());
@@ -96,7 +98,7 @@ async fn run(flags: &Flags, listener: UnixListener) -> Result<()> {
     log::debug!("serving as process {}", std::process::id());
 
     let (released, hang_up) = tokio::select! {
-        released = until_idle(&idle, idle_limit(flags), address.as_pathname(), &socket) => {
+        released = until_idle(&idle, idle_limit(&flags), address.as_pathname(), &socket) => {
             log::debug!("leaving, for nobody needs this server any more");
             (released, if idle.has_ended() { HANG_UP_LIMIT } else { Duration::ZERO })
         }

@@ -39,6 +39,25 @@ fn nothing_is_executed_before_start() {
     assert_eq!(bundle.output().stdout, "\"/\"\n");
 }
 
+/// A process that waits in the container has none of the runtime's memory but what it needs: no container can find there what
+/// the runtime has read for another. The C library's own page or two, at the bottom of the heap, is what a fork cannot do without.
+#[test]
+fn what_waits_to_be_started_has_no_heap_of_the_runtimes() {
+    let bundle = Bundle::new("lifecycle");
+    bundle.create().success();
+    if !ours() {
+        return;
+    }
+    let maps = std::fs::read_to_string(format!("/proc/{}/maps", bundle.pid())).unwrap();
+    assert!(maps.contains("[stack]"), "{maps}");
+    let heap = maps.lines().filter(|line| line.ends_with("[heap]")).map(|line| {
+        let (start, rest) = line.split_once('-').unwrap();
+        let end = rest.split_once(' ').unwrap().0;
+        u64::from_str_radix(end, 16).unwrap() - u64::from_str_radix(start, 16).unwrap()
+    });
+    assert!(heap.sum::<u64>() <= 16 << 10, "{maps}");
+}
+
 #[test]
 fn an_id_is_taken_only_once() {
     let bundle = Bundle::new("lifecycle");

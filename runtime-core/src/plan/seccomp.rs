@@ -3,7 +3,8 @@
 //! Called by the planner, in the parent: the child only hands the finished program to the kernel. libseccomp does the work,
 //! for it knows every architecture's system calls and splits 64-bit comparisons; it takes 9 to 25 ms for the profile that
 //! clients send, so [`compile_cached`] does it once per profile and node. What a profile cannot know, system calls newer
-//! than itself, is answered by a few instructions of ours before its program: see `newer`.
+//! than itself, is answered by a few instructions of ours before its program: see `newer`. And since every process loads
+//! it, its list of numbers is made into ranges: see `ranges`.
 
 use std::fs::File;
 use std::io::{Read, Seek};
@@ -18,16 +19,15 @@ use nix::errno::Errno;
 use rustix::fs::MemfdFlags;
 
 use crate::error::{Error, Kind, Result};
+use crate::heap;
 
+mod bpf;
 mod cache;
 mod newer;
+mod ranges;
 
 /// `BPF_MAXINSNS`: the kernel takes no longer program.
 const LONGEST_PROGRAM: usize = 4096;
-
-/// From so many names on libseccomp builds a binary tree. Below, a list is as fast; and up to 2.5.4 a tree of no rules at all
-/// is known to go wrong.
-const NAMES_WORTH_A_TREE: usize = 32;
 
 /// What seccomp(2) is given.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +45,16 @@ impl Filter {
 
 /// Compiles `profile`. Kind `Invalid` for a profile that libseccomp refuses.
 pub fn compile(profile: &Seccomp) -> Result<Filter> {
+    let list = list(profile)?;
+    let program = ranges::by_ranges(&list).unwrap_or(list);
+    if program.len() > LONGEST_PROGRAM {
+        return Err(too_long(program.len()));
+    }
+    Ok(Filter { program, flags: flags(profile) })
+}
+
+/// The program that asks for one call after the other.
+fn list(profile: &Seccomp) -> Result<Vec<Instruction>> {
     let default = scmp_action(profile.default_action);
     let mut context = ScmpFilterContext::new(default).map_err(|error| refused("seccomp default action", &error))?;
     let mut architectures = vec![ScmpArch::native()];
@@ -55,17 +65,10 @@ pub fn compile(profile: &Seccomp) -> Result<Filter> {
             architectures.push(architecture);
         }
     }
-    if profile.rules.iter().map(|rule| rule.names.len()).sum::<usize>() > NAMES_WORTH_A_TREE {
-        context.set_ctl_optimize(2).map_err(|error| refused("seccomp optimize=2", &error))?;
-    }
     for rule in profile.rules.iter().filter(|rule| rule.action != profile.default_action) {
         add_rule(&mut context, rule)?;
     }
-    let program = [newer::prologue(profile, &architectures), export(&context)?].concat();
-    if program.len() > LONGEST_PROGRAM {
-        return Err(too_long(program.len()));
-    }
-    Ok(Filter { program, flags: flags(profile) })
+    Ok([newer::prologue(profile, &architectures), export(&context)?].concat())
 }
 
 /// `SECCOMP_FILTER_FLAG_*`: the profile's, and what a listener needs.
@@ -93,6 +96,8 @@ pub fn compile_cached(profile: &Seccomp, cache: &Path) -> Result<Filter> {
         Err(error) => log::warn!("seccomp cache: {error}"),
     }
     let filter = compile(profile)?;
+    // libseccomp has taken a megabyte, which this pod would keep for life.
+    heap::trim();
     if let Err(error) = cache::store(cache, &key, &filter.program) {
         log::warn!("seccomp cache: {error}");
     }

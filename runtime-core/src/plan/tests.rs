@@ -1,7 +1,6 @@
 //! Plans as text, and the order that no plan may break.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicI32, AtomicU64};
 
 use config::ContainerId;
 use config::container::{
@@ -9,7 +8,7 @@ use config::container::{
     MountKind, Namespace, NamespaceKind, Process, Propagation, PropagationKind, Rlimit, Root, TimeOffset, User,
 };
 use config::ids::{IdMap, IdMaps};
-use init::sync::{Board, Point, STAMPS};
+use init::sync::Point;
 use init::{Instruction, Step};
 use proptest::prelude::*;
 
@@ -17,10 +16,6 @@ use super::lsm::Lsm;
 use super::seccomp::Filter;
 use super::{Facts, Plan, Source, Stay};
 use crate::cgroup::Hierarchy;
-
-fn board() -> Board {
-    Board { pid: AtomicI32::new(0), begun: AtomicU64::new(0), done: [const { AtomicU64::new(0) }; STAMPS] }
-}
 
 fn process() -> Process {
     let mask = 0xa804_25fb;
@@ -334,7 +329,7 @@ fn the_plan_of_a_sandbox_without_a_process() {
 #[test]
 fn the_children_find_what_the_plan_laid_out() {
     let plan = Plan::exec(&process(), &[], &facts(&[], None)).unwrap();
-    plan.with_program(&[7, 8, 9], 12, &board(), |program| {
+    plan.with_program(&[7, 8, 9], 12, &plan.memory().unwrap(), |program| {
         assert_eq!(program.argv.len(), 4);
         assert_eq!(program.envp.len(), 4, "PATH, TERM, HOME and the end");
         assert_eq!(program.home.as_ptr().addr(), program.envp[2].addr() + "HOME=".len());
@@ -420,7 +415,7 @@ proptest! {
         let opened = place(|s| matches!(s, Step::SetAttributes { .. } | Step::SetPropagation { .. })).unwrap_or(cwd);
         prop_assert!(cwd < limit && opened < limit && limit < bounding);
         let descriptors: Vec<i32> = (100..).take(plan.sources().len()).collect();
-        let valid = plan.with_program(&descriptors, 99, &board(), |program| {
+        let valid = plan.with_program(&descriptors, 99, &plan.memory().unwrap(), |program| {
             program.stage_one.iter().chain(program.stage_two).all(|step| match *step {
                 Step::JoinCgroup { tasks: file, directory } => program.fd(file).is_ok() && program.str(directory).is_ok(),
                 Step::JoinNamespaces { target, .. } => program.fd(target).is_ok(),

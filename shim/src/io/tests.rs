@@ -14,7 +14,6 @@ use runtime_core::{Kind, Stdio};
 use rustix::fs::OFlags;
 use rustix::termios::tcgetwinsize;
 use tempfile::TempDir;
-use tokio::task::LocalSet;
 
 use super::{Io, Owner, Streams};
 
@@ -22,9 +21,8 @@ const NONBLOCK: i32 = OFlags::NONBLOCK.bits().cast_signed();
 
 /// Runs one test as the server runs: one thread, local tasks; no test may hang.
 fn run(test: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let limited = async { tokio::time::timeout(Duration::from_secs(20), test).await.expect("the test hangs") };
-    LocalSet::new().block_on(&runtime, limited);
+    crate::event_loop().unwrap().block_on(limited);
 }
 
 fn owner() -> Owner {

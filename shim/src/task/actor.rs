@@ -230,10 +230,13 @@ impl Actor {
                 self.count_oom(false);
                 self.watch_oom();
             }
-            // At each end of a process it is counted all the same.
+            // At init's end, and at each that is by SIGKILL, it is counted all the same.
             Done::OomWoken(Err(error)) => log::warn!("watch {} for want of memory: {error}", self.id),
             Done::Exited(id, exit) => {
-                self.count_oom(exit.status == KILLED);
+                // Told before the end of whoever was killed; of others in the container the watch tells.
+                if id == INIT || exit.status == KILLED {
+                    self.count_oom(exit.status == KILLED);
+                }
                 self.entry(&id).io.iter_mut().for_each(Io::ended);
                 let effects = self.lifecycle.exited(&id, exit);
                 self.carry_out(effects);

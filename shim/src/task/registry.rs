@@ -30,7 +30,7 @@ pub(super) enum Message {
 }
 
 impl Tasks {
-    /// No containers yet, in containerd's `namespace`. Tells `idle` of each, and of Shutdown. To be called in a `LocalSet`.
+    /// No containers yet, in containerd's `namespace`. Tells `idle` of each, and of Shutdown. To be called in the event loop.
     pub(crate) fn new(namespace: String, publisher: Publisher, idle: Idle) -> Self {
         let (messages, inbox) = mpsc::unbounded_channel();
         let surroundings = Surroundings { namespace, publisher, registry: messages.clone() };

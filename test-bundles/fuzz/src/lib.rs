@@ -4,10 +4,9 @@
 //! `seeds/<target>/` or, for `config_json`, from the bundles that the tests run.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicI32, AtomicU64};
 
 use config::{Container, ContainerId};
-use init::sync::{Board, Point, STAMPS};
+use init::sync::Point;
 use init::{Instruction, Program, Step};
 use runtime_core::cgroup::Hierarchy;
 use runtime_core::plan::lsm::Lsm;
@@ -60,8 +59,8 @@ pub fn plan(container: &Container) {
 /// The laws that the safety of a container rests on.
 fn check(plan: &Plan, init: bool, filtered: bool) {
     let descriptors: Vec<i32> = (100..).take(plan.sources().len()).collect();
-    let board = Board { pid: AtomicI32::new(0), begun: AtomicU64::new(0), done: [const { AtomicU64::new(0) }; STAMPS] };
-    plan.with_program(&descriptors, 99, &board, |program| {
+    let memory = plan.memory().expect("there is memory");
+    plan.with_program(&descriptors, 99, &memory, |program| {
         assert!(program.descriptors.len() == plan.sources().len());
         laws(program, init, filtered);
         // Printing goes to every string and table that a step refers to; a wrong reference shows as a question mark.

@@ -5,7 +5,7 @@
 //! whole: a reader sees all or nothing, and a writer that dies leaves nothing.
 //!
 //! ```text
-//! <cache>/<key in hex>:  "seccomp" 1  instruction × n  sha256(key, instructions)
+//! <cache>/<key in hex>:  "seccomp" 3  instruction × n  sha256(key, instructions)
 //!                        8 bytes      8 × n bytes      32 bytes
 //! ```
 
@@ -28,7 +28,7 @@ use super::{Instruction, LONGEST_PROGRAM, instructions};
 use crate::error::{Error, Kind, Result};
 
 /// Begins each file; the last byte is the version of the file's form and of what [`super::compile`] makes of a profile.
-const MAGIC: [u8; 8] = *b"seccomp\x02";
+const MAGIC: [u8; 8] = *b"seccomp\x03";
 const CHECKSUM: usize = 32;
 
 /// Names a profile together with all that its program depends on.

@@ -9,16 +9,7 @@ use config::container::{Seccomp, SeccompAction};
 use init::Instruction;
 use libseccomp::{ScmpArch, ScmpSyscall};
 
-/// Operations of classic BPF, linux/bpf_common.h: load a word, jump if equal, if greater, if greater or equal, return.
-const LOAD: u16 = 0x20;
-const JUMP_EQUAL: u16 = 0x15;
-const JUMP_GREATER: u16 = 0x25;
-const JUMP_GREATER_EQUAL: u16 = 0x35;
-const RETURN: u16 = 0x06;
-
-/// Offsets in `struct seccomp_data`, linux/seccomp.h.
-const NUMBER: u32 = 0;
-const ARCHITECTURE: u32 = 4;
+use super::bpf::{ARCHITECTURE, JUMP_EQUAL, JUMP_GREATER, JUMP_GREATER_EQUAL, LOAD, NUMBER, RETURN, instruction};
 
 /// `SECCOMP_RET_ERRNO` with ENOSYS.
 const NO_SUCH_CALL: u32 = 0x0005_0026;
@@ -48,7 +39,6 @@ fn block(profile: &Seccomp, architecture: ScmpArch) -> Option<[Instruction; 6]> 
     let names = profile.rules.iter().flat_map(|rule| &rule.names);
     let numbers = names.filter_map(|name| number(name, architecture, base));
     let last = numbers.max()?;
-    let instruction = |code, jt, jf, k| Instruction { code, jt, jf, k };
     Some([
         instruction(LOAD, 0, 0, ARCHITECTURE),
         instruction(JUMP_EQUAL, 0, 4, audit),

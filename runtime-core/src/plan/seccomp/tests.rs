@@ -183,13 +183,60 @@ fn a_second_architecture_has_its_own_numbers() {
     assert_eq!(run(&native_only.program, &call), value(SeccompAction::KillThread));
 }
 
-/// The tree finds any call among hundreds in a few steps; a list would take as many as there are calls.
+/// A list takes as many instructions as there are calls: to hold, to translate, and to ask for one of them.
 #[test]
-fn a_long_profile_becomes_a_tree() {
+fn a_long_profile_is_a_short_program() {
     let program = compile(&usual_profile()).unwrap().program;
+    let list = list(&usual_profile()).unwrap();
+    assert!(program.len() < 200 && list.len() > 600, "{} of {}", program.len(), list.len());
     for name in ["read", "mount", "socketpair", "uname", "statx"] {
         let (_, steps) = run_counting(&program, &Call::native(name, &[]));
-        assert!(steps < 40, "{name}: {steps} of {}", program.len());
+        assert!(steps < 16, "{name}: {steps} of {}", program.len());
+    }
+}
+
+/// Any calls by any actions, some by their arguments too.
+fn any_profile() -> impl Strategy<Value = Seccomp> {
+    let action = prop_oneof![
+        Just(SeccompAction::Allow),
+        Just(SeccompAction::Log),
+        Just(SeccompAction::KillProcess),
+        (1..3_u16).prop_map(SeccompAction::Errno),
+    ];
+    let condition = (0..2_u32, operator(), 0..4_u64, 0..4_u64).prop_map(|(i, op, a, b)| condition(i, op, a, b));
+    let conditions = prop_oneof![3 => Just(vec![]), 1 => prop::collection::vec(condition, 1..3)];
+    let names = prop::collection::vec(0..460_i32, 1..120).prop_map(|numbers| {
+        let names = numbers.into_iter().filter_map(|number| ScmpSyscall::from(number).get_name().ok());
+        names.collect::<Vec<_>>()
+    });
+    let rule = (names, action.clone(), conditions).prop_map(|(names, action, conditions)| SeccompRule {
+        names,
+        action,
+        conditions,
+    });
+    let architectures = prop::sample::subsequence(vec!["SCMP_ARCH_X86", "SCMP_ARCH_X32", "SCMP_ARCH_AARCH64"], 0..=3);
+    (action, architectures, prop::collection::vec(rule, 0..5)).prop_map(|(default_action, architectures, rules)| {
+        let architectures = architectures.into_iter().map(str::to_owned).collect();
+        Seccomp { default_action, architectures, flags: 0, rules, listener: None }
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn ranges_do_what_the_list_does(profile in any_profile()) {
+        // Two actions for one call with the same arguments are refused.
+        let Ok(list) = list(&profile) else { return Ok(()) };
+        let program = ranges::by_ranges(&list).expect("libseccomp's programs are understood");
+        for arch in [native_arch(), 0xc000_003e, 0x4000_0003, 0xc000_00b7, 0x1234] {
+            for nr in [0, 0x4000_0000].into_iter().flat_map(|base| base..base + 600).chain([0xf_0002, u32::MAX]) {
+                for args in [[0; 6], [1, 0, 0, 0, 0, 0], [2, 3, 0, 0, 0, 0], [1 << 32 | 3, 1, 0, 0, 0, 0]] {
+                    let call = Call { arch, nr, args };
+                    prop_assert_eq!(run(&program, &call), run(&list, &call), "{:?}", call);
+                }
+            }
+        }
     }
 }
 
@@ -373,9 +420,9 @@ fn all_architectures_of_the_specification() {
     ];
     for name in all {
         // The library that is linked may be older than an architecture, and then says so.
-        let compiled = compile(&allowing(&["read", "openat2"], &[&format!("SCMP_ARCH_{name}")]));
-        let length = |filter: Filter| filter.program.iter().filter(|i| i.code == 6 && i.k == value(ENOSYS)).count();
-        match compiled.map(length) {
+        let listed = list(&allowing(&["read", "openat2"], &[&format!("SCMP_ARCH_{name}")]));
+        let blocks = |list: Vec<Instruction>| list.iter().filter(|i| i.code == 6 && i.k == value(ENOSYS)).count();
+        match listed.map(blocks) {
             Ok(1) => assert!(name == "X86_64" && cfg!(target_arch = "x86_64"), "{name} is not native"),
             Ok(blocks) => assert_eq!(blocks, 2, "{name}"),
             Err(error) => assert!(error.to_string().contains(name), "{error}"),
