@@ -65,9 +65,8 @@ pub(crate) async fn spawn(
     let number = opened.lend(theirs.as_fd())?;
     let cgroup = handover.placement.unified.as_ref().map(AsFd::as_fd);
     let board = plan.memory().map_err(|errno| failed("mmap for the new process", errno))?;
-    let launched = plan.with_program(&opened.numbers, number, &board, |program| {
-        heap::stays_behind(|| init::launch(program, cgroup))
-    });
+    let launched = plan
+        .with_program(&opened.numbers, number, &board, |program| heap::stays_behind(|| init::launch(program, cgroup)));
     let launched = launched.map_err(|errno| failed("fork", errno))?;
     let family = Family { stage_one: launched.pidfd, board };
     drop(theirs);
