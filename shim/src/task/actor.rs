@@ -230,11 +230,11 @@ impl Actor {
                 self.count_oom(false);
                 self.watch_oom();
             }
-            // At init's end, and at each that is by SIGKILL, it is counted all the same.
+            // At each end that it may have caused it is counted all the same.
             Done::OomWoken(Err(error)) => log::warn!("watch {} for want of memory: {error}", self.id),
             Done::Exited(id, exit) => {
-                // Told before the end of whoever was killed; of others in the container the watch tells.
-                if id == INIT || exit.status == KILLED {
+                // Told before the end of whoever was killed or missed one that was; probes end well, and often.
+                if id == INIT || exit.status != 0 {
                     self.count_oom(exit.status == KILLED);
                 }
                 self.entry(&id).io.iter_mut().for_each(Io::ended);
