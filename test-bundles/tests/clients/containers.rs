@@ -79,7 +79,7 @@ pub(crate) const CASES: &[Case] = &[
     ),
     Case::new(
         "logs_of_a_terminal",
-        "up -t $I sh -c 'tty; echo on a terminal'; c wait $N; until_is \"$(printf '/dev/pts/0\\r\\non a terminal\\r')\" c logs $N; c logs $N",
+        "up -t $I sh -c 'tty; echo on a terminal'; until_is \"$(printf '/dev/pts/0\\r\\non a terminal\\r')\" c logs $N; c logs $N",
     ),
     // What is done to it while it runs.
     Case::new(
