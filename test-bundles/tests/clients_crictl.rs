@@ -40,7 +40,7 @@ const CASES: &[Case] = &[
         "logs",
         r#"
         ready sh -c 'echo out; echo err >&2; exit 3'; until_is CONTAINER_EXITED c inspect -o go-template --template '{{.status.state}}' $id
-        until_is 2 eval 'wc -l <log/one.log'; c logs $id 2>errors; sed 's/^/errors: /' errors; cut -d' ' -f2- log/one.log | sort; c inspect -o go-template --template '{{.status.exitCode}} {{.status.reason}}' $id"#,
+        until_is 2 eval 'wc -l <log/one.log'; c logs $id 2>&1 | sort; cut -d' ' -f2- log/one.log | sort; c inspect -o go-template --template '{{.status.exitCode}} {{.status.reason}}' $id"#,
     ),
     Case::new(
         "much_output_and_rotation",

@@ -79,7 +79,7 @@ pub(crate) const CASES: &[Case] = &[
     ),
     Case::new(
         "logs_of_a_terminal",
-        "up -t $I sh -c 'tty; echo on a terminal'; c wait $N; until_is \"$(printf '/dev/pts/0\\r\\non a terminal\\r')\" c logs $N; c logs $N",
+        "up -t $I sh -c 'tty; echo on a terminal'; until_is \"$(printf '/dev/pts/0\\r\\non a terminal\\r')\" c logs $N; c logs $N",
     ),
     // What is done to it while it runs.
     Case::new(
@@ -268,7 +268,7 @@ pub(crate) const CASES: &[Case] = &[
         "binds",
         r#"
         mkdir dir; echo host >dir/file; run --rm -v $PWD/dir:/at -v $PWD/dir:/ro:ro -v $PWD/dir/file:/file $I sh -c '
-        cat /at/file /file; echo inside >/at/new; touch /ro/x 2>&1; grep -E " /(at|ro|file) " /proc/self/mountinfo | cut -d" " -f5,6'; cat dir/new
+        cat /at/file /file; echo inside >/at/new; touch /ro/x 2>&1; grep -E " /(at|ro|file) " /proc/self/mountinfo | cut -d" " -f5,6 | sort'; cat dir/new
         says run --rm -v $PWD/nosuch/$N:/at:ro $I ls -d /at"#,
     ),
     Case::new(
