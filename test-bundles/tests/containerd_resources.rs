@@ -50,6 +50,14 @@ fn main() -> ExitCode {
     ])
 }
 
+/// Takes the averages of pressure away, which fall for minutes after it is over; how long it was in all stays.
+fn without_averages(metrics: &mut Value) {
+    if let Some(fields) = metrics.as_object_mut() {
+        fields.retain(|name, _| !name.starts_with("avg"));
+        fields.values_mut().for_each(without_averages);
+    }
+}
+
 /// `ctr task metrics`, as JSON.
 fn metrics(case: &Case, id: &str) -> Result<Value> {
     let text = case.daemon.ctr(&["task", "metrics", "--format", "json", id])?.success()?;
@@ -58,6 +66,7 @@ fn metrics(case: &Case, id: &str) -> Result<Value> {
     if let Some(sizes) = metrics["hugetlb"].as_array_mut() {
         sizes.sort_by_key(|size| size["pagesize"].to_string());
     }
+    without_averages(&mut metrics);
     Ok(metrics)
 }
 
