@@ -9,7 +9,7 @@
 //! [`bundle`] runs single bundles through an OCI command line instead; [`cgroups`] reads what the kernel says of their limits,
 //! and [`holder`] has namespaces to join. [`node`] runs shims alone, without a containerd, for what [`measure`]s them, [`strace`]s
 //! them, or has [`mounts`] around them; [`readme`] has the parts of the README that a program writes. [`oracle`] asks the same of
-//! real clients with runc and with this shim.
+//! real clients with runc and with this shim, and [`cri`] is what a kubelet talks to.
 //!
 //! Environment: `OCI` (the command line that runs bundles, ours by default), `RUNTIME` (default `io.containerd.myshim.v2`; the same tests pass on `io.containerd.runc.v2`), `SHIM` (the
 //! binary to test), `LAB` (where further containerds live), `CONTAINERD` (which releases, such as `1.6,2.4`),
@@ -25,6 +25,7 @@ pub mod cgroups;
 #[cfg(feature = "client")]
 pub mod client;
 pub mod containerd;
+pub mod cri;
 pub mod ctr;
 #[cfg(feature = "client")]
 pub mod events;

@@ -6,24 +6,15 @@
 #![allow(clippy::unwrap_used)] // Helpers of tests are tests, which clippy does not see.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::OnceLock;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use test_bundles::containerd::{Containerd, Release, lab, shim_binary};
-use test_bundles::ctr::finish;
-use test_bundles::image::Image;
+use test_bundles::containerd::{Containerd, Release, shim_binary};
+use test_bundles::cri::{self, IMAGE, Node};
 use test_bundles::{cgroups, leftovers, wait_until};
 
 const README: &str = include_str!("../../README.md");
-
-/// The image of the pod.
-const IMAGE: &str = "docker.io/local/busybox:1";
-
-/// The image of a pod's first container where the shim does not hold its namespaces.
-const PAUSE: &str = "docker.io/local/pause:1";
 
 /// The snippets of the section that are in `language`.
 fn snippets(language: &str) -> Vec<String> {
@@ -43,85 +34,16 @@ fn quantity(text: &Value) -> u64 {
     text.as_str().and_then(|text| text.strip_suffix("Mi")).unwrap().parse::<u64>().unwrap() << 20
 }
 
-/// What a snippet leaves to the machine: a network for pods, the image of a pause container, and no right to protect processes
-/// from being killed for want of memory.
-fn surroundings(form: u64, dir: &Path) -> String {
-    let (plugins, conf) = (lab().join("sid/cni"), dir.join("cni"));
-    let range = json!([[{"subnet": "10.99.0.0/24"}]]);
-    let ipam = json!({"type": "host-local", "dataDir": conf.join("state"), "ranges": range});
-    let network = json!({"cniVersion": "1.0.0", "name": "pods", "plugins": [{"type": "ptp", "ipam": ipam}]});
-    fs::create_dir_all(&conf).unwrap();
-    fs::write(conf.join("10-pods.conflist"), network.to_string()).unwrap();
-    match form {
-        2 => format!(
-            "[plugins.\"io.containerd.grpc.v1.cri\"]\nsandbox_image = {PAUSE:?}\nrestrict_oom_score_adj = true\n\
-             [plugins.\"io.containerd.grpc.v1.cri\".cni]\nbin_dir = {plugins:?}\nconf_dir = {conf:?}\n"
-        ),
-        _ => format!(
-            "[plugins.\"io.containerd.cri.v1.images\".pinned_images]\nsandbox = {PAUSE:?}\n\
-             [plugins.\"io.containerd.cri.v1.runtime\"]\nrestrict_oom_score_adj = true\n\
-             [plugins.\"io.containerd.cri.v1.runtime\".cni]\nbin_dirs = [{plugins:?}]\nconf_dir = {conf:?}\n"
-        ),
-    }
+/// What the page promises of a node.
+struct Promise<'a> {
+    node: &'a Node,
+    daemon: &'a Containerd,
 }
 
-/// A containerd as a node of Kubernetes has it, and crictl in place of a kubelet.
-struct Node(Containerd);
-
-impl Node {
-    fn start(release: &Release, snippet: &Snippet) -> Self {
-        static IMAGES: OnceLock<(tempfile::TempDir, [Image; 2])> = OnceLock::new();
-        let (_, images) = IMAGES.get_or_init(|| {
-            let dir = tempfile::tempdir().unwrap();
-            let image = |name, command: &[&str]| Image::named(dir.path(), name, command).unwrap();
-            let images = [image(IMAGE, &["sh"]), image(PAUSE, &["sleep", "1000000"])];
-            (dir, images)
-        });
-        let shim = shim_binary().unwrap();
-        let installed = snippet.text.replace(INSTALLED, shim.to_str().unwrap());
-        let tables = |dir: &Path| installed + &surroundings(snippet.form, dir);
-        let node = Self(Containerd::start_with_cri(release, tables).unwrap());
-        images.iter().for_each(|image| image.import_for(&node.0, "k8s.io").unwrap());
-        // CRI hears of images a moment later.
-        for name in [IMAGE, PAUSE] {
-            let known = wait_until(Duration::from_secs(10), || node.try_crictl(&["inspecti", name]).is_some());
-            assert!(known, "{name} is not known:\n{}", node.0.log_tail("plugin"));
-        }
-        node
-    }
-
-    fn try_crictl(&self, args: &[&str]) -> Option<String> {
-        let endpoint = format!("unix://{}", self.0.socket().display());
-        let mut crictl = Command::new(lab().join("bin/crictl"));
-        crictl
-            .args(["--config", "/dev/null", "--runtime-endpoint", &endpoint, "--image-endpoint", &endpoint])
-            .args(args);
-        let child = crictl.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let output = finish(child).unwrap();
-        if output.code != 0 {
-            println!("crictl {args:?}: {}", output.stderr);
-        }
-        (output.code == 0).then_some(output.stdout)
-    }
-
-    fn crictl(&self, args: &[&str]) -> String {
-        let said = self.try_crictl(args);
-        said.unwrap_or_else(|| panic!("crictl {args:?} failed\n{}", self.0.log_tail("level=error"))).trim().to_owned()
-    }
-
-    fn json(&self, args: &[&str]) -> Value {
-        serde_json::from_str(&self.crictl(args)).unwrap()
-    }
-
-    fn file(&self, name: &str, value: &Value) -> String {
-        let path = self.0.dir().join(name);
-        fs::write(&path, value.to_string()).unwrap();
-        path.to_string_lossy().into_owned()
-    }
-
+impl Promise<'_> {
     /// What Kubernetes offers depends on what the node says of the handler.
     fn ensure_features(&self, handler: &str) {
-        let info = self.json(&["info"]);
+        let info = self.node.json(&["info"]);
         let handlers = info["runtimeHandlers"].as_array().into_iter().flatten();
         let features = handlers.filter(|one| one["name"] == handler).map(|one| &one["features"]).next();
         let expected = json!({"recursive_read_only_mounts": true, "user_namespaces": true});
@@ -134,8 +56,8 @@ impl Node {
         let pod = document("Pod");
         let name = pod["metadata"]["name"].as_str().unwrap();
         let container = &pod["spec"]["containers"][0];
-        let parent = if systemd { self.0.slice() } else { format!("/{}", self.0.namespace) };
-        let logs = self.0.dir().join(handler);
+        let parent = if systemd { self.daemon.slice() } else { format!("/{}", self.daemon.namespace) };
+        let logs = self.daemon.dir().join(handler);
         let sandbox = json!({
             "metadata": {"name": name, "uid": handler, "namespace": "default"},
             "hostname": name,
@@ -151,22 +73,19 @@ impl Node {
             "log_path": "log",
             "linux": {"resources": {"memory_limit_in_bytes": limit}},
         });
-        let (sandbox, config) = (self.file("pod.json", &sandbox), self.file("container.json", &config));
-        let pod_id = self.crictl(&["runp", "--runtime", handler, &sandbox]);
-        let id = self.crictl(&["create", &pod_id, &config, &sandbox]);
-        self.crictl(&["start", &id]);
+        let (pod_id, id) = self.node.run(handler, &sandbox, &config);
         let said = || fs::read_to_string(logs.join("log")).unwrap_or_default();
         let expected = format!("hello from {name}");
         assert!(wait_until(Duration::from_secs(10), || said().contains(&expected)), "it says {}", said());
-        assert_eq!(self.crictl(&["exec", "--sync", &id, "hostname"]), name);
+        assert_eq!(self.node.crictl(&["exec", "--sync", &id, "hostname"]), name);
 
         let cgroup = if systemd { format!("/{parent}/cri-containerd-{id}.scope") } else { format!("{parent}/{id}") };
         let file = cgroups::either("memory.limit_in_bytes", "memory.max");
         assert_eq!(cgroups::read(&cgroup, file).unwrap(), limit.to_string());
         self.ensure_cheap(&pod_id);
 
-        self.crictl(&["rmp", "--force", &pod_id]);
-        let shims = || leftovers::shims(&self.0, &pod_id);
+        self.node.crictl(&["rmp", "--force", &pod_id]);
+        let shims = || leftovers::shims(self.daemon, &pod_id);
         assert!(wait_until(Duration::from_secs(10), || shims().is_empty()), "{:?} are left", shims());
         assert_eq!(leftovers::cgroup_dirs(&cgroup), [] as [PathBuf; 0]);
     }
@@ -174,10 +93,11 @@ impl Node {
     /// A pod's shim is ours, and all that a pod has beside its containers takes no more memory than the RuntimeClass says: the
     /// shim, and a pause container or the process that a shared pid namespace has.
     fn ensure_cheap(&self, pod_id: &str) {
-        let mut pids = leftovers::shims(&self.0, pod_id);
+        let mut pids = leftovers::shims(self.daemon, pod_id);
         let name = |pid: &u32| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap();
         assert!(!pids.is_empty() && pids.iter().all(|pid| name(pid).trim() == SHIM_COMM), "{pids:?}");
-        let pause = self.json(&["inspectp", pod_id])["info"]["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok());
+        let pause =
+            self.node.json(&["inspectp", pod_id])["info"]["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok());
         pids.extend(pause.filter(|pause| *pause > 0 && !pids.contains(pause)));
         let own = |pid: &u32| {
             let maps = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
@@ -228,8 +148,8 @@ const SHIM_COMM: &str = "containerd-shim";
 
 #[test]
 fn every_snippet_is_run() {
-    if !lab().join("bin/crictl").exists() || !lab().join("sid/cni/ptp").exists() {
-        println!("skipped: crictl and CNI plugins of the lab are not there");
+    if let Some(missing) = cri::missing() {
+        println!("skipped: {missing}");
         return;
     }
     for release in Release::known() {
@@ -242,12 +162,14 @@ fn every_snippet_is_run() {
                 println!("skipped: {}: SystemdCgroup: systemd is not the init system here", release.version);
                 continue;
             }
-            let node = Node::start(&release, snippet);
+            let shim = shim_binary().unwrap();
+            let node = Node::start(&release, &snippet.text.replace(INSTALLED, shim.to_str().unwrap()));
+            let promise = Promise { node: &node, daemon: &node.0 };
             for handler in snippet.handlers.keys().filter(|handler| handler.starts_with("myshim")) {
                 println!("containerd {}, {handler} of\n{}", release.version, snippet.text);
-                node.run_pod(handler, snippet.is_systemd());
+                promise.run_pod(handler, snippet.is_systemd());
                 if release.version == "2.4" || snippet.text.contains(INSTALLED) {
-                    node.ensure_features(handler);
+                    promise.ensure_features(handler);
                 }
             }
         }
