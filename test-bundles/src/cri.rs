@@ -35,15 +35,16 @@ fn surroundings(form: &str, dir: &Path) -> std::io::Result<String> {
     let network = json!({"cniVersion": "1.0.0", "name": "pods", "plugins": [{"type": "ptp", "ipam": ipam}]});
     fs::create_dir_all(&conf)?;
     fs::write(conf.join("10-pods.conflist"), network.to_string())?;
+    let (plugins, conf) = (plugins.display(), conf.display());
     Ok(match form {
         "version = 2" => format!(
             "[plugins.\"io.containerd.grpc.v1.cri\"]\nsandbox_image = {PAUSE:?}\nrestrict_oom_score_adj = true\n\
-             [plugins.\"io.containerd.grpc.v1.cri\".cni]\nbin_dir = {plugins:?}\nconf_dir = {conf:?}\n"
+             [plugins.\"io.containerd.grpc.v1.cri\".cni]\nbin_dir = \"{plugins}\"\nconf_dir = \"{conf}\"\n"
         ),
         _ => format!(
             "[plugins.\"io.containerd.cri.v1.images\".pinned_images]\nsandbox = {PAUSE:?}\n\
              [plugins.\"io.containerd.cri.v1.runtime\"]\nrestrict_oom_score_adj = true\n\
-             [plugins.\"io.containerd.cri.v1.runtime\".cni]\nbin_dirs = [{plugins:?}]\nconf_dir = {conf:?}\n"
+             [plugins.\"io.containerd.cri.v1.runtime\".cni]\nbin_dirs = [\"{plugins}\"]\nconf_dir = \"{conf}\"\n"
         ),
     })
 }
@@ -65,7 +66,9 @@ impl Node {
         let form = configuration.lines().next().unwrap_or_default();
         let tables = |dir: &Path| configuration.to_owned() + &surroundings(form, dir).expect("a network's description");
         let node = Self(Containerd::start_with_cri(release, tables).expect("a containerd"));
-        images.iter().for_each(|image| image.import_for(&node.0, "k8s.io").expect("an import"));
+        for image in images {
+            image.import_for(&node.0, "k8s.io").expect("an import");
+        }
         // CRI hears of images a moment later.
         for name in [IMAGE, PAUSE] {
             let known = wait_until(Duration::from_secs(10), || node.try_crictl(&["inspecti", name]).is_some());

@@ -46,8 +46,8 @@ pub enum Streams<'a> {
 /// An exec, from its Exec call on.
 pub struct Exec {
     shim: Shim,
+    container_id: String,
     id: String,
-    exec_id: String,
 }
 
 impl Shim {
@@ -114,7 +114,7 @@ impl Shim {
             ..Default::default()
         };
         self.call::<_, Empty>("Exec", &request).await?;
-        Ok(Exec { shim: self.clone(), id: id.into(), exec_id: exec_id.into() })
+        Ok(Exec { shim: self.clone(), container_id: id.into(), id: exec_id.into() })
     }
 
     /// All four calls of an exec that must succeed; how long they took.
@@ -156,7 +156,7 @@ impl Shim {
             message.timeout_nano = (LIMIT * crate::slower()).as_nanos().try_into()?;
         }
         let mut namespace = ttrpc::proto::KeyValue::new();
-        namespace.key = "containerd-namespace-ttrpc".to_owned();
+        "containerd-namespace-ttrpc".clone_into(&mut namespace.key);
         namespace.value.clone_from(&self.namespace);
         message.metadata.push(namespace);
         let answer = self.client.request(message).await.with_context(|| method.to_owned())?;
@@ -167,11 +167,11 @@ impl Shim {
 impl Exec {
     /// Start, Wait and Delete of one that must succeed.
     pub async fn run(self) -> Result<()> {
-        let Self { shim, id, exec_id } = self;
-        shim.start(&id, &exec_id).await?;
-        let status = shim.wait(&id, &exec_id).await?;
-        shim.delete(&id, &exec_id).await?;
-        ensure!(status == 0, "exec {exec_id} ended with {status}");
+        let Self { shim, container_id, id } = self;
+        shim.start(&container_id, &id).await?;
+        let status = shim.wait(&container_id, &id).await?;
+        shim.delete(&container_id, &id).await?;
+        ensure!(status == 0, "exec {id} ended with {status}");
         Ok(())
     }
 }

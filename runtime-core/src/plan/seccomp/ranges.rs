@@ -33,7 +33,7 @@ pub(super) fn by_ranges(program: &[Instruction]) -> Option<Vec<Instruction>> {
 
     let mut writer = Writer::default();
     let all = known.iter().map(|(_, ranges)| ranges).chain([&others]).flatten();
-    writer.keep_arguments(program, all.filter_map(|(_, outcome)| outcome.arguments()).collect())?;
+    writer.keep_arguments(program, &all.filter_map(|(_, outcome)| outcome.arguments()).collect())?;
     let mut first = writer.block(&others);
     let blocks: Vec<(u32, Place)> = known.iter().map(|(arch, ranges)| (*arch, writer.block(ranges))).collect();
     for (arch, block) in blocks {
@@ -182,7 +182,7 @@ struct Writer {
 
 impl Writer {
     /// Takes over what can be reached from `starts` in the old program.
-    fn keep_arguments(&mut self, program: &[Instruction], starts: BTreeSet<usize>) -> Option<()> {
+    fn keep_arguments(&mut self, program: &[Instruction], starts: &BTreeSet<usize>) -> Option<()> {
         let (mut reached, mut rest) = (BTreeSet::new(), starts.iter().copied().collect::<Vec<_>>());
         while let Some(at) = rest.pop() {
             if reached.insert(at) {
@@ -245,7 +245,7 @@ impl Writer {
 
     /// A place that leads to `place` and is near still when `more` instructions were written.
     fn near(&mut self, place: Place, more: usize) -> Place {
-        if self.distance(place) + more <= usize::from(u8::MAX) { place } else { self.jump(place) }
+        if u8::try_from(self.distance(place) + more).is_ok() { place } else { self.jump(place) }
     }
 
     /// An instruction that is followed by what is at `place`.
