@@ -82,7 +82,7 @@ impl Node {
         let endpoint = format!("unix://{}", self.0.socket().display());
         let mut crictl = Command::new(lab().join("bin/crictl"));
         let endpoints = ["--runtime-endpoint", &endpoint, "--image-endpoint", &endpoint];
-        crictl.args(["--config", "/dev/null"]).args(endpoints).args(args);
+        crictl.args(["--config", "/dev/null", "--timeout", "60s"]).args(endpoints).args(args);
         let child = crictl.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         let output = finish(child.expect("crictl starts")).expect("crictl ends");
         if output.code != 0 {
