@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
@@ -13,7 +12,7 @@ use nix::sys::signal::Signal;
 /// A process that is traced, with the children that it makes meanwhile.
 #[derive(Debug)]
 pub struct Strace {
-    strace: Child,
+    tracer: Child,
     pid: u32,
     log: tempfile::TempPath,
     /// Held: it speaks of every child, and a closed pipe would end it.
@@ -57,19 +56,19 @@ impl Strace {
     pub fn attach(pid: u32) -> Result<Self> {
         let log = tempfile::NamedTempFile::new()?.into_temp_path();
         let mut command = Command::new("strace");
-        command.arg("-f").arg("-o").arg::<PathBuf>(log.to_path_buf()).arg("-p").arg(pid.to_string());
-        let mut strace = command.stderr(Stdio::piped()).spawn().context("start strace")?;
-        let mut said = BufReader::new(strace.stderr.take().context("a pipe")?);
+        command.arg("-f").arg("-o").arg(&log).arg("-p").arg(pid.to_string());
+        let mut tracer = command.stderr(Stdio::piped()).spawn().context("start strace")?;
+        let mut said = BufReader::new(tracer.stderr.take().context("a pipe")?);
         let mut line = String::new();
         said.read_line(&mut line)?;
         ensure!(line.contains(" attached"), "strace says {line:?}");
-        Ok(Self { strace, pid, log, _said: said })
+        Ok(Self { tracer, pid, log, _said: said })
     }
 
     /// Lets the process go on untraced; what it has called.
     pub fn finish(mut self) -> Result<Calls> {
-        crate::leftovers::signal(self.strace.id(), Signal::SIGINT);
-        self.strace.wait()?;
+        crate::leftovers::signal(self.tracer.id(), Signal::SIGINT);
+        self.tracer.wait()?;
         let text = fs::read_to_string(&self.log)?;
         let mut calls = Calls::default();
         let mut executed = BTreeSet::new();
