@@ -19,6 +19,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll as poll_until};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -301,9 +302,14 @@ pub fn pidfd(pid: i32) -> rustix::io::Result<OwnedFd> {
 
 /// Waits until a process has ended.
 pub fn wait(process: &OwnedFd) {
+    assert!(ends_within(process, Duration::from_mins(1)), "the process has not ended after a minute");
+}
+
+/// Whether a process ends in that time.
+pub fn ends_within(process: &OwnedFd, limit: Duration) -> bool {
     let mut poll = [PollFd::new(process, PollFlags::IN)];
-    let minute = Timespec { tv_sec: 60, tv_nsec: 0 };
-    assert_eq!(poll_until(&mut poll, Some(&minute)), Ok(1), "the process has not ended after a minute");
+    let limit = Timespec::try_from(limit).expect("a time that a test waits");
+    poll_until(&mut poll, Some(&limit)) == Ok(1)
 }
 
 /// A program built beside the test: `target/<triple>/<profile>/`, where the test is in `deps/` below it.

@@ -58,7 +58,9 @@ impl Held {
 
     #[track_caller]
     fn assert_has_not_grown(self, first: Self, operations: usize) {
-        assert_eq!((self.descriptors, self.threads), (first.descriptors, first.threads), "descriptors and threads");
+        // Fewer are fine: on cgroup v1 the host runs out of inotify instances before it runs out of pods.
+        assert!(self.descriptors <= first.descriptors, "{} descriptors were {}", self.descriptors, first.descriptors);
+        assert!(self.threads <= first.threads, "{} threads were {}", self.threads, first.threads);
         let allowed = SLACK_KB + KB_PER_THOUSAND * operations / 1000;
         let grown = self.memory_kb.saturating_sub(first.memory_kb);
         assert!(grown <= allowed, "{grown} kB more after {operations} more, and {allowed} kB are allowed");
@@ -156,7 +158,9 @@ async fn create(node: &Node) -> (Calls, Duration) {
     let bundle = node.bundle(&["/bin/true"]).unwrap();
     let trace = Strace::attach(shim.pid).unwrap();
     shim.create(&bundle, Streams::Null).await.unwrap();
-    let calls = trace.finish().unwrap();
+    let mut calls = trace.finish().unwrap();
+    // Init's last is its wait for Start, which may not have begun yet.
+    calls.children.remove("read");
     shim.end(&bundle.id).await.unwrap();
     end(shim, &home).await;
     (calls, time)

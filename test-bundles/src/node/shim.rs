@@ -46,8 +46,8 @@ pub enum Streams<'a> {
 /// An exec, from its Exec call on.
 pub struct Exec {
     shim: Shim,
-    container_id: String,
-    id: String,
+    container: String,
+    name: String,
 }
 
 impl Shim {
@@ -114,7 +114,7 @@ impl Shim {
             ..Default::default()
         };
         self.call::<_, Empty>("Exec", &request).await?;
-        Ok(Exec { shim: self.clone(), container_id: id.into(), id: exec_id.into() })
+        Ok(Exec { shim: self.clone(), container: id.into(), name: exec_id.into() })
     }
 
     /// All four calls of an exec that must succeed; how long they took.
@@ -144,7 +144,10 @@ impl Shim {
         // One that serves no other container may be gone before its answer has come.
         let _ = self.call::<_, Empty>("Shutdown", &ShutdownRequest { id: id.into(), ..Default::default() }).await;
         drop(self);
-        Ok(tokio::task::spawn_blocking(move || bundle::wait(&server)).await?)
+        let limit = super::GONE_LIMIT * crate::slower();
+        let gone = tokio::task::spawn_blocking(move || bundle::ends_within(&server, limit)).await?;
+        ensure!(gone, "the shim has not ended {limit:?} after Shutdown");
+        Ok(())
     }
 
     async fn call<Q: Message, A: Message>(&self, method: &str, request: &Q) -> Result<A> {
@@ -155,10 +158,11 @@ impl Shim {
         if method != "Wait" {
             message.timeout_nano = (LIMIT * crate::slower()).as_nanos().try_into()?;
         }
-        let mut namespace = ttrpc::proto::KeyValue::new();
-        "containerd-namespace-ttrpc".clone_into(&mut namespace.key);
-        namespace.value.clone_from(&self.namespace);
-        message.metadata.push(namespace);
+        message.metadata.push(ttrpc::proto::KeyValue {
+            key: "containerd-namespace-ttrpc".to_owned(),
+            value: self.namespace.clone(),
+            ..Default::default()
+        });
         let answer = self.client.request(message).await.with_context(|| method.to_owned())?;
         Ok(A::parse_from_bytes(&answer.payload)?)
     }
@@ -167,11 +171,11 @@ impl Shim {
 impl Exec {
     /// Start, Wait and Delete of one that must succeed.
     pub async fn run(self) -> Result<()> {
-        let Self { shim, container_id, id } = self;
-        shim.start(&container_id, &id).await?;
-        let status = shim.wait(&container_id, &id).await?;
-        shim.delete(&container_id, &id).await?;
-        ensure!(status == 0, "exec {id} ended with {status}");
+        let Self { shim, container, name } = self;
+        shim.start(&container, &name).await?;
+        let status = shim.wait(&container, &name).await?;
+        shim.delete(&container, &name).await?;
+        ensure!(status == 0, "exec {name} ended with {status}");
         Ok(())
     }
 }

@@ -36,14 +36,14 @@ pub(crate) async fn measure(bench: &mut Bench) -> Result<()> {
 async fn fifo(bench: &mut Bench, side: Side) -> Result<()> {
     let (rate, cpu) = flow(bench, side, |fifo| Streams::Fifo(fifo)).await?;
     bench.add(side, "`yes` through a fifo", Unit::MegabytesPerSecond, rate);
-    bench.add(side, "CPU of the shim for a GB of it", Unit::Milliseconds, cpu);
+    bench.add(side, "the shim's CPU for a GB through a fifo", Unit::Milliseconds, cpu);
     Ok(())
 }
 
 async fn terminal(bench: &mut Bench, side: Side) -> Result<()> {
     let (rate, cpu) = flow(bench, side, |fifo| Streams::Terminal(fifo)).await?;
     bench.add(side, "`yes` through a terminal", Unit::MegabytesPerSecond, rate);
-    bench.add(side, "CPU of the shim for a GB of that", Unit::Milliseconds, cpu);
+    bench.add(side, "the shim's CPU for a GB through a terminal", Unit::Milliseconds, cpu);
     Ok(())
 }
 
