@@ -5,20 +5,27 @@
 //! message: `/linux/sysctls/kernel.panic: …`. The rules for sysctls, host names and cgroup paths are those of config.json, for
 //! with a pause container these values would have stood there.
 
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 use protobuf::{EnumOrUnknown, Message};
 
 use crate::container::{CgroupPath, Namespace, NamespaceKind};
 use crate::id::ContainerId;
+use crate::ids::{self, IdMap, IdMaps};
 use crate::refuse::{At, Refusal};
-use crate::spec::{cgroup, names, namespaces, sysctl};
-use proto::cri::{DNSConfig, NamespaceMode, NamespaceOption, PodSandboxConfig};
+use crate::spec::{cgroup, names, namespaces, nsfs, sysctl, user_namespace};
+use proto::cri::{DNSConfig, IDMapping, NamespaceMode, NamespaceOption, PodSandboxConfig, UserNamespace};
+
+pub use crate::spec::nsfs::owner;
 
 #[allow(clippy::pedantic, clippy::unwrap_used, unreachable_pub, rust_2018_idioms)] // generated
 mod proto {
     include!(concat!(env!("OUT_DIR"), "/cri/mod.rs"));
 }
+
+/// Pointer to where a pod says what it shares with the host.
+const NAMESPACE_OPTIONS: &str = "/linux/security_context/namespace_options";
 
 /// What the names of scopes begin with, as CRI has it.
 const UNIT_PREFIX: &str = "cri-containerd";
@@ -48,6 +55,9 @@ pub struct Sandbox {
     /// The namespaces that the pod has to itself, new or joined, in the order in which they are entered. Those that are not
     /// here are the host's, but for pid: then each container may have its own.
     pub namespaces: Vec<Namespace>,
+    /// Those of its user namespace; none without one. Where a network namespace is joined, its owner is that user namespace, and
+    /// has these maps; else it is a new one.
+    pub mappings: IdMaps,
     /// Whether the pod is in the host's pid namespace.
     pub host_pid: bool,
     /// The pod's name in its own UTS namespace.
@@ -70,7 +80,8 @@ impl Sandbox {
         let id = ContainerId::new(request.id)?;
         let linux = config.linux.get_or_default();
         let options = linux.security_context.get_or_default().namespace_options.get_or_default();
-        let namespaces = own(options, request.netns_path).at("/linux/security_context/namespace_options")?;
+        let namespaces = own(options, request.netns_path).at(NAMESPACE_OPTIONS)?;
+        let mappings = mappings(options, &namespaces).at(NAMESPACE_OPTIONS)?;
         let parent = linux.cgroup_parent.as_str();
         Ok(Self {
             hostname: names::resolve(Some(config.hostname.as_str()), &namespaces).at("/hostname")?,
@@ -82,6 +93,7 @@ impl Sandbox {
             host_pid: options.pid == EnumOrUnknown::new(NamespaceMode::NODE),
             id,
             namespaces,
+            mappings,
         })
     }
 
@@ -93,11 +105,6 @@ impl Sandbox {
 
 /// The namespaces that the pod has to itself.
 fn own(options: &NamespaceOption, netns_path: &str) -> Result<Vec<Namespace>, Refusal> {
-    if let Some(users) = options.userns_options.as_ref()
-        && users.mode != EnumOrUnknown::new(NamespaceMode::NODE)
-    {
-        return Err(Refusal::unsupported("/userns_options", "user namespaces are"));
-    }
     let mut list = Vec::new();
     if of_pod(options.ipc).at("/ipc")? {
         list.push(Namespace { kind: NamespaceKind::Ipc, path: None });
@@ -114,7 +121,47 @@ fn own(options: &NamespaceOption, netns_path: &str) -> Result<Vec<Namespace>, Re
     if options.pid != EnumOrUnknown::new(NamespaceMode::CONTAINER) && of_pod(options.pid).at("/pid")? {
         list.push(Namespace { kind: NamespaceKind::Pid, path: None });
     }
+    if let Some(users) = options.userns_options.as_ref()
+        && of_pod(users.mode).at("/userns_options/mode")?
+    {
+        list.push(Namespace { kind: NamespaceKind::User, path: None });
+    }
     Ok(list)
+}
+
+/// The maps of the pod's user namespace, where it has one.
+fn mappings(options: &NamespaceOption, namespaces: &[Namespace]) -> Result<IdMaps, Refusal> {
+    let of = |kind| namespaces.iter().find(|namespace| namespace.kind == kind);
+    let (Some(users), Some(_)) = (options.userns_options.as_ref(), of(NamespaceKind::User)) else {
+        return Ok(IdMaps::default());
+    };
+    let maps = maps(users).at("/userns_options")?;
+    if let Some(path) = of(NamespaceKind::Network).and_then(|network| network.path.as_deref()) {
+        refuse_unowned(path).at("/network")?;
+    }
+    Ok(maps)
+}
+
+fn maps(users: &UserNamespace) -> Result<IdMaps, Refusal> {
+    let map = |list: &[IDMapping]| {
+        let line = |line: &IDMapping| IdMap { container: line.container_id, host: line.host_id, size: line.length };
+        let map: Vec<_> = list.iter().map(line).collect();
+        ids::check(&map).and_then(|()| user_namespace::refuse_rootless(&map)).map(|()| map)
+    };
+    Ok(IdMaps { uids: map(&users.uids).at("/uids")?, gids: map(&users.gids).at("/gids")? })
+}
+
+/// Refuses a network namespace that was made for a pod with a user namespace, and belongs to that of the runtime: nobody in
+/// the pod would have a right in it.
+fn refuse_unowned(path: &Path) -> Result<(), Refusal> {
+    let owner = nsfs::owner(path)
+        .map_err(|errno| Refusal::new("", format!("look for the owner of {}: {errno}", path.display())))?;
+    let named = format!("/proc/self/fd/{}", owner.as_raw_fd());
+    if namespaces::is_the_runtimes(&Namespace { kind: NamespaceKind::User, path: Some(named.into()) }) {
+        let reason = format!("{} belongs to the runtime's user namespace, and not to the pod's", path.display());
+        return Err(Refusal::new("", reason));
+    }
+    Ok(())
 }
 
 /// The pod's own, or else the host's.

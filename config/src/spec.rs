@@ -18,7 +18,7 @@ pub(crate) mod namespaces;
 mod net_devices;
 // SAFETY: holds ioctl(2) requests that take no argument, on descriptors that outlive the calls.
 #[allow(unsafe_code)]
-mod nsfs;
+pub(crate) mod nsfs;
 mod paths;
 pub(crate) mod process;
 mod scheduling;
@@ -26,7 +26,7 @@ mod seccomp;
 pub(crate) mod sysctl;
 mod time_offsets;
 mod unsupported;
-mod user_namespace;
+pub(crate) mod user_namespace;
 
 use std::path::Path;
 

@@ -132,7 +132,7 @@ impl Container {
             mappings: &spec.mappings,
             offsets: &spec.time_offsets,
             uid: spec.process.user.uid,
-            stdio,
+            stdio: Some(stdio),
         };
         let at = async |point, pid| match point {
             Point::Namespaces => part.perform(pid),
@@ -230,7 +230,7 @@ impl Container {
             mappings: &IdMaps::default(),
             offsets: &[],
             uid: process.user.uid,
-            stdio,
+            stdio: Some(stdio),
         };
         let spawned = spawn::spawn(&plan, &handover, async |_, pid| part.perform(pid)).await;
         // Init that ended in between takes its namespaces along: say that, not which step noticed it.

@@ -28,8 +28,8 @@ pub(crate) struct Part<'a> {
     pub(crate) offsets: &'a [TimeOffset],
     /// The process's user, in the container.
     pub(crate) uid: u32,
-    /// Its descriptors 0, 1 and 2.
-    pub(crate) stdio: &'a Stdio,
+    /// Its descriptors 0, 1 and 2; none where it has none.
+    pub(crate) stdio: Option<&'a Stdio>,
 }
 
 impl Part<'_> {
@@ -49,7 +49,7 @@ impl Part<'_> {
     /// Makes the process's user the owner of its pipes, as runc does, so that a program can open /dev/stdout again. In its user
     /// namespace it could not do so itself, for their owner has no id there.
     fn give_stdio(&self, pid: i32) -> Result<()> {
-        let Stdio::Files(files) = self.stdio else { return Ok(()) };
+        let Some(Stdio::Files(files)) = self.stdio else { return Ok(()) };
         let owner = ids::host_user(pid, self.uid)?;
         files.iter().try_for_each(|file| give(file, owner))
     }

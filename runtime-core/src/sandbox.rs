@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! shim ──clone3──▶ stage one ──▶ stage two   joins and makes the namespaces, sets their names and sysctls
-//!   ├──open──▶ /proc/PID/ns/{ipc,uts,net,pid}
+//!   ├──open──▶ /proc/PID/ns/{ipc,uts,net,pid,user}
 //!   └── each container joins them as /proc/SHIM/fd/N
 //! ```
 //!
@@ -15,6 +15,8 @@
 //! one, and only there, stage two stays, in a cgroup of its own below the pod's (see [`crate::plan`], `sandbox`, and
 //! `init::Step::Stay`). It is recorded in the bundle as a container's init is, and [`destroy`] finds it there.
 //!
+//! A user namespace owns the pod's other ones. It is new, or the one that owns the network that was made for the pod.
+//!
 //! Called by the shim's sandbox service. What a pod's cgroup may use is not ours to set: the kubelet makes that cgroup, with
 //! the pod's resources and overhead, before a sandbox is asked for.
 
@@ -25,12 +27,14 @@ use std::sync::Arc;
 
 use config::Resources;
 use config::container::{CgroupPath, Namespace, NamespaceKind};
+use init::sync::Point;
 use nix::libc::SIGKILL;
 
 use crate::cgroup::stats::Stats;
 use crate::cgroup::{Cgroup, Driver, Placement};
 use crate::container::{end, remove_cgroup};
 use crate::error::{Error, Kind, Result};
+use crate::namespaces::Part;
 use crate::plan::{Plan, Stay};
 use crate::process::Process;
 use crate::spawn::{self, Handover};
@@ -135,7 +139,7 @@ async fn without_init(spec: &config::Sandbox) -> Result<(Option<(Rc<Process>, Cg
     if spec.namespaces.is_empty() {
         return Ok((None, Vec::new()));
     }
-    let (process, held) = fork(spec, &Plan::sandbox(spec, None)?, &Placement::default()).await?;
+    let (process, held) = fork(spec, None, &Placement::default()).await?;
     end(&process).await;
     Ok((None, held))
 }
@@ -162,7 +166,7 @@ async fn stay(spec: &config::Sandbox, cgroup: &Cgroup, resources: &Resources) ->
     let placement = cgroup.placement()?;
     let root = files::root(&spec.bundle);
     let stay = Stay { root: &root, joins: &placement.directories, oom_score_adj: spared()? };
-    let (init, held) = fork(spec, &Plan::sandbox(spec, Some(&stay))?, &placement).await?;
+    let (init, held) = fork(spec, Some(&stay), &placement).await?;
     record.pid = init.pid();
     record.start_time = state::start_time(init.pid()).unwrap_or_default();
     if let Err(error) = record.write(&spec.bundle).and_then(|()| cgroup.settle(resources)) {
@@ -180,10 +184,17 @@ fn spared() -> Result<Option<i32>> {
     Ok(sets.effective.contains(rustix::thread::CapabilitySet::SYS_RESOURCE).then_some(SPARED))
 }
 
-/// Forks the process of `plan` and opens the namespaces that it is in.
-async fn fork(spec: &config::Sandbox, plan: &Plan, placement: &Placement) -> Result<(Process, Held)> {
+/// Forks the pod's process and opens the namespaces that it is in.
+async fn fork(spec: &config::Sandbox, stay: Option<&Stay<'_>>, placement: &Placement) -> Result<(Process, Held)> {
+    let (entered, _owner) = entered(spec)?;
+    let plan = Plan::sandbox(&entered, stay)?;
+    let part = Part { namespaces: &entered.namespaces, mappings: &spec.mappings, offsets: &[], uid: 0, stdio: None };
     let handover = Handover { stdio: None, preserved: &[], placement, init: None, agent: None };
-    let (process, _) = spawn::spawn(plan, &handover, async |_, _| Ok(())).await?;
+    let at = async |point, pid| match point {
+        Point::Namespaces => part.perform(pid),
+        Point::Root | Point::Ready => Ok(()),
+    };
+    let (process, _) = spawn::spawn(&plan, &handover, at).await?;
     let held = spec.namespaces.iter().map(|namespace| hold(process.pid(), namespace.kind)).collect();
     match held {
         Ok(held) => Ok((process, held)),
@@ -192,6 +203,22 @@ async fn fork(spec: &config::Sandbox, plan: &Plan, placement: &Placement) -> Res
             Err(error)
         }
     }
+}
+
+/// Where a network namespace was made for a pod with a user namespace, CRI has made that one with it, for nobody has a right in a
+/// network that does not belong to it: the pod's is the network's owner. Gives `spec` with a path for it, and what keeps that
+/// path a right one.
+fn entered(spec: &config::Sandbox) -> Result<(config::Sandbox, Option<OwnedFd>)> {
+    let mut entered = spec.clone();
+    let network = spec.namespaces.iter().find(|namespace| namespace.kind == NamespaceKind::Network);
+    let user = entered.namespaces.iter_mut().find(|namespace| namespace.kind == NamespaceKind::User);
+    let (Some(network), Some(user)) = (network.and_then(|network| network.path.as_deref()), user) else {
+        return Ok((entered, None));
+    };
+    let failed = |errno| Error::sys(format_args!("open the user namespace of {}", network.display()), errno);
+    let owner = config::sandbox::owner(network).map_err(failed)?;
+    user.path = Some(format!("/proc/self/fd/{}", owner.as_raw_fd()).into());
+    Ok((entered, Some(owner)))
 }
 
 fn hold(pid: i32, kind: NamespaceKind) -> Result<(NamespaceKind, OwnedFd)> {

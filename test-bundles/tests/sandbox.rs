@@ -19,7 +19,7 @@ use containerd_shim_protos::sandbox_api::{
 use containerd_shim_protos::ttrpc::Code;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use pod::{CONTAINER, NODE, Pod, cgroups, field, limit, linux, modes, refusal};
+use pod::{CONTAINER, MAPPED, NODE, Pod, cgroups, field, limit, linux, modes, refusal, users};
 use serde_json::{Value, json};
 use test_bundles::{bundle, wait_until};
 
@@ -46,8 +46,9 @@ fn children(pid: i32) -> String {
 /// The namespaces that a process holds open.
 fn held(pid: i32) -> usize {
     let files = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
-    let is_namespace =
-        |path: PathBuf| ["ipc:", "uts:", "net:", "pid:"].iter().any(|kind| path.to_string_lossy().starts_with(kind));
+    let is_namespace = |path: PathBuf| {
+        ["ipc:", "uts:", "net:", "pid:", "user:"].iter().any(|kind| path.to_string_lossy().starts_with(kind))
+    };
     files.filter(|file| fs::read_link(file.path()).is_ok_and(is_namespace)).count()
 }
 
@@ -209,6 +210,106 @@ fn a_network_namespace_that_was_made_for_it_is_joined_and_let_go() {
     pod.shutdown();
     holder.kill().unwrap();
     holder.wait().unwrap();
+}
+
+/// The user namespace that owns the one at `path`, as `identity` says it.
+fn owner(path: &str) -> String {
+    let owner = config::sandbox::owner(Path::new(path)).unwrap();
+    identity(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&owner)))
+}
+
+#[test]
+fn a_pod_may_have_a_user_namespace_that_owns_the_others() {
+    let sysctls = [("net.ipv4.ip_unprivileged_port_start", "7"), ("kernel.shm_rmid_forced", "1")];
+    for (mode, kinds) in [(CONTAINER, &["ipc", "network", "uts"][..]), (0, &["ipc", "network", "pid", "uts"])] {
+        let config = [field(2, b"pod-host"), linux(&users(&modes(0, mode, 0)), "", &sysctls)].concat();
+        let (pod, started) = Pod::ready(&config);
+        let namespaces = pod.namespaces();
+        let path = |kind: &str| namespaces[kind].as_str().unwrap();
+        let user = identity(path("user"));
+        assert_ne!(user, identity("/proc/self/ns/user"));
+        for kind in kinds {
+            assert_eq!(owner(path(kind)), user, "{kind}");
+        }
+        assert_eq!((held(pod.server), namespaces.as_object().unwrap().len()), (kinds.len() + 1, kinds.len() + 1));
+        let in_pod = |arguments: &[&str]| {
+            let container = pod.container(arguments).users();
+            if mode == 0 { container.shared_pid() } else { container }
+        };
+        let seen = in_pod(&[]).run();
+        assert_eq!((&seen["hostname"], &seen["namespaces"]["user"]), (&json!("pod-host"), &json!(user)));
+        assert_eq!(seen["namespaces"]["net"], identity(path("network")));
+        let files = ["/proc/self/uid_map", "/etc/hostname", "/proc/sys/net/ipv4/ip_unprivileged_port_start"];
+        let read = in_pod(&["read", files[0], files[1], files[2]]).run();
+        let map: Vec<_> = read[files[0]].as_str().unwrap().split_whitespace().collect();
+        assert_eq!(map, ["0", &MAPPED.to_string(), "65536"]);
+        assert_eq!((&read[files[1]], &read[files[2]]), (&json!("pod-host\n"), &json!("7\n")));
+        assert_eq!(in_pod(&["write", "/dev/shm/shared"]).run()["/dev/shm/shared"], "ok");
+        if mode == 0 {
+            let init = i32::try_from(started.pid).unwrap();
+            assert_eq!(identity(format!("/proc/{init}/ns/user")), user);
+            assert_eq!(status(init, "Uid").split_whitespace().next(), Some(&*(MAPPED + 65535).to_string()));
+            assert_eq!(fs::read_dir(format!("/proc/{init}/root")).unwrap().count(), 0, "it sees files");
+            assert!(fs::write(format!("/proc/{init}/root/x"), "").is_err(), "its root can be written to");
+        }
+        pod.stop(0).unwrap();
+        assert_eq!(held(pod.server), 0);
+        pod.shutdown();
+    }
+}
+
+#[test]
+fn a_pod_with_a_user_namespace_may_be_on_the_hosts_network() {
+    let (pod, _) = Pod::ready(&linux(&users(&modes(NODE, CONTAINER, 0)), "", &[]));
+    assert_eq!(owner(pod.namespaces()["ipc"].as_str().unwrap()), identity(pod.namespaces()["user"].as_str().unwrap()));
+    let seen = pod.container(&[]).users().run();
+    assert_eq!(seen["namespaces"]["net"], identity("/proc/self/ns/net"));
+    assert_eq!(seen["namespaces"]["user"], identity(pod.namespaces()["user"].as_str().unwrap()));
+    pod.shutdown();
+}
+
+/// CRI makes the pod's user namespace itself where it makes its network, for the one must own the other.
+#[test]
+fn the_owner_of_a_network_that_was_made_for_it_is_its_user_namespace() {
+    let holder = |host: u32| {
+        let mut holder = std::process::Command::new("unshare");
+        let options = ["--user", "--net", "sleep", "60"];
+        let holder = holder.args(options).stdout(std::process::Stdio::null()).spawn().unwrap();
+        let ready = || {
+            let comm = fs::read_to_string(format!("/proc/{}/comm", holder.id()));
+            comm.is_ok_and(|comm| comm == "sleep\n")
+        };
+        assert!(wait_until(Duration::from_secs(5), ready));
+        for map in ["uid_map", "gid_map"] {
+            fs::write(format!("/proc/{}/{map}", holder.id()), format!("0 {host} 65536")).unwrap();
+        }
+        holder
+    };
+    let (mut right, mut wrong) = (holder(MAPPED), holder(MAPPED + 1));
+    let pod = Pod::new();
+    let request = |holder: &std::process::Child| {
+        let netns_path = format!("/proc/{}/ns/net", holder.id());
+        CreateSandboxRequest { netns_path, ..pod.request(&linux(&users(&modes(0, 0, 0)), "", &[])) }
+    };
+    refused(
+        &pod,
+        &request(&wrong),
+        Code::INVALID_ARGUMENT,
+        "uidMappings: the user namespace has another map: 0 200001",
+    );
+    pod.sandbox.create_sandbox(limit(), &request(&right)).unwrap();
+    pod.start().unwrap();
+    let seen = pod.container(&[]).users().shared_pid().run();
+    for name in ["net", "user"] {
+        assert_eq!(seen["namespaces"][name], identity(format!("/proc/{}/ns/{name}", right.id())), "{name}");
+    }
+    pod.stop(0).unwrap();
+    assert_eq!(held(pod.server), 0);
+    pod.shutdown();
+    for holder in [&mut right, &mut wrong] {
+        holder.kill().unwrap();
+        holder.wait().unwrap();
+    }
 }
 
 #[test]
@@ -395,7 +496,7 @@ fn with(pod: &Pod, change: impl FnOnce(&mut CreateSandboxRequest)) -> CreateSand
     request
 }
 
-const BAD: [Bad; 15] = [
+const BAD: [Bad; 16] = [
     (|pod| with(pod, |r| r.options.mut_or_insert_default().type_url = "io.x".into()), "options of type io.x"),
     (|pod| pod.request(&[0xff]), "decode PodSandboxConfig"),
     (|pod| with(pod, |r| r.bundle_path = "bundle".into()), "bundle path \"bundle\" is not absolute"),
@@ -423,7 +524,14 @@ const BAD: [Bad; 15] = [
     ),
     (
         |pod| pod.request(&linux(&field(5, &[1 << 3, 0]), "", &[])),
-        "/linux/security_context/namespace_options/userns_options: user namespaces",
+        "/linux/security_context/namespace_options/userns_options/uids: missing",
+    ),
+    (
+        |pod| {
+            let users = pod.request(&linux(&users(&modes(0, 1, 0)), "", &[]));
+            CreateSandboxRequest { netns_path: "/proc/self/ns/net".into(), ..users }
+        },
+        "/linux/security_context/namespace_options/network: /proc/self/ns/net belongs to the runtime's",
     ),
     (
         |pod| pod.request(&[field(2, b"x"), linux(&modes(NODE, 1, 0), "", &[])].concat()),

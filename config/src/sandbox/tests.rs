@@ -18,7 +18,10 @@ fn with_parent(parent: &str) -> PodSandboxConfig {
 
 fn with_modes(network: NamespaceMode, pid: NamespaceMode, ipc: NamespaceMode) -> PodSandboxConfig {
     let [network, pid, ipc] = [network, pid, ipc].map(EnumOrUnknown::new);
-    let options = NamespaceOption { network, pid, ipc, ..Default::default() };
+    with_options(NamespaceOption { network, pid, ipc, ..Default::default() })
+}
+
+fn with_options(options: NamespaceOption) -> PodSandboxConfig {
     let context = LinuxSandboxSecurityContext { namespace_options: MessageField::some(options), ..Default::default() };
     let linux = LinuxPodSandboxConfig { security_context: MessageField::some(context), ..Default::default() };
     PodSandboxConfig { linux: MessageField::some(linux), ..Default::default() }
@@ -40,6 +43,42 @@ fn the_modes_say_what_the_pod_has_to_itself() {
         assert!(sandbox.namespaces.is_sorted_by_key(|namespace| namespace.kind), "not in the order of joining");
     }
     assert_eq!(resolved(&PodSandboxConfig::new()).unwrap().namespaces.len(), 4);
+}
+
+#[test]
+fn a_user_namespace_has_maps_with_root_in_them() {
+    let lines = |lines: &[(u32, u32, u32)]| {
+        let line = |&(container_id, host_id, length): &(u32, u32, u32)| IDMapping {
+            container_id,
+            host_id,
+            length,
+            ..Default::default()
+        };
+        lines.iter().map(line).collect::<Vec<_>>()
+    };
+    let users = |mode, uids: &[(u32, u32, u32)], gids: &[(u32, u32, u32)]| {
+        let mode = EnumOrUnknown::new(mode);
+        let users = UserNamespace { mode, uids: lines(uids), gids: lines(gids), ..Default::default() };
+        resolved(&with_options(NamespaceOption { userns_options: MessageField::some(users), ..Default::default() }))
+    };
+    let good = [(0, 1000, 65536)];
+    let sandbox = users(NamespaceMode::POD, &good, &[(0, 7, 3), (3, 70, 1)]).unwrap();
+    assert_eq!(sandbox.namespaces.last(), Some(&Namespace { kind: NamespaceKind::User, path: None }));
+    let map = |container, host, size| IdMap { container, host, size };
+    assert_eq!(sandbox.mappings.uids, [map(0, 1000, 65536)]);
+    assert_eq!(sandbox.mappings.gids, [map(0, 7, 3), map(3, 70, 1)]);
+    let on_host = users(NamespaceMode::NODE, &[], &[]).unwrap();
+    assert!(!on_host.has(NamespaceKind::User) && on_host.mappings.is_empty());
+    for (refused, pointer) in [
+        (users(NamespaceMode::POD, &[], &good), "/uids"),
+        (users(NamespaceMode::POD, &good, &[(1, 1000, 9)]), "/gids"),
+        (users(NamespaceMode::POD, &[(0, 1, 9), (0, 100, 9)], &good), "/uids/1/containerID"),
+        (users(NamespaceMode::CONTAINER, &good, &good), "/mode"),
+        (users(NamespaceMode::TARGET, &good, &good), "/mode"),
+    ] {
+        let wanted = format!("{NAMESPACE_OPTIONS}/userns_options{pointer}");
+        assert_eq!(refused.unwrap_err().pointer, wanted);
+    }
 }
 
 #[test]

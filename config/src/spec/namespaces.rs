@@ -65,7 +65,7 @@ pub(super) fn ids(namespaces: &[Namespace], mappings: &IdMaps) -> Option<Ids> {
 
 /// Whether a namespace is joined that the runtime is in anyway. Of a user namespace the kernel refuses that (setns(2), EINVAL),
 /// for it would give rights anew.
-fn is_the_runtimes(namespace: &Namespace) -> bool {
+pub(crate) fn is_the_runtimes(namespace: &Namespace) -> bool {
     let Some(path) = &namespace.path else { return false };
     let ours = identity(&Path::new("/proc/self/ns").join(namespace.kind.file_name()));
     ours.is_some() && identity(path) == ours

@@ -1,7 +1,7 @@
 //! What kind of namespace a file is, and whose, `ioctl_ns(2)`.
 
 use std::fs::File;
-use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -60,6 +60,16 @@ pub(super) fn kind(path: &Path) -> Result<Option<NamespaceKind>, Errno> {
         libc::CLONE_NEWNS => NamespaceKind::Mount,
         _ => return Ok(None),
     }))
+}
+
+/// The user namespace that owns the namespace at `path`, which is no user namespace itself. `EPERM` where it is outside the
+/// runtime's own.
+pub fn owner(path: &Path) -> Result<OwnedFd, Errno> {
+    let file = File::open(path).map_err(|error| from_io(&error))?;
+    // SAFETY: as in `kind`.
+    let owner = unsafe { ns_get_userns(file.as_raw_fd()) }?;
+    // SAFETY: the kernel has just made the descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(owner) })
 }
 
 /// Whether the namespace at `path` is owned by the user namespace at `user`, or by one inside that.

@@ -18,13 +18,20 @@ pub(super) fn resolve(linux: &oci::Linux, namespaces: &[Namespace]) -> Result<Id
         return Err(Refusal::new("/uidMappings", "needs a user namespace, new or joined"));
     }
     for (map, pointer) in [(&maps.uids, "/uidMappings"), (&maps.gids, "/gidMappings")] {
-        if is_new && ids::host_of(map, 0).is_none() {
-            let reason =
-                if map.is_empty() { "missing: a new user namespace needs them" } else { "root, id 0, is not mapped" };
-            return Err(Refusal::new(pointer, reason));
+        if is_new {
+            refuse_rootless(map).at(pointer)?;
         }
     }
     Ok(maps)
+}
+
+/// Refuses a map that a new user namespace cannot have.
+pub(crate) fn refuse_rootless(map: &[IdMap]) -> Result<(), Refusal> {
+    if ids::host_of(map, 0).is_some() {
+        return Ok(());
+    }
+    let reason = if map.is_empty() { "missing: a new user namespace needs them" } else { "root, id 0, is not mapped" };
+    Err(Refusal::new("", reason))
 }
 
 /// Two lists, checked; one alone is refused.

@@ -7,12 +7,13 @@
 use std::path::{Path, PathBuf};
 
 use config::container::{Namespace, NamespaceKind, PropagationKind};
-use init::Step;
+use config::ids::{IdMaps, host_of};
 use init::step::{Attributes, Procfs};
 use init::sync::Point;
+use init::{Descriptor, Step};
 
-use crate::error::Result;
-use crate::plan::{Plan, mounts, namespaces};
+use crate::error::{Error, Kind, Result};
+use crate::plan::{Plan, Source, mounts, namespaces};
 
 /// Who a process is that needs to be nobody in particular; the user of Kubernetes' pause image.
 const NOBODY: u32 = 65535;
@@ -42,26 +43,24 @@ impl Plan {
         }
         namespaces::separate(&mut plan, &own, false);
         plan.second(Step::NewSession);
-        if let Some(stay) = stay {
-            let (slash, path) = (plan.text("/"), plan.path(stay.root));
-            plan.second(Step::HostPropagation {
-                path: slash,
-                kind: mounts::flag(PropagationKind::Slave),
-                recursive: true,
-            });
-            plan.second(Step::OpenRoot { path, tree: None });
-            plan.second(Step::PivotRoot);
-        }
         if let Some(name) = &sandbox.hostname {
             let name = plan.text(name);
             plan.second(Step::Hostname { name });
         }
+        // The host's procfs is at hand, and a user namespace may make none where it shares a pid namespace.
+        let procfs = if sandbox.has(NamespaceKind::User) { Procfs::Host } else { Procfs::Own };
         for (path, value) in &sandbox.sysctl {
             let (path, value) = (plan.text(format!("sys/{path}")), plan.text(value));
-            plan.second(Step::WriteProc { procfs: Procfs::Own, path, value });
+            plan.second(Step::WriteProc { procfs, path, value });
         }
-        if stay.is_some() {
-            plan.renounce();
+        if let Some(stay) = stay {
+            let (slash, path) = (plan.text("/"), plan.path(stay.root));
+            let propagation = mounts::flag(PropagationKind::Slave);
+            plan.second(Step::HostPropagation { path: slash, kind: propagation, recursive: true });
+            let tree = sandbox.has(NamespaceKind::User).then(|| plan.root_of_the_host(stay.root, propagation));
+            plan.second(Step::OpenRoot { path, tree });
+            plan.second(Step::PivotRoot);
+            plan.renounce(&sandbox.mappings)?;
         }
         plan.second(Step::Sync { point: Point::Ready });
         if stay.is_some() {
@@ -70,8 +69,19 @@ impl Plan {
         plan.checked()
     }
 
-    /// Gives up what a process can give up.
-    fn renounce(&mut self) {
+    /// The root, opened by the parent: root of the pod's user namespace may not walk to it.
+    fn root_of_the_host(&mut self, root: &Path, propagation: u64) -> Descriptor {
+        let (path, recursive, nofollow, idmap) = (root.to_owned(), false, false, None);
+        self.source(Source::Tree { path, recursive, nofollow, propagation, idmap })
+    }
+
+    /// Gives up what a process can give up. `mappings` are those of its user namespace; none without one.
+    fn renounce(&mut self, mappings: &IdMaps) -> Result<()> {
+        let unmapped = |map| host_of(map, NOBODY).is_none();
+        if !mappings.is_empty() && (unmapped(&mappings.uids) || unmapped(&mappings.gids)) {
+            let text = format!("id {NOBODY}, of the process that stays, is not mapped in the user namespace");
+            return Err(Error::new(Kind::Invalid, text));
+        }
         let path = self.text("/");
         self.second(Step::WorkingDirectory { path, make: false });
         self.second(Step::SetAttributes { path, attributes: INERT, recursive: false });
@@ -80,5 +90,6 @@ impl Plan {
         self.second(Step::Identity { uid: NOBODY, gid: NOBODY, groups });
         self.second(Step::Capabilities { effective: 0, permitted: 0, inheritable: 0, ambient: 0 });
         self.second(Step::NoNewPrivileges);
+        Ok(())
     }
 }

@@ -304,6 +304,7 @@ fn sandbox() -> config::Sandbox {
             Namespace { kind: NamespaceKind::Network, path: Some("/run/netns/pod".into()) },
             new(NamespaceKind::Pid),
         ],
+        mappings: IdMaps::default(),
         host_pid: false,
         hostname: Some("web".into()),
         sysctl: vec![("net/ipv4/ip_forward".into(), "1".into())],
@@ -324,6 +325,19 @@ fn the_plan_of_a_sandbox_whose_process_stays() {
 fn the_plan_of_a_sandbox_without_a_process() {
     let sandbox = config::Sandbox { namespaces: sandbox().namespaces[..3].to_vec(), ..sandbox() };
     insta::assert_snapshot!(text(&Plan::sandbox(&sandbox, None).unwrap()));
+}
+
+#[test]
+fn the_plan_of_a_sandbox_in_a_user_namespace() {
+    let map = vec![IdMap { container: 0, host: 1000, size: 65536 }];
+    let mappings = IdMaps { uids: map.clone(), gids: map };
+    let mut sandbox = config::Sandbox { mappings, ..sandbox() };
+    sandbox.namespaces.push(Namespace { kind: NamespaceKind::User, path: Some("/proc/self/fd/9".into()) });
+    let stay = Stay { root: "/run/pod/rootfs".as_ref(), joins: &[], oom_score_adj: None };
+    insta::assert_snapshot!(text(&Plan::sandbox(&sandbox, Some(&stay)).unwrap()));
+    sandbox.mappings.gids[0].size = 65535;
+    let refused = Plan::sandbox(&sandbox, Some(&stay)).unwrap_err().to_string();
+    assert_eq!(refused, "id 65535, of the process that stays, is not mapped in the user namespace");
 }
 
 #[test]

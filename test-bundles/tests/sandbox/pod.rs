@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -67,6 +68,26 @@ pub(crate) fn modes(network: u8, pid: u8, ipc: u8) -> Vec<u8> {
     vec![1 << 3, network, 2 << 3, pid, 3 << 3, ipc]
 }
 
+/// As [`modes`], in a user namespace in which root is the host's `MAPPED`.
+pub(crate) fn users(modes: &[u8]) -> Vec<u8> {
+    let map = [&[1 << 3][..], &varint(MAPPED), &[2 << 3, 0, 3 << 3], &varint(65536)].concat();
+    let users = field(5, &[&[1 << 3, 0][..], &field(2, &map), &field(3, &map)].concat());
+    [modes, &users].concat()
+}
+
+/// The first id of the host's that pods with a user namespace have.
+pub(crate) const MAPPED: u32 = 200_000;
+
+fn varint(mut number: u32) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while number >= 128 {
+        bytes.push(number.to_le_bytes()[0] | 128);
+        number >>= 7;
+    }
+    bytes.push(number.to_le_bytes()[0]);
+    bytes
+}
+
 /// A `LinuxPodSandboxConfig` as field 8 of its `PodSandboxConfig`.
 pub(crate) fn linux(modes: &[u8], cgroup_parent: &str, sysctls: &[(&str, &str)]) -> Vec<u8> {
     let pair =
@@ -82,7 +103,8 @@ impl Pod {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let id = format!("sandbox-{}-{:03}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let dir = tempfile::Builder::new().prefix(&format!("pod-{id}-")).tempdir().unwrap();
-        fs::create_dir(dir.path().join("bundle")).unwrap();
+        // Nobody but root walks into it, as containerd makes them.
+        fs::DirBuilder::new().mode(0o700).create(dir.path().join("bundle")).unwrap();
         let params = BootstrapParams {
             instance_id: id.clone(),
             namespace: "test".into(),
@@ -266,6 +288,17 @@ impl Container<'_> {
         let request = DeleteRequest { id: self.bundle.id().to_owned(), ..Default::default() };
         self.pod.tasks.delete(limit(), &request).unwrap();
         self.pod.tasks.shutdown(limit(), &ShutdownRequest::new()).unwrap();
+    }
+
+    /// Puts it in the pod's user namespace, as CRI does.
+    pub(crate) fn users(mut self) -> Self {
+        let path = format!("/proc/{}/ns/user", self.pod.status().1);
+        let linux = &mut self.bundle.config["linux"];
+        linux["namespaces"].as_array_mut().unwrap().push(json!({"type": "user", "path": path}));
+        let map = json!([{"containerID": 0, "hostID": MAPPED, "size": 65536}]);
+        (linux["uidMappings"], linux["gidMappings"]) = (map.clone(), map);
+        std::os::unix::fs::chown(self.bundle.rootfs(), Some(MAPPED), Some(MAPPED)).unwrap();
+        self
     }
 
     /// A whole life, and what it printed.
