@@ -6,16 +6,18 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 
-/// A process that holds namespaces: unshare(1) with a sleeping child, which is pid 1 where there is a new pid namespace.
+/// A process that holds namespaces: unshare(1) with a waiting child, which is pid 1 where there is a new pid namespace. Once it is
+/// ready it executes nothing more, for a container that joins its mounts may take its root away.
 #[derive(Debug)]
 pub struct Holder(Child);
 
 impl Holder {
     /// New ones by unshare(1)'s flags: `--net`.
     pub fn new(flags: &[&str]) -> Self {
-        let script = "echo ready; exec sleep infinity";
+        let script = "echo ready; read never";
         let mut unshare = Command::new("unshare");
-        unshare.args(["--fork", "--kill-child"]).args(flags).args(["sh", "-c", script]).stdout(Stdio::piped());
+        unshare.args(["--fork", "--kill-child"]).args(flags).args(["sh", "-c", script]);
+        unshare.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = unshare.spawn().expect("unshare(1) is installed");
         let mut ready = String::new();
         BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut ready).expect("it speaks");
