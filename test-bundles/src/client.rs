@@ -308,6 +308,15 @@ impl<'c> Container<'c> {
         Ok(())
     }
 
+    /// Changes what its cgroup may use: `linux.resources` of config.json.
+    pub async fn update(&self, resources: Value) -> Result<()> {
+        let type_url = "types.containerd.io/opencontainers/runtime-spec/1/LinuxResources".to_owned();
+        let resources = Some(Any { type_url, value: resources.to_string().into_bytes() });
+        let request = api::UpdateTaskRequest { container_id: self.id.clone(), resources, ..Default::default() };
+        self.case.client().tasks().update(self.case.ask(request)).await?;
+        Ok(())
+    }
+
     /// The process of the task: init for `""`, otherwise an exec's.
     pub fn process(&self, exec_id: &str) -> Process<'c> {
         Process { case: self.case, container_id: self.id.clone(), exec_id: exec_id.to_owned() }

@@ -127,18 +127,6 @@ async fn a_life(container: NewContainer<'_>, scope: &Scope) -> Result<()> {
     scope.ensure_gone()
 }
 
-async fn update(case: &Case, id: &str, resources: Value) -> Result<()> {
-    let type_url = "types.containerd.io/opencontainers/runtime-spec/1/LinuxResources".to_owned();
-    let resources = Some(prost_types::Any { type_url, value: resources.to_string().into_bytes() });
-    let request = containerd_client::services::v1::UpdateTaskRequest {
-        container_id: id.to_owned(),
-        resources,
-        ..Default::default()
-    };
-    case.client().tasks().update(case.ask(request)).await?;
-    Ok(())
-}
-
 /// systemd writes all that it knows of when it is reloaded: it has to know what holds.
 async fn an_update_outlives_a_reload(case: &Case) -> Result<()> {
     let _systemd = SYSTEMD.read().await;
@@ -151,7 +139,7 @@ async fn an_update_outlives_a_reload(case: &Case) -> Result<()> {
     container.start().await?;
     let scope = Scope::of(case, &container.id);
     let cpu = json!({"quota": 23_456, "shares": 512});
-    update(case, &container.id, json!({"memory": {"limit": 48 << 20}, "pids": {"limit": 30}, "cpu": cpu})).await?;
+    container.update(json!({"memory": {"limit": 48 << 20}, "pids": {"limit": 30}, "cpu": cpu})).await?;
     let files = || -> Result<Vec<String>> {
         ["memory.max", "pids.max", "cpu.max", "cpu.weight"]
             .map(|file| cgroups::read(&scope.cgroup, file))
@@ -163,7 +151,7 @@ async fn an_update_outlives_a_reload(case: &Case) -> Result<()> {
     let properties = properties.into_iter().collect::<Result<Vec<_>>>()?;
     ensure!(properties == ["50331648", "30", "470ms", "59"], "{properties:?}");
     // A limit that systemd takes and the kernel does not is neither's in the end.
-    let refused = update(case, &container.id, json!({"pids": {"limit": 7}, "cpu": {"cpus": "4000"}})).await;
+    let refused = container.update(json!({"pids": {"limit": 7}, "cpu": {"cpus": "4000"}})).await;
     ensure!(refused.is_err_and(|error| format!("{error:#}").contains("write 4000 to cpuset.cpus: E")));
     ensure!(files()?[1] == "30" && scope.show("TasksMax")? == "30");
     ensure!(Command::new("systemctl").arg("daemon-reload").status()?.success());
@@ -250,12 +238,12 @@ async fn without_an_answer_of_systemd_a_container_ends(case: &Case) -> Result<()
     let stopped = Stopped::stop()?;
     let start = Instant::now();
     // It holds at once, and systemd may hear of it later.
-    update(case, &container.id, json!({"pids": {"limit": 30}})).await?;
+    container.update(json!({"pids": {"limit": 30}})).await?;
     ensure!(cgroups::read(&scope.cgroup, "pids.max")? == "30");
     ensure_logged(case, &scope.name, "no answer within 5 s: the new values hold until systemd is reloaded")?;
     // New device rules need it.
     let rules = json!([{"allow": true, "access": "rwm"}]);
-    let refused = update(case, &container.id, json!({"pids": {"limit": 20}, "devices": rules})).await;
+    let refused = container.update(json!({"pids": {"limit": 20}, "devices": rules})).await;
     ensure!(refused.is_err_and(|error| format!("{error:#}").contains("no answer within 5 s")));
     ensure!(cgroups::read(&scope.cgroup, "pids.max")? == "30", "changed by an update that was refused");
     container.kill(9, true).await?;

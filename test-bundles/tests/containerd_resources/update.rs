@@ -1,24 +1,14 @@
 //! Update: live, all or nothing, refused with file, value and reason.
 
 use anyhow::{Result, ensure};
-use containerd_client::services::v1 as api;
 use containerd_client::tonic::Code;
-use prost_types::Any;
-use serde_json::{Value, json};
+use serde_json::json;
 use test_bundles::cgroups::either;
 use test_bundles::client::{Case, Container, refusal};
 use test_bundles::stdio::Stdio;
 use test_bundles::{cgroups, spec};
 
 use super::{little_memory, place, throttle};
-
-async fn update(case: &Case, id: &str, resources: Value) -> Result<()> {
-    let type_url = "types.containerd.io/opencontainers/runtime-spec/1/LinuxResources".to_owned();
-    let resources = Some(Any { type_url, value: resources.to_string().into_bytes() });
-    let request = api::UpdateTaskRequest { container_id: id.to_owned(), resources, ..Default::default() };
-    case.client().tasks().update(case.ask(request)).await?;
-    Ok(())
-}
 
 /// A file of the container's cgroup, as the kernel reports it.
 fn cgroup_file(case: &Case, id: &str, file: &str) -> Result<String> {
@@ -33,14 +23,14 @@ pub(super) async fn updates_are_live_whatever_the_state(case: &Case) -> Result<(
         ensure!(now == value, "{file} is {now}, not {value}");
         Ok(())
     };
-    update(case, &id, json!({"pids": {"limit": 33}})).await?;
+    container.update(json!({"pids": {"limit": 33}})).await?;
     is("pids.max", "33")?;
     container.start().await?;
     // Both above what holds now, and then both below: whichever order would be wrong once.
     for megabytes in [32_u64, 16] {
         let bytes = megabytes << 20;
         let cpu = json!({"shares": 512, "quota": 30_000, "period": 60_000, "burst": 10_000, "cpus": "0"});
-        update(case, &id, json!({"memory": {"limit": bytes, "swap": bytes, "reservation": 4096}, "cpu": cpu})).await?;
+        container.update(json!({"memory": {"limit": bytes, "swap": bytes, "reservation": 4096}, "cpu": cpu})).await?;
         is(either("memory.limit_in_bytes", "memory.max"), &bytes.to_string())?;
         is(either("memory.memsw.limit_in_bytes", "memory.swap.max"), &either(bytes, 0).to_string())?;
     }
@@ -51,18 +41,18 @@ pub(super) async fn updates_are_live_whatever_the_state(case: &Case) -> Result<(
     either(v1, v2).iter().try_for_each(|(file, value)| is(file, value))?;
     is("cpuset.cpus", "0")?;
     // Half of what belongs together leaves the other half alone.
-    update(case, &id, json!({"cpu": {"period": 50_000}})).await?;
+    container.update(json!({"cpu": {"period": 50_000}})).await?;
     is(either("cpu.cfs_quota_us", "cpu.max"), either("30000", "30000 50000"))?;
     container.pause().await?;
-    update(case, &id, json!({"pids": {"limit": -1}})).await?;
+    container.update(json!({"pids": {"limit": -1}})).await?;
     is("pids.max", "max")?;
     container.resume().await?;
     // There is no room to be left for now.
-    update(case, &id, json!({"pids": {"limit": 1}})).await?;
+    container.update(json!({"pids": {"limit": 1}})).await?;
     is("pids.max", "1")?;
     container.kill(9, false).await?;
     container.wait().await?;
-    let (_, text) = refusal(update(case, &id, json!({"pids": {"limit": 1}})).await)?;
+    let (_, text) = refusal(container.update(json!({"pids": {"limit": 1}})).await)?;
     ensure!(text.contains("cannot update a stopped container"), "{text}");
     container.delete().await?;
     Ok(())
@@ -79,7 +69,6 @@ async fn may_use_kmsg(container: &Container<'_>, exec_id: &str) -> Result<bool> 
 
 pub(super) async fn device_rules_are_changed_and_left_alone(case: &Case) -> Result<()> {
     let container = case.container(&["sleep", "1000"]).stdio(Stdio::null()).create().await?;
-    let id = container.id.clone();
     container.start().await?;
     let deny = json!({"allow": false, "access": "rwm"});
     let kmsg = json!({"allow": true, "type": "c", "major": 1, "minor": 11, "access": "w"});
@@ -91,11 +80,11 @@ pub(super) async fn device_rules_are_changed_and_left_alone(case: &Case) -> Resu
         ("denied", json!({"devices": [deny]}), false),
     ];
     for (step, resources, allowed) in steps {
-        update(case, &id, resources).await?;
+        container.update(resources).await?;
         ensure!(may_use_kmsg(&container, step).await? == allowed, "{step}");
     }
     // Together with what is refused, they are not changed either.
-    let refused = update(case, &id, json!({"devices": [deny, kmsg], "cpu": {"cpus": "4000"}})).await;
+    let refused = container.update(json!({"devices": [deny, kmsg], "cpu": {"cpus": "4000"}})).await;
     ensure!(refusal(refused)?.1.contains("write 4000 to cpuset.cpus: E"));
     ensure!(!may_use_kmsg(&container, "refused").await?, "refused, and allowed all the same");
     container.end().await
@@ -126,22 +115,21 @@ pub(super) async fn a_refused_update_changes_nothing(case: &Case) -> Result<()> 
     let device = throttle(case.daemon.dir())?;
     // Of all that is asked for, one CPU does not exist; then one disk does not.
     let (code, text) = refusal(
-        update(
-            case,
-            &id,
-            json!({"memory": memory, "pids": {"limit": 9}, "cpu": {"shares": 99, "quota": 5000, "cpus": "4000"}}),
-        )
-        .await,
+        container
+            .update(
+                json!({"memory": memory, "pids": {"limit": 9}, "cpu": {"shares": 99, "quota": 5000, "cpus": "4000"}}),
+            )
+            .await,
     )?;
     ensure!(code == Code::Unknown && text.contains("write 4000 to cpuset.cpus: E"), "{code:?} {text}");
     ensure!(values()? == before, "{:?}, and before {before:?}", values()?);
     let throttles = json!([device, {"major": 4000, "minor": 1, "rate": 1}]);
     let (_, text) =
-        refusal(update(case, &id, json!({"memory": memory, "blockIO": {"throttleWriteBpsDevice": throttles}})).await)?;
+        refusal(container.update(json!({"memory": memory, "blockIO": {"throttleWriteBpsDevice": throttles}})).await)?;
     let write = either("write 4000:1 1 to blkio.throttle.write_bps_device", "write 4000:1 wbps=1 to io.max");
     ensure!(text.contains(&format!("{write}: ENODEV")), "{text}");
     ensure!(values()? == before, "{:?}, and before {before:?}", values()?);
-    let (code, text) = refusal(update(case, &id, json!({"memory": {"limit": -5}})).await)?;
+    let (code, text) = refusal(container.update(json!({"memory": {"limit": -5}})).await)?;
     ensure!(code == Code::InvalidArgument && text.contains("/memory/limit"), "{code:?} {text}");
     container.end().await
 }
@@ -153,8 +141,8 @@ pub(super) async fn a_limit_below_use_is_refused_where_asked(case: &Case) -> Res
     container.start().await?;
     output.until("ready\n").await?;
     let memory = json!({"limit": 4 << 20, "checkBeforeUpdate": true});
-    let (code, text) = refusal(update(case, &container.id, json!({"memory": memory})).await)?;
+    let (code, text) = refusal(container.update(json!({"memory": memory})).await)?;
     ensure!(code == Code::FailedPrecondition && text.contains("4194304 is below the"), "{code:?} {text}");
-    update(case, &container.id, json!({"memory": {"limit": 64 << 20, "checkBeforeUpdate": true}})).await?;
+    container.update(json!({"memory": {"limit": 64 << 20, "checkBeforeUpdate": true}})).await?;
     container.end().await
 }
