@@ -9,19 +9,7 @@ use std::process::ExitCode;
 
 use test_bundles::oracle::{self, Case, Client};
 
-const DOCKER: Client = Client {
-    name: "docker",
-    prelude: r#"
-I=lab.test/busybox:1
-c() { docker -H unix://$STATE/run/docker.sock "$@"; }
-run() { c run --name $N --label case=$N --network none --runtime $RUNTIME "$@"; }
-state() { c inspect -f "{{.State.$1}}" $N; }
-address() { c inspect -f '{{.NetworkSettings.IPAddress}}' $1; }
-"#,
-    runtime: |kind| format!("io.containerd.{kind}.v2"),
-    tested: &["myshim"],
-    cgroup: "/clients-docker",
-};
+const DOCKER: Client = containers::client!("docker", "docker -H unix://$STATE/run/docker.sock");
 
 /// What nerdctl says otherwise or not at all.
 const CASES: &[Case] = &[

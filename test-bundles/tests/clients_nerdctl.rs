@@ -9,19 +9,7 @@ use std::process::ExitCode;
 
 use test_bundles::oracle::{self, Case, Client};
 
-const NERDCTL: Client = Client {
-    name: "nerdctl",
-    prelude: r#"
-I=lab.test/busybox:1
-c() { nerdctl -n clients-nerdctl "$@"; }
-run() { c run --name $N --label case=$N --network none --runtime $RUNTIME "$@"; }
-state() { c inspect -f "{{.State.$1}}" $N; }
-address() { c inspect -f '{{.NetworkSettings.IPAddress}}' $1; }
-"#,
-    runtime: |kind| format!("io.containerd.{kind}.v2"),
-    tested: &["myshim"],
-    cgroup: "/clients-nerdctl",
-};
+const NERDCTL: Client = containers::client!("nerdctl", "nerdctl -n clients-nerdctl");
 
 /// What Docker says otherwise or not at all.
 const CASES: &[Case] = &[

@@ -4,6 +4,28 @@
 
 use test_bundles::oracle::Case;
 
+/// A client that takes these words, by its name and by how it is called.
+macro_rules! client {
+    ($name:literal, $call:literal) => {
+        Client {
+            name: $name,
+            prelude: concat!(
+                "I=lab.test/busybox:1\nc() { ",
+                $call,
+                r#" "$@"; }
+run() { c run --name $N --label case=$N --network none --runtime $RUNTIME "$@"; }
+state() { c inspect -f "{{.State.$1}}" $N; }
+address() { c inspect -f '{{.NetworkSettings.IPAddress}}' $1; }
+"#
+            ),
+            runtime: |kind| format!("io.containerd.{kind}.v2"),
+            tested: &["myshim"],
+            cgroup: concat!("/clients-", $name),
+        }
+    };
+}
+pub(crate) use client;
+
 /// Every case for both clients. `run` is `run` without a network, `up` the same detached, `c` the client itself; `$N` is the
 /// container's name and `$I` the image (busybox).
 pub(crate) const CASES: &[Case] = &[
