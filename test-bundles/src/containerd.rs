@@ -21,17 +21,12 @@ const SOCKET_PATH_BYTES: usize = 106;
 const START_LIMIT: Duration = Duration::from_secs(30);
 const STOP_LIMIT: Duration = Duration::from_secs(15);
 
-/// Left out: CRI (it wants a network), plugins that touch the machine outside our directory (`opt`, `nri`), and those that only
-/// complain of what they lack.
-const OFF: [&str; 14] = [
-    "io.containerd.grpc.v1.cri",
-    "io.containerd.cri.v1.images",
-    "io.containerd.cri.v1.runtime",
+/// Left out: plugins that touch the machine outside our directory (`opt`, `nri`), and those that only complain of what they lack.
+const OFF: [&str; 10] = [
     "io.containerd.internal.v1.opt",
     "io.containerd.internal.v1.restart",
     "io.containerd.internal.v1.tracing",
     "io.containerd.nri.v1.nri",
-    "io.containerd.podsandbox.controller.v1.podsandbox",
     "io.containerd.snapshotter.v1.aufs",
     "io.containerd.snapshotter.v1.blockfile",
     "io.containerd.snapshotter.v1.btrfs",
@@ -40,8 +35,8 @@ const OFF: [&str; 14] = [
     "io.containerd.snapshotter.v1.zfs",
 ];
 
-/// Of these, what CRI is made of.
-const OF_CRI: [&str; 4] = [
+/// What CRI is made of, which wants a network: left out too, but where it is asked for.
+const CRI: [&str; 4] = [
     "io.containerd.grpc.v1.cri",
     "io.containerd.cri.v1.images",
     "io.containerd.cri.v1.runtime",
@@ -135,7 +130,7 @@ impl Containerd {
         let own_dir =
             tempfile::Builder::new().prefix("myshim-").tempdir().context("make a directory for containerd")?;
         let dir = own_dir.path().to_path_buf();
-        Self::start_in(release, dir, Some(own_dir), &OFF, "")
+        Self::start_in(release, dir, Some(own_dir), None)
     }
 
     /// Starts `release` in a new temporary directory, with the plugin that serves Kubernetes and in a network of its own.
@@ -143,23 +138,21 @@ impl Containerd {
     pub fn start_with_cri(release: &Release, tables: impl FnOnce(&Path) -> String) -> Result<Self> {
         let own_dir = tempfile::Builder::new().prefix("cri-").tempdir().context("make a directory for containerd")?;
         let dir = own_dir.path().to_path_buf();
-        let off: Vec<_> = OFF.into_iter().filter(|plugin| !OF_CRI.contains(plugin)).collect();
         let tables = tables(&dir);
-        Self::start_in(release, dir, Some(own_dir), &off, &tables)
+        Self::start_in(release, dir, Some(own_dir), Some(&tables))
     }
 
     /// Starts the distribution's release in `dir`, whose images outlive it.
     pub fn start_at(dir: &Path) -> Result<Self> {
         fs::create_dir_all(dir).with_context(|| format!("make {}", dir.display()))?;
-        Self::start_in(&Release::distribution(), dir.to_path_buf(), None, &OFF, "")
+        Self::start_in(&Release::distribution(), dir.to_path_buf(), None, None)
     }
 
     fn start_in(
         release: &Release,
         dir: PathBuf,
         own_dir: Option<tempfile::TempDir>,
-        off: &[&str],
-        tables: &str,
+        cri: Option<&str>,
     ) -> Result<Self> {
         static STARTED: AtomicU32 = AtomicU32::new(0);
         let namespace = if own_dir.is_some() {
@@ -175,7 +168,7 @@ impl Containerd {
             namespace,
             dir,
             shim_dir,
-            own_network: !tables.is_empty(),
+            own_network: cri.is_some(),
             process: Mutex::new(None),
             _own_dir: own_dir,
         };
@@ -190,7 +183,7 @@ impl Containerd {
         // An earlier daemon in this directory may have been interrupted.
         leftovers::sweep(&daemon.dir, &daemon.namespace);
         daemon.link_shim()?;
-        fs::write(daemon.config_file(), daemon.config(off, tables)).context("write containerd's configuration")?;
+        fs::write(daemon.config_file(), daemon.config(cri)).context("write containerd's configuration")?;
         daemon.spawn(release)?;
         Ok(daemon)
     }
@@ -330,10 +323,11 @@ impl Containerd {
         self.dir.join("containerd.log")
     }
 
-    /// `tables` come last, but for the version, which is the first line.
-    fn config(&self, off: &[&str], tables: &str) -> String {
+    /// The tables of `cri` come last, but for the version, which is their first line.
+    fn config(&self, cri: Option<&str>) -> String {
         let dir = self.dir.display();
-        let (version, tables) = tables.split_once('\n').unwrap_or(("version = 2", tables));
+        let off = if cri.is_some() { OFF.to_vec() } else { [&CRI[..], &OFF].concat() };
+        let (version, tables) = cri.and_then(|tables| tables.split_once('\n')).unwrap_or(("version = 2", ""));
         format!(
             "{version}\nroot = \"{dir}/root\"\nstate = \"{dir}/state\"\ndisabled_plugins = {off:?}\n\n\
              [grpc]\naddress = \"{dir}/containerd.sock\"\n\n[ttrpc]\naddress = \"{dir}/containerd.sock.ttrpc\"\n\n{tables}"

@@ -10,9 +10,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use test_bundles::containerd::{Containerd, Release, shim_binary};
+use test_bundles::containerd::{Release, shim_binary};
 use test_bundles::cri::{self, IMAGE, Node};
-use test_bundles::{cgroups, leftovers, wait_until};
+use test_bundles::{cgroups, leftovers, measure, wait_until};
 
 const README: &str = include_str!("../../README.md");
 
@@ -34,81 +34,68 @@ fn quantity(text: &Value) -> u64 {
     text.as_str().and_then(|text| text.strip_suffix("Mi")).unwrap().parse::<u64>().unwrap() << 20
 }
 
-/// What the page promises of a node.
-struct Promise<'a> {
-    node: &'a Node,
-    daemon: &'a Containerd,
+/// What Kubernetes offers depends on what the node says of the handler.
+fn ensure_features(node: &Node, handler: &str) {
+    let info = node.json(&["info"]);
+    let handlers = info["runtimeHandlers"].as_array().into_iter().flatten();
+    let features = handlers.filter(|one| one["name"] == handler).map(|one| &one["features"]).next();
+    let expected = json!({"recursive_read_only_mounts": true, "user_namespaces": true});
+    assert_eq!(features, Some(&expected), "{handler} of {info:#}");
 }
 
-impl Promise<'_> {
-    /// What Kubernetes offers depends on what the node says of the handler.
-    fn ensure_features(&self, handler: &str) {
-        let info = self.node.json(&["info"]);
-        let handlers = info["runtimeHandlers"].as_array().into_iter().flatten();
-        let features = handlers.filter(|one| one["name"] == handler).map(|one| &one["features"]).next();
-        let expected = json!({"recursive_read_only_mounts": true, "user_namespaces": true});
-        assert_eq!(features, Some(&expected), "{handler} of {info:#}");
-    }
+/// The pod of the README's, as a kubelet asks for it with a handler: it runs, is limited, costs what the RuntimeClass says,
+/// and goes.
+fn run_pod(node: &Node, handler: &str, systemd: bool) {
+    let pod = document("Pod");
+    let name = pod["metadata"]["name"].as_str().unwrap();
+    let container = &pod["spec"]["containers"][0];
+    let parent = if systemd { node.0.slice() } else { format!("/{}", node.0.namespace) };
+    let logs = node.0.dir().join(handler);
+    let sandbox = json!({
+        "metadata": {"name": name, "uid": handler, "namespace": "default"},
+        "hostname": name,
+        "log_directory": logs,
+        "linux": {"cgroup_parent": parent},
+    });
+    let limit = quantity(&container["resources"]["limits"]["memory"]);
+    let config = json!({
+        "metadata": {"name": container["name"]},
+        // There is no registry.
+        "image": {"image": container["image"].as_str().unwrap().replace("busybox:1", IMAGE)},
+        "command": container["command"],
+        "log_path": "log",
+        "linux": {"resources": {"memory_limit_in_bytes": limit}},
+    });
+    let (pod_id, id) = node.run(handler, &sandbox, &config);
+    let said = || fs::read_to_string(logs.join("log")).unwrap_or_default();
+    let expected = format!("hello from {name}");
+    assert!(wait_until(Duration::from_secs(10), || said().contains(&expected)), "it says {}", said());
+    assert_eq!(node.crictl(&["exec", "--sync", &id, "hostname"]), name);
 
-    /// The pod of the README's, as a kubelet asks for it with a handler: it runs, is limited, costs what the RuntimeClass says,
-    /// and goes.
-    fn run_pod(&self, handler: &str, systemd: bool) {
-        let pod = document("Pod");
-        let name = pod["metadata"]["name"].as_str().unwrap();
-        let container = &pod["spec"]["containers"][0];
-        let parent = if systemd { self.daemon.slice() } else { format!("/{}", self.daemon.namespace) };
-        let logs = self.daemon.dir().join(handler);
-        let sandbox = json!({
-            "metadata": {"name": name, "uid": handler, "namespace": "default"},
-            "hostname": name,
-            "log_directory": logs,
-            "linux": {"cgroup_parent": parent},
-        });
-        let limit = quantity(&container["resources"]["limits"]["memory"]);
-        let config = json!({
-            "metadata": {"name": container["name"]},
-            // There is no registry.
-            "image": {"image": container["image"].as_str().unwrap().replace("busybox:1", IMAGE)},
-            "command": container["command"],
-            "log_path": "log",
-            "linux": {"resources": {"memory_limit_in_bytes": limit}},
-        });
-        let (pod_id, id) = self.node.run(handler, &sandbox, &config);
-        let said = || fs::read_to_string(logs.join("log")).unwrap_or_default();
-        let expected = format!("hello from {name}");
-        assert!(wait_until(Duration::from_secs(10), || said().contains(&expected)), "it says {}", said());
-        assert_eq!(self.node.crictl(&["exec", "--sync", &id, "hostname"]), name);
+    let cgroup = if systemd { format!("/{parent}/cri-containerd-{id}.scope") } else { format!("{parent}/{id}") };
+    let file = cgroups::either("memory.limit_in_bytes", "memory.max");
+    assert_eq!(cgroups::read(&cgroup, file).unwrap(), limit.to_string());
+    ensure_cheap(node, &pod_id);
 
-        let cgroup = if systemd { format!("/{parent}/cri-containerd-{id}.scope") } else { format!("{parent}/{id}") };
-        let file = cgroups::either("memory.limit_in_bytes", "memory.max");
-        assert_eq!(cgroups::read(&cgroup, file).unwrap(), limit.to_string());
-        self.ensure_cheap(&pod_id);
+    node.crictl(&["rmp", "--force", &pod_id]);
+    let shims = || leftovers::shims(&node.0, &pod_id);
+    assert!(wait_until(Duration::from_secs(10), || shims().is_empty()), "{:?} are left", shims());
+    assert_eq!(leftovers::cgroup_dirs(&cgroup), [] as [PathBuf; 0]);
+}
 
-        self.node.crictl(&["rmp", "--force", &pod_id]);
-        let shims = || leftovers::shims(self.daemon, &pod_id);
-        assert!(wait_until(Duration::from_secs(10), || shims().is_empty()), "{:?} are left", shims());
-        assert_eq!(leftovers::cgroup_dirs(&cgroup), [] as [PathBuf; 0]);
-    }
-
-    /// A pod's shim is ours, and all that a pod has beside its containers takes no more memory than the RuntimeClass says: the
-    /// shim, and a pause container or the process that a shared pid namespace has.
-    fn ensure_cheap(&self, pod_id: &str) {
-        let mut pids = leftovers::shims(self.daemon, pod_id);
-        let name = |pid: &u32| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap();
-        assert!(!pids.is_empty() && pids.iter().all(|pid| name(pid).trim() == SHIM_COMM), "{pids:?}");
-        let pause =
-            self.node.json(&["inspectp", pod_id])["info"]["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok());
-        pids.extend(pause.filter(|pause| *pause > 0 && !pids.contains(pause)));
-        let own = |pid: &u32| {
-            let maps = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
-            let line = maps.lines().find_map(|line| line.strip_prefix("Private_Dirty:")).unwrap();
-            line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
-        };
-        let used: u64 = pids.iter().map(own).sum();
-        let overhead = quantity(&document("RuntimeClass")["overhead"]["podFixed"]["memory"]);
-        assert!(used <= overhead, "{used} bytes are a pod's own");
-        println!("a pod's own memory: {} kB", used >> 10);
-    }
+/// A pod's shim is ours, and all that a pod has beside its containers takes no more memory than the RuntimeClass says: the
+/// shim, and a pause container or the process that a shared pid namespace has.
+fn ensure_cheap(node: &Node, pod_id: &str) {
+    let mut pids = leftovers::shims(&node.0, pod_id);
+    let name = |pid: &u32| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap();
+    assert!(!pids.is_empty() && pids.iter().all(|pid| name(pid).trim() == SHIM_COMM), "{pids:?}");
+    let pause = node.json(&["inspectp", pod_id])["info"]["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok());
+    pids.extend(pause.filter(|pause| *pause > 0 && !pids.contains(pause)));
+    let own = |pid: &u32| u64::from(measure::memory(*pid).unwrap().anonymous_kb) << 10;
+    let used: u64 = pids.iter().map(own).sum();
+    let overhead = quantity(&document("RuntimeClass")["overhead"]["podFixed"]["memory"]);
+    assert!(used <= overhead, "{used} bytes are a pod's own");
+    println!("a pod's own memory: {} kB", used >> 10);
 }
 
 /// A configuration of the README's.
@@ -164,12 +151,11 @@ fn every_snippet_is_run() {
             }
             let shim = shim_binary().unwrap();
             let node = Node::start(&release, &snippet.text.replace(INSTALLED, shim.to_str().unwrap()));
-            let promise = Promise { node: &node, daemon: &node.0 };
             for handler in snippet.handlers.keys().filter(|handler| handler.starts_with("myshim")) {
                 println!("containerd {}, {handler} of\n{}", release.version, snippet.text);
-                promise.run_pod(handler, snippet.is_systemd());
+                run_pod(&node, handler, snippet.is_systemd());
                 if release.version == "2.4" || snippet.text.contains(INSTALLED) {
-                    promise.ensure_features(handler);
+                    ensure_features(&node, handler);
                 }
             }
         }
