@@ -17,6 +17,9 @@ pub(crate) fn grantable(namespaces: &[Namespace]) -> u64 {
 pub(crate) fn warn(sets: &Capabilities, grantable: u64, place: &str) {
     let Capabilities { bounding, effective, inheritable, permitted, ambient } = *sets;
     let denied = (bounding | effective | inheritable | permitted | ambient) & !grantable;
+    if denied == 0 {
+        return;
+    }
     for capability in caps::all().into_iter().filter(|capability| capability.bitmask() & denied != 0) {
         log::warn!("{place}/capabilities: {capability} cannot be granted by this runtime, left out");
     }

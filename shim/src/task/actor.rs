@@ -428,14 +428,13 @@ impl Actor {
 
     /// A client follows its window without asking what has ended meanwhile: of init that is no error, as with runc's shim.
     fn resize(&mut self, id: &str, rows: u16, columns: u16) -> Result<()> {
-        let ended = matches!(self.lifecycle.state(id), Some(State::Stopped(_) | State::Deleting(_)));
-        if ended && id == INIT {
-            return Ok(());
+        match self.lifecycle.state(id) {
+            Some(State::Stopped(_) | State::Deleting(_)) if id == INIT => Ok(()),
+            Some(State::Stopped(_) | State::Deleting(_)) => {
+                Err(Error::new(Kind::Precondition, "cannot resize the terminal of a stopped process"))
+            }
+            _ => self.io(id)?.map_or(Ok(()), |io| io.resize(rows, columns)),
         }
-        if ended {
-            return Err(Error::new(Kind::Precondition, "cannot resize the terminal of a stopped process"));
-        }
-        self.io(id)?.map_or(Ok(()), |io| io.resize(rows, columns))
     }
 
     fn tear_down(&mut self, id: String) {
