@@ -13,6 +13,15 @@ const DOCKER: Client = containers::client!("docker", "docker -H unix://$STATE/ru
 
 /// What nerdctl says otherwise or not at all.
 const CASES: &[Case] = &[
+    // nerdctl hangs over more than a pipe holds, on runc too: its logger stops reading when the container ends.
+    Case::new(
+        "much_input_comes_back",
+        r#"
+        head -c 10000000 /dev/urandom >sent; run -i --rm $I cat <sent >back; cmp sent back && echo same"#,
+    )
+    .says("same\n"),
+    Case::new("much_output", "run --rm $I sh -c 'yes 0123456789abcde | head -n 1000000' | md5sum")
+        .says("39ae44bfc6d46172e94018f0914ad806  -\n"),
     Case::new(
         "restart_policy",
         r#"
