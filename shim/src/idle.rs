@@ -14,7 +14,7 @@
 //! | whatever is left | of the sandbox | some | at once |
 //!
 //! The last but one is the pod whose next container is on its way while its last one goes: `start` has looked whether
-//! somebody listens, and told containerd so.
+//! somebody listens, and told containerd so. Each such visit announces one container, the start of the server itself too.
 
 use std::time::Duration;
 
@@ -32,6 +32,8 @@ pub(crate) struct Idle(watch::Sender<State>);
 struct State {
     holds: usize,
     connections: usize,
+    /// Containers that were announced and have not come.
+    announced: usize,
     /// When somebody last connected and asked for nothing.
     visited: Option<Instant>,
     /// Shutdown was asked for, and no container has come since.
@@ -52,15 +54,16 @@ pub(crate) struct Connection {
 }
 
 impl Idle {
-    /// Nobody.
+    /// Nobody, but the one for whom the server was started is on its way.
     pub(crate) fn new() -> Self {
-        Self(watch::Sender::new(State::default()))
+        Self(watch::Sender::new(State { announced: 1, ..State::default() }))
     }
 
     /// A container or a sandbox that exists from now on until this is dropped.
     pub(crate) fn hold(&self) -> Hold {
         self.0.send_modify(|state| {
             state.holds += 1;
+            state.announced = state.announced.saturating_sub(1);
             state.shutdown = false;
         });
         Hold(self.clone())
@@ -123,10 +126,10 @@ impl Idle {
 impl State {
     /// How long the server stays if all remains as it is; none is for ever.
     fn left(&self, limit: Option<Duration>) -> Option<Duration> {
-        let visited = self.visited.is_some_and(|at| at.elapsed() < GRACE);
+        let awaited = self.announced > 0 && self.visited.is_some_and(|at| at.elapsed() < GRACE);
         match (self.holds, self.connections) {
             _ if self.ended => Some(Duration::ZERO),
-            (0, 0 | 1) if self.shutdown && !visited => Some(Duration::ZERO),
+            (0, 0 | 1) if self.shutdown && !awaited => Some(Duration::ZERO),
             (0, 0) if self.shutdown => Some(GRACE),
             (0, 0) => limit,
             _ => None,
@@ -152,6 +155,7 @@ impl Drop for Connection {
         self.idle.0.send_modify(|state| {
             state.connections -= 1;
             if !self.called {
+                state.announced += 1;
                 state.visited = Some(Instant::now());
             }
         });
@@ -223,6 +227,22 @@ mod tests {
         idle.shutdown();
         assert_eq!(idle.left(), None, "another is connected");
         drop(clients);
+        assert_eq!(idle.left(), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn who_has_come_is_not_waited_for() {
+        let idle = Idle::new();
+        let mut caller = idle.connection();
+        caller.called();
+        let first = idle.hold();
+        idle.visit();
+        idle.visit();
+        drop((first, idle.hold()));
+        idle.shutdown();
+        assert_eq!(idle.left(), None, "of two one has come");
+        drop(idle.hold());
+        idle.shutdown();
         assert_eq!(idle.left(), Some(Duration::ZERO));
     }
 

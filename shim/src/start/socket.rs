@@ -56,7 +56,7 @@ pub(crate) fn claim(path: &Path) -> Result<Claim> {
         .map_err(|e| Error::io(format!("create socket directory {}", dir.display()), &e))?;
     let _locked = lock(dir)?;
     let bound = match bind(path) {
-        Err(Errno::ADDRINUSE) if is_alive(path)? => return Ok(Claim::Taken),
+        Err(Errno::ADDRINUSE) if is_alive(path, Look::Visit)? => return Ok(Claim::Taken),
         Err(Errno::ADDRINUSE) => unlink(path).map(|()| bind(path))?,
         bound => bound,
     };
@@ -87,7 +87,7 @@ pub(crate) fn remove_dead(path: &Path) -> Result<()> {
         return Ok(());
     }
     let _locked = lock(path.parent().unwrap_or(Path::new("/")))?;
-    if is_alive(path)? { Ok(()) } else { unlink(path) }
+    if is_alive(path, Look::Unseen)? { Ok(()) } else { unlink(path) }
 }
 
 /// An exclusive lock on the directory itself, given up with the returned file.
@@ -107,13 +107,27 @@ fn bind(path: &Path) -> std::result::Result<UnixListener, Errno> {
     Ok(socket.into())
 }
 
+/// How somebody who listens is found.
+#[derive(Clone, Copy)]
+enum Look {
+    /// It is told: a client is coming, and it had better stay.
+    Visit,
+    /// It learns nothing of it. To connect with a socket of another type is refused, and otherwise where nobody has the path
+    /// (connect(2), EPROTOTYPE).
+    Unseen,
+}
+
 /// Whether somebody listens. Never waits: a server too busy to accept is a live one.
-fn is_alive(path: &Path) -> Result<bool> {
+fn is_alive(path: &Path, look: Look) -> Result<bool> {
     let failed = |e: Errno| Error::io(format!("connect to {}", path.display()), &e.into());
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).map_err(failed)?;
+    let kind = match look {
+        Look::Visit => SocketType::STREAM,
+        Look::Unseen => SocketType::DGRAM,
+    };
+    let socket = socket_with(AddressFamily::UNIX, kind, flags, None).map_err(failed)?;
     match connect(&socket, &SocketAddrUnix::new(path).map_err(failed)?) {
-        Ok(()) | Err(Errno::AGAIN) => Ok(true),
+        Ok(()) | Err(Errno::AGAIN | Errno::PROTOTYPE) => Ok(true),
         Err(Errno::CONNREFUSED | Errno::NOENT) => Ok(false),
         Err(e) => Err(failed(e)),
     }
@@ -161,8 +175,11 @@ mod tests {
         let path = dir.path().join("socket");
         let Claim::Ours(first) = claim(&path).unwrap() else { panic!("taken by nobody") };
         assert!(matches!(claim(&path).unwrap(), Claim::Taken));
+        first.set_nonblocking(true).unwrap();
+        assert!(first.accept().is_ok(), "who may want it was not seen");
         remove_dead(&path).unwrap();
         assert!(path.exists(), "a live socket was removed");
+        assert!(first.accept().is_err(), "whoever clears up was taken for a client");
 
         drop(first);
         let Claim::Ours(second) = claim(&path).unwrap() else { panic!("the dead hold nothing") };
@@ -194,8 +211,8 @@ mod tests {
         listen(&socket, 0).unwrap();
         // Fills the queue, which nobody accepts from.
         let _waiting = UnixStream::connect(&path).unwrap();
-        assert!(is_alive(&path).unwrap());
-        assert!(is_alive(&path).unwrap());
+        assert!(is_alive(&path, Look::Visit).unwrap());
+        assert!(is_alive(&path, Look::Visit).unwrap());
     }
 
     #[test]
