@@ -18,6 +18,7 @@
 
 mod actor;
 mod answer;
+mod update;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -39,6 +40,7 @@ use runtime_core::sandbox::{Members, Shared};
 use runtime_core::{Error, Exit, Kind, Result};
 use tokio::sync::{mpsc, oneshot, watch};
 use ttrpc::r#async::TtrpcContext;
+use update::Update;
 
 use crate::error::status;
 use crate::idle::Idle;
@@ -98,7 +100,12 @@ impl Sandbox {
 
     /// What a ttrpc server registers.
     pub(crate) fn methods(self) -> HashMap<String, ttrpc::r#async::Service> {
-        create_sandbox(Arc::new(self))
+        let update = Update { service: self.clone() };
+        let mut services = create_sandbox(Arc::new(self));
+        for service in services.values_mut() {
+            service.methods.insert(update::NAME.to_owned(), Box::new(update.clone()));
+        }
+        services
     }
 
     /// Makes a container that is to be created one of the sandbox's, if there is one. Kind `Precondition` where that is not

@@ -6,6 +6,8 @@
 
 #[path = "sandbox/pod.rs"]
 mod pod;
+#[path = "sandbox/update.rs"]
+mod update;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -130,6 +130,10 @@ impl Pod {
         (pod, started)
     }
 
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
     pub(crate) fn bundle(&self) -> PathBuf {
         self.dir.path().join("bundle")
     }
