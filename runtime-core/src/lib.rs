@@ -26,6 +26,7 @@ mod kept;
 mod kernel;
 mod namespaces;
 mod net_device;
+mod own;
 #[allow(unsafe_code)] // one wait that fills in one structure
 mod peek;
 #[allow(unsafe_code)] // one system call that takes numbers

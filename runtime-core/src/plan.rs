@@ -30,6 +30,7 @@ use nix::errno::Errno;
 
 use crate::cgroup::Hierarchy;
 use crate::error::{Error, Kind, Result};
+use crate::own;
 use crate::plan::lsm::Lsm;
 use crate::plan::process::Executed;
 use crate::plan::seccomp::Filter;
@@ -225,6 +226,7 @@ impl Plan {
             home: home.get(HOME.len()..).unwrap_or_default(),
             channel,
             board: memory,
+            own: own::strings(),
             keep: memory.hold(&keep),
         })
     }

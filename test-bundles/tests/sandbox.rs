@@ -162,8 +162,34 @@ fn the_first_process_reaps_and_takes_no_signal() {
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGCHLD, Signal::SIGUSR1] {
         kill(Pid::from_raw(init), signal).unwrap();
     }
-    assert_eq!(pod.container(&["read", "/proc/1/comm"]).shared_pid().run()["/proc/1/comm"], "containerd-shim\n");
     pod.shutdown();
+}
+
+#[test]
+fn nobody_in_the_pod_sees_how_the_shim_was_started() {
+    let (pod, started) = Pod::ready(&linux(&modes(0, 0, 0), "", &[]));
+    let files = ["/proc/1/comm", "/proc/1/cmdline", "/proc/1/environ"];
+    let seen = pod.container(&["read", files[0], files[1], files[2]]).shared_pid().run();
+    // A process that lets nobody trace it shows its environment to no container; for the host it is empty.
+    assert_eq!(files.map(|file| seen[file].as_str().unwrap()), ["pause\n", "pause\0", "EACCES"]);
+    assert_eq!(said(&fs::read(format!("/proc/{}/environ", started.pid)).unwrap()), 0);
+
+    // One that waits for its start has nothing else to show either.
+    let waits = pod.container(&["sleep"]).shared_pid();
+    let created = waits.create().unwrap();
+    let pid = status(created, "NSpid").split_whitespace().last().unwrap().to_owned();
+    let files = ["comm", "cmdline"].map(|file| format!("/proc/{pid}/{file}"));
+    let seen = pod.container(&["read", &files[0], &files[1]]).shared_pid().run();
+    assert_eq!(files.map(|file| seen[file].as_str().unwrap().to_owned()), ["containerd-shim\n", "containerd-shim\0"]);
+    assert_eq!(said(&fs::read(format!("/proc/{created}/environ")).unwrap()), 0);
+    pod.stop(0).unwrap();
+    waits.delete();
+    pod.shutdown();
+}
+
+/// How many bytes of an environment say something.
+fn said(environment: &[u8]) -> usize {
+    environment.iter().filter(|byte| **byte != 0).count()
 }
 
 #[test]

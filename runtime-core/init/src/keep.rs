@@ -3,7 +3,8 @@
 //! that is in it (user_namespaces(7)), so one of them is born there until they are written. And a pid namespace lives as long
 //! as its first process (pid_namespaces(7)): where the containers of a pod share one, that process is none of theirs.
 
-use crate::run::{Launched, fork_child};
+use crate::run::{Launched, fork_child, show_as};
+use crate::step::OwnStrings;
 use crate::sys;
 use rustix::io::Errno;
 
@@ -44,7 +45,11 @@ fn stay(parent: usize) -> ! {
 /// Is the first process of a pid namespace, and reaps: with SIGCHLD ignored the kernel frees each child as it ends, those that
 /// had ended before they became ours too (wait(2), NOTES). No signal from within ends it, for it handles none
 /// (pid_namespaces(7)). Closing its last file tells the parent that it has come so far.
-pub(crate) fn reap() -> ! {
+///
+/// It is seen as what has its place elsewhere, the program of Kubernetes' pause image.
+pub(crate) fn reap(own: &OwnStrings) -> ! {
+    show_as(own, c"pause");
+
     if sys::ignore_children().is_err() || sys::close_range(0, u32::MAX, 0).is_err() {
         sys::exit(1);
     }

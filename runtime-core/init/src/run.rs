@@ -1,5 +1,6 @@
 //! The two stages: a loop over steps each, the fork between them, and the one way out on failure.
 
+use core::ffi::CStr;
 use core::sync::atomic::Ordering;
 
 use rustix::fd::{BorrowedFd, OwnedFd};
@@ -7,7 +8,7 @@ use rustix::fs::Mode;
 use rustix::io::Errno;
 
 use crate::ops::{Failure, Work};
-use crate::step::{Program, Step};
+use crate::step::{OwnStrings, Program, Step};
 use crate::sync::{self, Report};
 use crate::sys::{self, Fork, Kinship};
 
@@ -68,6 +69,7 @@ fn stage_one(program: &Program<'_>) -> ! {
     rustix::process::umask(Mode::empty());
     // Nobody in a pid namespace that we pass through may look into us: CVE-2019-5736 and its kin. execve makes it normal.
     let _ = sys::prctl(PR_SET_DUMPABLE, 0, 0);
+    show_as(&program.own, c"containerd-shim");
     if let Err(errno) = close_all_but(program.keep) {
         fail(program, sync::CLOSE, errno.into());
     }
@@ -90,6 +92,18 @@ fn stage_two(program: &Program<'_>, place: u32) -> ! {
     let place = perform(&mut work, program, program.stage_two, place);
     // A plan ends with `Execute`, which does not return.
     fail(program, place, Errno::NOEXEC.into())
+}
+
+/// Is seen as `name`, by ps(1) and all who look into /proc: a container that shares a pid namespace with this process has no business
+/// with where containerd is and what it calls its pods. What is left to see of the shim is `exe`, its sealed binary, for who may
+/// trace anybody on the host.
+pub(crate) fn show_as(own: &OwnStrings, name: &CStr) {
+    #[allow(unsafe_code)]
+    // SAFETY: a child has no use for what the shim was executed with, for it refers to no C library and to no `std`.
+    unsafe {
+        sys::overwrite(own, name);
+    }
+    let _ = sys::set_name(name);
 }
 
 /// Closes every file of the parent's that is not in `keep`. A child may wait for its go for days: meanwhile it must not hold

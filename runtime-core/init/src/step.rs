@@ -382,6 +382,16 @@ pub enum Step {
     Stay,
 }
 
+/// Where the kernel has put what this program was executed with, from the first byte to behind the last: both lie on the stack,
+/// and what a process is shown to have been executed with is read from there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct OwnStrings {
+    /// The command line.
+    pub arguments: (usize, usize),
+    /// The environment.
+    pub environment: (usize, usize),
+}
+
 /// All that the children read, laid out by the parent before the fork and constant from then on.
 #[derive(Debug, Clone, Copy)]
 pub struct Program<'a> {
@@ -413,6 +423,8 @@ pub struct Program<'a> {
     pub channel: i32,
     /// Memory that the parent shares: the pid of stage two, and when which step was done.
     pub board: &'a Board,
+    /// What the children are not to be seen with.
+    pub own: OwnStrings,
     /// What the children keep open beside 0, 1 and 2: the descriptors and the channel, in ascending order.
     pub keep: &'a [i32],
 }

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use syscalls::{Sysno, syscall};
 
 use crate::setting::Scheduler;
-use crate::step::{Attributes, Instruction};
+use crate::step::{Attributes, Instruction, OwnStrings};
 
 /// `CLONE_NEWNS` and its kin fit in 32 bits; these are the ones we name here. linux/sched.h.
 const CLONE_PIDFD: u64 = 0x1000;
@@ -346,6 +346,37 @@ pub(crate) fn raise_rlimit(resource: u32, hard: u64) -> Result<(), Errno> {
 pub(crate) fn prctl(option: u32, a: u64, b: u64) -> Result<usize, Errno> {
     // SAFETY: only options that take numbers are passed.
     result(unsafe { syscall!(Sysno::prctl, option, a, b, 0, 0) })
+}
+
+/// PR_SET_NAME: what /proc/PID/comm says, up to 15 bytes of it.
+pub(crate) fn set_name(name: &CStr) -> Result<(), Errno> {
+    const PR_SET_NAME: u32 = 15;
+    // SAFETY: reads a string.
+    result(unsafe { syscall!(Sysno::prctl, PR_SET_NAME, name.as_ptr(), 0, 0, 0) }).map(|_| ())
+}
+
+/// Replaces what this process is shown to have been executed with: the command line by `name`, and the environment by nothing.
+///
+/// The kernel shows as many bytes as there were; but where the last of them is not NUL it takes that for setproctitle(3), and
+/// shows what stands there up to the first NUL (fs/proc/base.c, `get_mm_cmdline`). To move the bounds, PR_SET_MM of prctl(2),
+/// takes a right that few have. Where there is no room for the name the line is empty.
+///
+/// # Safety
+/// `own` is right or empty, and nobody in this process reads those strings.
+pub(crate) unsafe fn overwrite(own: &OwnStrings, name: &CStr) {
+    for (start, end) in [own.environment, own.arguments].into_iter().filter(|(start, end)| start < end) {
+        // SAFETY: the caller's promise; the kernel has made both writable.
+        unsafe { ptr::with_exposed_provenance_mut::<u8>(start).write_bytes(0, end.saturating_sub(start)) };
+    }
+    let ((start, end), name) = (own.arguments, name.to_bytes_with_nul());
+    if end.saturating_sub(start) > name.len() {
+        let line = ptr::with_exposed_provenance_mut::<u8>(start);
+        // SAFETY: as above, with room for one byte more.
+        unsafe {
+            line.copy_from_nonoverlapping(name.as_ptr(), name.len());
+            ptr::with_exposed_provenance_mut::<u8>(end.saturating_sub(1)).write(1);
+        }
+    }
 }
 
 /// capset(2) on this thread, version 3: low words, then high words.
