@@ -1,8 +1,8 @@
 //! What containerd is to a shim, without a containerd: bundles with an overlay each, an address that takes events, and the
 //! command line, environment and calls as containerd makes them. For what measures or counts the shim alone.
 //!
-//! A [`Program`] is an installed shim, ours or the distribution's; a [`Shim`] is one that runs; a [`Bundle`] is what a
-//! container is made from: `bundles/bench`, as CRI would send it (seccomp, limits, a network namespace that is joined).
+//! A [`Program`] is an installed shim, ours or the distribution's; a [`Shim`] is one that runs; a [`Container`] is a bundle, made
+//! of `bundles/bench` as CRI would send it (seccomp, limits, a network namespace that is joined).
 
 use std::cell::Cell;
 use std::fs;
@@ -53,9 +53,9 @@ impl Events for Sink {
     }
 }
 
-/// A container's directory, gone when this is dropped.
+/// A container to be: its bundle, gone when this is dropped.
 #[derive(Debug)]
-pub struct Bundle {
+pub struct Container {
     /// The container's name.
     pub id: String,
     dir: PathBuf,
@@ -90,12 +90,12 @@ impl Node {
     }
 
     /// A new container that would run `args`.
-    pub fn bundle(&self, args: &[&str]) -> Result<Bundle> {
-        self.bundle_with(args, |_| {})
+    pub fn container(&self, args: &[&str]) -> Result<Container> {
+        self.container_with(args, |_| {})
     }
 
     /// A new container whose configuration is changed.
-    pub fn bundle_with(&self, args: &[&str], change: impl FnOnce(&mut Value)) -> Result<Bundle> {
+    pub fn container_with(&self, args: &[&str], change: impl FnOnce(&mut Value)) -> Result<Container> {
         self.nth.set(self.nth.get() + 1);
         let id = format!("c{:05}", self.nth.get());
         // The distribution's shim finds a bundle by the container's name.
@@ -120,7 +120,7 @@ impl Node {
             layer("workdir", dir.join("work")),
         ];
         let rootfs = Mount { type_: "overlay".into(), source: "overlay".into(), options, ..Default::default() };
-        Ok(Bundle { id, dir, rootfs })
+        Ok(Container { id, dir, rootfs })
     }
 
     /// The process object of an exec of `args`.
@@ -146,14 +146,14 @@ impl Drop for Node {
     }
 }
 
-impl Bundle {
+impl Container {
     /// Its directory.
     pub fn path(&self) -> &Path {
         &self.dir
     }
 }
 
-impl Drop for Bundle {
+impl Drop for Container {
     /// What cannot be removed is seen by [`Node::finish`], or still mounted, and then it is the node's to sweep.
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.dir);

@@ -7,7 +7,7 @@
 
 use test_bundles::cgroups::either;
 use test_bundles::measure;
-use test_bundles::node::{Bundle, Node, Program, Shim, Streams};
+use test_bundles::node::{Container, Node, Program, Shim, Streams};
 use test_bundles::strace::{self, Calls, Strace};
 
 const THREADS: usize = 1;
@@ -43,29 +43,29 @@ fn is_release(program: &Program) -> bool {
     release
 }
 
-async fn pod(node: &Node, program: &Program) -> (Shim, Bundle) {
-    let bundle = node.bundle(&["/bin/sleep", "1000000"]).unwrap();
-    let (shim, _) = program.start(node, &bundle).await.unwrap();
-    shim.create_and_start(&bundle).await.unwrap();
-    (shim, bundle)
+async fn pod(node: &Node, program: &Program) -> (Shim, Container) {
+    let container = node.container(&["/bin/sleep", "1000000"]).unwrap();
+    let (shim, _) = program.start(node, &container).await.unwrap();
+    shim.create_and_start(&container).await.unwrap();
+    (shim, container)
 }
 
-async fn end((shim, bundle): (Shim, Bundle)) {
-    shim.end(&bundle.id).await.unwrap();
-    shim.shutdown(&bundle.id).await.unwrap();
+async fn end((shim, container): (Shim, Container)) {
+    shim.end(&container.id).await.unwrap();
+    shim.shutdown(&container.id).await.unwrap();
 }
 
 #[tokio::test]
 async fn threads_and_descriptors() {
     let (node, program) = (Node::new().await.unwrap(), Program::ours().unwrap());
-    let bundle = node.bundle(&["/bin/sleep", "1000000"]).unwrap();
-    let (shim, _) = program.start(&node, &bundle).await.unwrap();
+    let container = node.container(&["/bin/sleep", "1000000"]).unwrap();
+    let (shim, _) = program.start(&node, &container).await.unwrap();
     let held = || (measure::threads(shim.pid).unwrap(), measure::descriptors(shim.pid).unwrap());
     let idle = held();
-    shim.create_and_start(&bundle).await.unwrap();
+    shim.create_and_start(&container).await.unwrap();
     let with_one = held();
     println!("threads and descriptors: {idle:?} without a container, {with_one:?} with one");
-    end((shim, bundle)).await;
+    end((shim, container)).await;
     node.finish().unwrap();
     for ((threads, descriptors), budget) in [idle, with_one].into_iter().zip(DESCRIPTORS) {
         assert!(threads <= THREADS && descriptors <= budget, "{threads}, {descriptors} of {budget}");
@@ -114,15 +114,15 @@ async fn system_calls() {
     let process = node.process(&["/bin/true"]);
     // What happens once in a shim's life has happened with the first of each.
     shim.run_exec(&home.id, "first", &process).await.unwrap();
-    let bundle = node.bundle(&["/bin/true"]).unwrap();
+    let container = node.container(&["/bin/true"]).unwrap();
 
     let trace = Strace::attach(shim.pid).unwrap();
-    shim.create(&bundle, Streams::Null).await.unwrap();
+    shim.create(&container, Streams::Null).await.unwrap();
     let create = trace.finish().unwrap();
-    shim.start(&bundle.id, "").await.unwrap();
-    shim.wait(&bundle.id, "").await.unwrap();
+    shim.start(&container.id, "").await.unwrap();
+    shim.wait(&container.id, "").await.unwrap();
     let trace = Strace::attach(shim.pid).unwrap();
-    shim.delete(&bundle.id, "").await.unwrap();
+    shim.delete(&container.id, "").await.unwrap();
     let delete = trace.finish().unwrap();
     let trace = Strace::attach(shim.pid).unwrap();
     shim.run_exec(&home.id, "second", &process).await.unwrap();

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use test_bundles::measure;
 use test_bundles::mounts::{Mounts, unshare_mounts};
-use test_bundles::node::{Bundle, Node, Program, Shim, Streams};
+use test_bundles::node::{Container, Node, Program, Shim, Streams};
 use test_bundles::strace::{self, Calls, Strace};
 
 /// What a thousand operations may leave in a shim's memory.
@@ -27,16 +27,16 @@ fn times(full: usize, short: usize) -> usize {
     if is_full { full } else { (short / slower).max(2 * HUNDRED) }
 }
 
-async fn sleeper(node: &Node, program: &Program) -> (Shim, Bundle) {
-    let bundle = node.bundle(&["/bin/sleep", "1000000"]).unwrap();
-    let (shim, _) = program.start(node, &bundle).await.unwrap();
-    shim.create_and_start(&bundle).await.unwrap();
-    (shim, bundle)
+async fn sleeper(node: &Node, program: &Program) -> (Shim, Container) {
+    let container = node.container(&["/bin/sleep", "1000000"]).unwrap();
+    let (shim, _) = program.start(node, &container).await.unwrap();
+    shim.create_and_start(&container).await.unwrap();
+    (shim, container)
 }
 
-async fn end(shim: Shim, bundle: &Bundle) {
-    shim.end(&bundle.id).await.unwrap();
-    shim.shutdown(&bundle.id).await.unwrap();
+async fn end(shim: Shim, container: &Container) {
+    shim.end(&container.id).await.unwrap();
+    shim.shutdown(&container.id).await.unwrap();
 }
 
 /// What is compared of a shim.
@@ -94,28 +94,28 @@ async fn again_and_again(what: &str, shim: &Shim, count: usize, operation: impl 
 #[tokio::test]
 async fn containers_that_come_and_go() {
     let node = Node::new().await.unwrap();
-    let (shim, bundle) = sleeper(&node, &Program::ours().unwrap()).await;
+    let (shim, container) = sleeper(&node, &Program::ours().unwrap()).await;
     again_and_again("containers", &shim, times(500, 200), async |_| {
-        let bundle = node.bundle(&["/bin/true"]).unwrap();
-        shim.create_and_start(&bundle).await.unwrap();
-        shim.wait(&bundle.id, "").await.unwrap();
-        shim.delete(&bundle.id, "").await.unwrap();
+        let container = node.container(&["/bin/true"]).unwrap();
+        shim.create_and_start(&container).await.unwrap();
+        shim.wait(&container.id, "").await.unwrap();
+        shim.delete(&container.id, "").await.unwrap();
     })
     .await;
-    end(shim, &bundle).await;
+    end(shim, &container).await;
     node.finish().unwrap();
 }
 
 #[tokio::test]
 async fn execs_by_the_thousand() {
     let node = Node::new().await.unwrap();
-    let (shim, bundle) = sleeper(&node, &Program::ours().unwrap()).await;
+    let (shim, container) = sleeper(&node, &Program::ours().unwrap()).await;
     let process = node.process(&["/bin/true"]);
     again_and_again("execs", &shim, times(10_000, 1000), async |nth| {
-        shim.run_exec(&bundle.id, &format!("e{nth}"), &process).await.unwrap();
+        shim.run_exec(&container.id, &format!("e{nth}"), &process).await.unwrap();
     })
     .await;
-    end(shim, &bundle).await;
+    end(shim, &container).await;
     node.finish().unwrap();
 }
 
@@ -130,7 +130,7 @@ async fn pods_by_the_hundred() {
         pods.push(sleeper(&node, &program).await);
         times_taken.push(began.elapsed());
     }
-    let largest = |pods: &[(Shim, Bundle)]| {
+    let largest = |pods: &[(Shim, Container)]| {
         let held = pods.iter().map(|(shim, _)| Held::by(shim)).collect::<Vec<_>>();
         let most = |what: fn(&Held) -> usize| held.iter().map(what).max().unwrap();
         Held { memory_kb: most(|h| h.memory_kb), descriptors: most(|h| h.descriptors), threads: most(|h| h.threads) }
@@ -138,8 +138,8 @@ async fn pods_by_the_hundred() {
     let (first, last) = (largest(&pods[..HUNDRED]), largest(&pods[pods.len() - HUNDRED..]));
     report("pods at once, and the most that one of them has", &times_taken, first, last);
     last.assert_has_not_grown(first, 0);
-    for (shim, bundle) in pods {
-        end(shim, &bundle).await;
+    for (shim, container) in pods {
+        end(shim, &container).await;
     }
     node.finish().unwrap();
 }
@@ -149,19 +149,19 @@ async fn create(node: &Node) -> (Calls, Duration) {
     let (shim, home) = sleeper(node, &Program::ours().unwrap()).await;
     let mut time = Duration::MAX;
     for _ in 0..10 {
-        let bundle = node.bundle(&["/bin/true"]).unwrap();
+        let container = node.container(&["/bin/true"]).unwrap();
         let began = Instant::now();
-        shim.create(&bundle, Streams::Null).await.unwrap();
+        shim.create(&container, Streams::Null).await.unwrap();
         time = time.min(began.elapsed());
-        shim.end(&bundle.id).await.unwrap();
+        shim.end(&container.id).await.unwrap();
     }
-    let bundle = node.bundle(&["/bin/true"]).unwrap();
+    let container = node.container(&["/bin/true"]).unwrap();
     let trace = Strace::attach(shim.pid).unwrap();
-    shim.create(&bundle, Streams::Null).await.unwrap();
+    shim.create(&container, Streams::Null).await.unwrap();
     let mut calls = trace.finish().unwrap();
     // Init's last is its wait for Start, which may not have begun yet.
     calls.children.remove("read");
-    shim.end(&bundle.id).await.unwrap();
+    shim.end(&container.id).await.unwrap();
     end(shim, &home).await;
     (calls, time)
 }

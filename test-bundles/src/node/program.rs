@@ -15,7 +15,7 @@ use perf_event::events::Software;
 use perf_event::{Builder, Counter};
 use tokio::sync::oneshot;
 
-use super::{Bundle, Node, Shim};
+use super::{Container, Node, Shim};
 use crate::containerd::shim_binary;
 
 /// A shim's binary.
@@ -77,17 +77,18 @@ impl Program {
     }
 
     /// `start` for a new pod, to the first call that is answered: the shim, and how long that took.
-    pub async fn start(&self, node: &Node, bundle: &Bundle) -> Result<(Shim, Duration)> {
+    pub async fn start(&self, node: &Node, container: &Container) -> Result<(Shim, Duration)> {
         let started = Instant::now();
-        let output = self.run(node, &bundle.id, bundle.path(), &["start"]).await?;
-        let shim = Shim::connect(&output.stdout, &node.namespace, &bundle.id).await?;
+        let output = self.run(node, &container.id, container.path(), &["start"]).await?;
+        let shim = Shim::connect(&output.stdout, &node.namespace, &container.id).await?;
         Ok((shim, started.elapsed()))
     }
 
     /// The `delete` action, which containerd 2.x runs after every container; its time.
-    pub async fn delete(&self, node: &Node, bundle: &Bundle) -> Result<Duration> {
+    pub async fn delete(&self, node: &Node, container: &Container) -> Result<Duration> {
         let started = Instant::now();
-        self.run(node, &bundle.id, bundle.path(), &["-bundle", &bundle.path().to_string_lossy(), "delete"]).await?;
+        self.run(node, &container.id, container.path(), &["-bundle", &container.path().to_string_lossy(), "delete"])
+            .await?;
         Ok(started.elapsed())
     }
 

@@ -15,7 +15,7 @@ use containerd_shim_protos::ttrpc;
 use serde_json::Value;
 use ttrpc::r#async::Client;
 
-use super::Bundle;
+use super::Container;
 use crate::bundle;
 
 /// For one call; Wait takes as long as it takes.
@@ -68,12 +68,12 @@ impl Shim {
     }
 
     /// Creates the container; gives init's pid.
-    pub async fn create(&self, bundle: &Bundle, streams: Streams<'_>) -> Result<u32> {
+    pub async fn create(&self, container: &Container, streams: Streams<'_>) -> Result<u32> {
         let (stdout, stderr, terminal) = streams.of_request();
         let request = CreateTaskRequest {
-            id: bundle.id.clone(),
-            bundle: bundle.path().to_string_lossy().into_owned(),
-            rootfs: vec![bundle.rootfs.clone()],
+            id: container.id.clone(),
+            bundle: container.path().to_string_lossy().into_owned(),
+            rootfs: vec![container.rootfs.clone()],
             stdout,
             stderr,
             terminal,
@@ -125,9 +125,9 @@ impl Shim {
     }
 
     /// Creates and starts a container that stays.
-    pub async fn create_and_start(&self, bundle: &Bundle) -> Result<()> {
-        self.create(bundle, Streams::Null).await?;
-        self.start(&bundle.id, "").await
+    pub async fn create_and_start(&self, container: &Container) -> Result<()> {
+        self.create(container, Streams::Null).await?;
+        self.start(&container.id, "").await
     }
 
     /// Kills a container and deletes it.

@@ -27,27 +27,27 @@ struct Life {
 /// Start of the shim to its last word. The whole ends with Delete's answer: what follows, containerd does while nobody waits,
 /// but for the `delete` action.
 async fn life(node: &Node, program: &Program) -> Result<Life> {
-    let bundle = node.bundle(&["/bin/true"])?;
+    let container = node.container(&["/bin/true"])?;
     let began = Instant::now();
-    let (shim, start) = program.start(node, &bundle).await?;
+    let (shim, start) = program.start(node, &container).await?;
     let create = Instant::now();
-    shim.create(&bundle, Streams::Null).await?;
+    shim.create(&container, Streams::Null).await?;
     let create = create.elapsed();
     let waiting = tokio::spawn({
-        let (shim, id) = (shim.clone(), bundle.id.clone());
+        let (shim, id) = (shim.clone(), container.id.clone());
         async move { shim.wait(&id, "").await }
     });
     // It is asked before Start is, as containerd does.
     tokio::task::yield_now().await;
     let release = Instant::now();
-    shim.start(&bundle.id, "").await?;
+    shim.start(&container.id, "").await?;
     let release = release.elapsed();
     let status = waiting.await??;
     let delete = Instant::now();
-    shim.delete(&bundle.id, "").await?;
+    shim.delete(&container.id, "").await?;
     let (delete, whole) = (delete.elapsed(), began.elapsed());
-    shim.shutdown(&bundle.id).await?;
-    let action = program.delete(node, &bundle).await?;
+    shim.shutdown(&container.id).await?;
+    let action = program.delete(node, &container).await?;
     ensure!(status == 0, "/bin/true ended with {status}");
     Ok(Life { start, create, release, delete, whole, action })
 }

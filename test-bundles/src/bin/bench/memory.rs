@@ -15,10 +15,10 @@ pub(crate) async fn measure(bench: &mut Bench) -> Result<()> {
     for side in BOTH {
         let mut pods = Vec::new();
         for _ in 0..PODS {
-            let bundle = bench.node.bundle(&["/bin/sleep", "1000000"])?;
-            let (shim, _) = side.context(bench.program(side).start(&bench.node, &bundle).await)?;
-            side.context(shim.create_and_start(&bundle).await)?;
-            pods.push((shim, bundle));
+            let container = bench.node.container(&["/bin/sleep", "1000000"])?;
+            let (shim, _) = side.context(bench.program(side).start(&bench.node, &container).await)?;
+            side.context(shim.create_and_start(&container).await)?;
+            pods.push((shim, container));
         }
         for (shim, _) in &pods {
             let memory = measure::memory(shim.pid)?;
@@ -27,9 +27,9 @@ pub(crate) async fn measure(bench: &mut Bench) -> Result<()> {
             let threads = u32::try_from(measure::threads(shim.pid)?)?;
             bench.add(side, "threads, idle", Unit::Threads, threads.into());
         }
-        for (shim, bundle) in pods {
-            side.context(shim.end(&bundle.id).await)?;
-            side.context(shim.shutdown(&bundle.id).await)?;
+        for (shim, container) in pods {
+            side.context(shim.end(&container.id).await)?;
+            side.context(shim.shutdown(&container.id).await)?;
         }
     }
     Ok(())

@@ -50,21 +50,21 @@ async fn terminal(bench: &mut Bench, side: Side) -> Result<()> {
 /// Millions of bytes a second, and milliseconds of the shim's CPU for a thousand million bytes.
 async fn flow(bench: &mut Bench, side: Side, streams: impl Fn(&Path) -> Streams<'_>) -> Result<(f64, f64)> {
     let line = "y".repeat(LINE_BYTES - 1);
-    let bundle = bench.node.bundle_with(&["/bin/yes", &line], |config| {
+    let container = bench.node.container_with(&["/bin/yes", &line], |config| {
         config["process"]["terminal"] = matches!(streams(Path::new("")), Streams::Terminal(_)).into();
     })?;
-    let fifo = bundle.path().join("out");
+    let fifo = container.path().join("out");
     nix::unistd::mkfifo(&fifo, Mode::S_IRWXU).context("make a fifo")?;
-    let (shim, _) = bench.program(side).start(&bench.node, &bundle).await?;
+    let (shim, _) = bench.program(side).start(&bench.node, &container).await?;
     // The shim opens its end in Create, and waits for ours.
     let reading = tokio::task::spawn_blocking(move || File::open(fifo));
-    shim.create(&bundle, streams(&bundle.path().join("out"))).await?;
+    shim.create(&container, streams(&container.path().join("out"))).await?;
     let fifo = reading.await?.context("open the fifo")?;
-    shim.start(&bundle.id, "").await?;
+    shim.start(&container.id, "").await?;
     let pid = shim.pid;
     let measured = tokio::task::spawn_blocking(move || read(fifo, pid)).await?;
-    shim.end(&bundle.id).await?;
-    shim.shutdown(&bundle.id).await?;
+    shim.end(&container.id).await?;
+    shim.shutdown(&container.id).await?;
     measured
 }
 
