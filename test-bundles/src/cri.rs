@@ -79,16 +79,23 @@ impl Node {
 
     /// What crictl says; nothing where it fails.
     pub fn try_crictl(&self, args: &[&str]) -> Option<String> {
+        self.run_crictl(args).inspect_err(|said| println!("crictl {args:?}: {said}")).ok()
+    }
+
+    /// What crictl complains of, which has to fail.
+    pub fn crictl_fails(&self, args: &[&str]) -> String {
+        self.run_crictl(args).expect_err("crictl succeeds")
+    }
+
+    /// What it prints, or where it fails what it prints as errors.
+    fn run_crictl(&self, args: &[&str]) -> Result<String, String> {
         let endpoint = format!("unix://{}", self.0.socket().display());
         let mut crictl = Command::new(lab().join("bin/crictl"));
         let endpoints = ["--runtime-endpoint", &endpoint, "--image-endpoint", &endpoint];
         crictl.args(["--config", "/dev/null", "--timeout", "60s"]).args(endpoints).args(args);
         let child = crictl.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         let output = finish(child.expect("crictl starts")).expect("crictl ends");
-        if output.code != 0 {
-            println!("crictl {args:?}: {}", output.stderr);
-        }
-        (output.code == 0).then_some(output.stdout)
+        if output.code == 0 { Ok(output.stdout) } else { Err(output.stderr) }
     }
 
     /// What crictl says, which has to succeed.
@@ -105,15 +112,21 @@ impl Node {
     /// Runs a pod through `handler`, with one container, from CRI's `PodSandboxConfig` and `ContainerConfig`; says the ids of
     /// both.
     pub fn run(&self, handler: &str, pod: &Value, container: &Value) -> (String, String) {
-        let file = |name: &str, value: &Value| {
-            let path = self.0.dir().join(name);
-            fs::write(&path, value.to_string()).expect("a file");
-            path.to_string_lossy().into_owned()
-        };
-        let (pod, container) = (file("pod.json", pod), file("container.json", container));
-        let pod_id = self.crictl(&["runp", "--runtime", handler, &pod]);
-        let id = self.crictl(&["create", &pod_id, &container, &pod]);
-        self.crictl(&["start", &id]);
+        let pod_id = self.crictl(&["runp", "--runtime", handler, &self.file("pod", pod)]);
+        let id = self.add(&pod_id, pod, container);
         (pod_id, id)
+    }
+
+    /// Creates a container in a pod that runs and starts it; says its id.
+    pub fn add(&self, pod_id: &str, pod: &Value, container: &Value) -> String {
+        let id = self.crictl(&["create", pod_id, &self.file("container", container), &self.file("pod", pod)]);
+        self.crictl(&["start", &id]);
+        id
+    }
+
+    fn file(&self, name: &str, value: &Value) -> String {
+        let path = self.0.dir().join(name).with_extension("json");
+        fs::write(&path, value.to_string()).expect("a file");
+        path.to_string_lossy().into_owned()
     }
 }
