@@ -41,6 +41,14 @@ fn status(pid: i32, field: &str) -> String {
     line.trim_start_matches(':').trim().to_owned()
 }
 
+/// What of a process's stack is in memory.
+fn stack_kilobytes(pid: i32) -> u32 {
+    let maps = fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap();
+    let stack = maps.split_once("[stack]").unwrap().1;
+    let resident = stack.lines().find_map(|line| line.strip_prefix("Rss:")).unwrap();
+    resident.trim_end_matches("kB").trim().parse().unwrap()
+}
+
 fn children(pid: i32) -> String {
     fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap()
 }
@@ -142,6 +150,7 @@ fn a_shared_pid_namespace_has_a_first_process_that_is_nobody() {
     assert_eq!(fs::read_dir(format!("/proc/{init}/root")).unwrap().count(), 0, "it sees files");
     assert!(fs::write(format!("/proc/{init}/root/x"), "").is_err(), "its root can be written to");
     assert!(!cgroups(&format!("test/{}", pod.id)).is_empty(), "it has no cgroup");
+    assert!(stack_kilobytes(init) <= 64, "it keeps a copy of the shim's stack: {} kB", stack_kilobytes(init));
 
     let seen = pod.container(&[]).shared_pid().run();
     assert_ne!(seen["pid"], 1);

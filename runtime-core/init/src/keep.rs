@@ -47,11 +47,16 @@ fn stay(parent: usize) -> ! {
 /// (pid_namespaces(7)). Closing its last file tells the parent that it has come so far.
 ///
 /// It is seen as what has its place elsewhere, the program of Kubernetes' pause image.
-pub(crate) fn reap(own: &OwnStrings) -> ! {
-    show_as(own, c"pause");
+pub(crate) fn reap(own: OwnStrings) -> ! {
+    show_as(&own, c"pause");
 
     if sys::ignore_children().is_err() || sys::close_range(0, u32::MAX, 0).is_err() {
         sys::exit(1);
+    }
+    #[allow(unsafe_code)]
+    // SAFETY: nothing is read any more, and nobody returns.
+    unsafe {
+        sys::forget_callers(&own);
     }
     loop {
         sys::pause();

@@ -121,7 +121,7 @@ impl<'a> Work<'a> {
             Step::CloseOnExec { from } => sys::close_range(from, u32::MAX, sys::CLOSE_RANGE_CLOEXEC)?,
             Step::Sync { point } => self.sync(point)?,
             Step::Execute => return Err(self.execute()),
-            Step::Stay => keep::reap(&self.program.own),
+            Step::Stay => keep::reap(self.program.own),
         }
         Ok(())
     }

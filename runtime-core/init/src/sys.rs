@@ -379,6 +379,23 @@ pub(crate) unsafe fn overwrite(own: &OwnStrings, name: &CStr) {
     }
 }
 
+/// Gives back the memory of the stack's frames between this one and the command line, a copy of the parent's.
+///
+/// # Safety
+/// `own` is right or empty, and whoever calls returns to none of those frames and reads nothing that lies there.
+pub(crate) unsafe fn forget_callers(own: &OwnStrings) {
+    const PAGE: usize = 4096;
+    const MADV_DONTNEED: usize = 4;
+    let here = ptr::from_ref(&own).addr();
+    // The caller's own frame may reach into the next page.
+    let start = here.next_multiple_of(PAGE).saturating_add(PAGE);
+    let end = own.arguments.0 & !PAGE.saturating_sub(1);
+    if start < end {
+        // SAFETY: the caller's promise.
+        let _ = unsafe { syscall!(Sysno::madvise, start, end.saturating_sub(start), MADV_DONTNEED) };
+    }
+}
+
 /// capset(2) on this thread, version 3: low words, then high words.
 pub(crate) fn set_capabilities(effective: u64, permitted: u64, inheritable: u64) -> Result<(), Errno> {
     const LINUX_CAPABILITY_VERSION_3: u32 = 0x2008_0522;
