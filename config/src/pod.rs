@@ -35,7 +35,9 @@ pub(crate) enum Shared<'a> {
     Own(&'a Path),
     /// The host's.
     Hosts,
-    /// There is none.
+    /// There is none: the pod's pid mode is CONTAINER, and a pid namespace of the pod's would need a process that lives for it,
+    /// which this mode spares the pod. A pause container has one, in which such a container would find itself with the pause
+    /// process. Kubernetes never asks for that: it gives a pod and its containers the same mode.
     Nothing,
 }
 

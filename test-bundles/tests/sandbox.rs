@@ -520,7 +520,7 @@ fn a_namespace_that_the_pod_does_not_share_is_no_door_to_the_hosts() {
     let (pod, _) = Pod::ready(&plain());
     let (code, text) = refusal(pod.container(&[]).shared_pid().create());
     assert_eq!(code, Code::INVALID_ARGUMENT);
-    assert!(text.contains("/linux/namespaces/1/path: the pod has no pid namespace"), "{text}");
+    assert!(text.contains("/linux/namespaces/1/path: the pod has no pid namespace to share: its own mode"), "{text}");
     pod.shutdown();
 }
 

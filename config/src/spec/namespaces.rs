@@ -35,7 +35,7 @@ pub(super) fn resolve(namespaces: &[oci::LinuxNamespace], pod: Option<&Pod>) -> 
             // Where the runtime is: there is nothing to enter.
             Some(Shared::Hosts) => {}
             Some(Shared::Nothing) => {
-                let reason = format!("the pod has no {} namespace that its containers share", name(kind));
+                let reason = format!("the pod has no {} namespace to share: its own mode is CONTAINER", name(kind));
                 return Err(Refusal::new(format!("/{index}/path"), reason));
             }
         }
