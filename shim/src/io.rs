@@ -32,6 +32,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use binary::Logger;
+pub(crate) use binary::loggers_ended;
 use fifo::{Output, blocking};
 use input::{Input, Source};
 use terminal::{Console, Relay};

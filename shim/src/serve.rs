@@ -4,7 +4,8 @@
 //! It leaves containerd's session and its pipes, adopts what its containers orphan (subreaper), and lets nobody trace it
 //! or read its memory. It ends after Shutdown, when [nobody needs it](crate::idle), or on SIGTERM or SIGINT: the socket goes
 //! first, so that a new pod of that name finds no half-dead server, then what containerd has not yet been told is
-//! delivered, then the process. Containers that are left on a signal go on; containerd's `delete` ends them.
+//! delivered, then the process, which may stay for loggers that are slow to end. Containers that are left on a signal go on;
+//! containerd's `delete` ends them.
 
 mod accept;
 mod dump;
@@ -136,6 +137,7 @@ async fn leave(server: &mut Server, publisher: &Publisher, others: Timeout<impl 
     // Who stays connected all the same has not asked for the end.
     _ = others.await;
     let answered = timeout(ANSWER_LIMIT, server.shutdown()).await;
+    crate::io::loggers_ended().await;
     answered.unwrap_or(Ok(())).map_err(|e| Error::new(Kind::System, format!("stop serving: {e}")))
 }
 

@@ -1,17 +1,30 @@
 //! Everything a container says arrives, whole and where it was sent: fifos, files, loggers, terminals, nowhere.
 
-use std::fs::File;
 use std::io::{Read, Write};
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio as ProcessStdio};
 use std::task::Poll;
 
 use anyhow::{Context, Result, ensure};
 use sha2::{Digest, Sha256};
 use test_bundles::client::Case;
-use test_bundles::stdio::{Stdio, Stream};
-use test_bundles::{ctr, image, leftovers, suite, test};
+use test_bundles::stdio::Stdio;
+use test_bundles::{ctr, image, suite, test};
+
+#[path = "containerd_stdio/loggers.rs"]
+mod loggers;
+#[path = "containerd_stdio/readers.rs"]
+mod readers;
+
+use loggers::{
+    a_logger_gets_both_streams_and_the_name_of_the_container, a_logger_that_dies_neither_ends_nor_stops_its_container,
+    a_logger_that_is_not_ready_is_refused_by_the_second_scheme, a_logger_that_reads_no_more_is_ended,
+    execs_and_terminals_have_loggers_too,
+};
+use readers::{
+    a_fifo_that_nobody_opens_keeps_nobody_else, a_gigabyte_costs_the_shim_nothing,
+    a_log_that_nobody_reads_keeps_nobody, a_reader_that_goes_and_another_that_comes_get_it_all,
+    a_reader_that_stops_keeps_nobody_else,
+};
 
 fn main() -> ExitCode {
     suite::run(&[
@@ -23,8 +36,15 @@ fn main() -> ExitCode {
         test!(a_logger_gets_both_streams_and_the_name_of_the_container),
         test!(a_gigabyte_costs_the_shim_nothing).not_on_runc("it copies"),
         test!(a_reader_that_goes_and_another_that_comes_get_it_all).not_on_runc("it loses what it has read already"),
+        test!(a_fifo_that_nobody_opens_keeps_nobody_else).not_on_runc("it waits in Create for a reader"),
+        test!(a_reader_that_stops_keeps_nobody_else).not_on_runc("it loses what it has read already"),
+        test!(a_log_that_nobody_reads_keeps_nobody).own_daemon().not_on_runc("it does not say what it holds"),
         test!(sixty_four_execs_at_once),
-        test!(a_logger_that_dies_neither_ends_nor_stops_its_container),
+        test!(execs_and_terminals_have_loggers_too),
+        test!(a_logger_that_dies_neither_ends_nor_stops_its_container).not_on_runc("SIGPIPE ends the program"),
+        test!(a_logger_that_is_not_ready_is_refused_by_the_second_scheme)
+            .not_on_runc("only from 2.2 on it knows the second, and its words are others"),
+        test!(a_logger_that_reads_no_more_is_ended),
         test!(a_terminal_has_a_size_that_can_change),
         test!(ctr_run_gives_a_terminal),
     ])
@@ -123,98 +143,6 @@ async fn a_file_gets_both_streams_in_order(case: &Case) -> Result<()> {
     Ok(())
 }
 
-async fn a_logger_gets_both_streams_and_the_name_of_the_container(case: &Case) -> Result<()> {
-    let dir = case.daemon.dir();
-    let logger = dir.join(format!("{}.sh", case.new_id()));
-    let log = dir.join(format!("{}.log", case.new_id()));
-    let script = format!(
-        "#!/bin/sh\nlog={}\necho \"$1 $2 $CONTAINER_NAMESPACE $CONTAINER_ID\" >$log\n\
-         sed 's/^/1: /' <&3 >>$log 5>&- &\none=$!\nsed 's/^/2: /' <&4 >>$log 5>&- &\ntwo=$!\nexec 5>&-\nwait $one $two\necho end >>$log\n",
-        log.display()
-    );
-    std::fs::write(&logger, script)?;
-    std::fs::set_permissions(&logger, std::fs::Permissions::from_mode(0o755))?;
-    let stdio = Stdio::to(format!("binary://{}?key=value", logger.display()));
-    let mut container = case.container(&["sh", "-c", "echo out; echo err >&2"]).stdio(stdio).create().await?;
-    ensure!(container.run().await? == 0);
-    let written = || std::fs::read_to_string(&log).unwrap_or_default();
-    test_bundles::wait_until(std::time::Duration::from_secs(10), || written().ends_with("end\n"));
-    let said = written();
-    let first = format!("key value {} {}", case.daemon.namespace, container.id);
-    ensure!(said.lines().next() == Some(first.as_str()), "not {first:?} first: {said}");
-    ensure!(said.contains("1: out\n") && said.contains("2: err\n"), "{said}");
-    Ok(())
-}
-
-/// A fifo of the test's own, which nobody reads unless the test does.
-fn fifo(case: &Case) -> Result<PathBuf> {
-    let path = case.daemon.dir().join(case.new_id());
-    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU)?;
-    Ok(path)
-}
-
-fn stdout_to(path: &Path) -> Stdio {
-    Stdio { stdout: Stream::Uri(path.display().to_string()), ..Stdio::null() }
-}
-
-/// utime + stime, proc_pid_stat(5).
-fn cpu_ticks(pid: u32) -> Result<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let fields: Vec<_> = stat.rsplit_once(") ").context("no stat")?.1.split(' ').collect();
-    Ok(fields[11].parse::<u64>()? + fields[12].parse::<u64>()?)
-}
-
-async fn a_gigabyte_costs_the_shim_nothing(case: &Case) -> Result<()> {
-    let megabytes = 1024 / u64::from(test_bundles::slower());
-    let path = fifo(case)?;
-    let reader = path.clone();
-    let reader = std::thread::spawn(move || std::io::copy(&mut File::open(reader)?, &mut std::io::sink()));
-    let count = format!("count={megabytes}");
-    let new = case.container(&["dd", "if=/dev/zero", "bs=1M", &count]).stdio(stdout_to(&path));
-    let mut container = new.create().await?;
-    let shim = leftovers::shims(&case.daemon, &container.id)[0];
-    let before = cpu_ticks(shim)?;
-    container.start().await?;
-    ensure!(container.wait().await? == 0);
-    let ticks = cpu_ticks(shim)? - before;
-    container.delete().await?;
-    let bytes = reader.join().expect("a reader does not panic")?;
-    ensure!(bytes == megabytes << 20, "{bytes} bytes of {megabytes} MB");
-    // A hundredth of a second each; a copy takes tens of them.
-    ensure!(ticks <= 5, "the shim has used {ticks} ticks");
-    Ok(())
-}
-
-async fn a_reader_that_goes_and_another_that_comes_get_it_all(case: &Case) -> Result<()> {
-    const LINES: usize = 100_000;
-    let path = fifo(case)?;
-    let opener = path.clone();
-    let first = std::thread::spawn(move || File::open(opener));
-    let last = (1_000_000 + LINES - 1).to_string();
-    let mut container = case.container(&["seq", "1000000", &last]).stdio(stdout_to(&path)).create().await?;
-    let mut first = first.join().expect("it does not panic")?;
-    container.start().await?;
-    let mut bytes = vec![0; 8 * 1000];
-    first.read_exact(&mut bytes)?;
-    drop(first);
-    // Nobody reads: the program waits, and everyone else gets an answer.
-    let state = container.process("").state().await?;
-    ensure!(state.status == 2, "{state:?}");
-    let exec = container.exec("look", &test_bundles::spec::process(&["true"]), &Stdio::null()).await?;
-    ensure!(exec.run().await?.0 == 0);
-    let second = std::thread::spawn(move || -> std::io::Result<Vec<u8>> {
-        File::open(path)?.read_to_end(&mut bytes)?;
-        Ok(bytes)
-    });
-    ensure!(container.wait().await? == 0);
-    container.delete().await?;
-    let bytes = second.join().expect("it does not panic")?;
-    let lines = String::from_utf8(bytes)?;
-    let expected = (1_000_000..1_000_000 + LINES).map(|number| number.to_string());
-    ensure!(lines.lines().eq(expected), "{} lines", lines.lines().count());
-    Ok(())
-}
-
 async fn sixty_four_execs_at_once(case: &Case) -> Result<()> {
     let container = case.container(&["sleep", "1000"]).stdio(Stdio::null()).create().await?;
     container.start().await?;
@@ -246,22 +174,6 @@ async fn futures<T>(all: impl Iterator<Item = impl Future<Output = T>>) -> Vec<T
     })
     .await;
     pending.into_iter().filter_map(|(_, result)| result).collect()
-}
-
-async fn a_logger_that_dies_neither_ends_nor_stops_its_container(case: &Case) -> Result<()> {
-    let logger = case.daemon.dir().join(format!("{}.sh", case.new_id()));
-    std::fs::write(&logger, "#!/bin/sh\nprintf r >&5\nexit 1\n")?;
-    std::fs::set_permissions(&logger, std::fs::Permissions::from_mode(0o755))?;
-    let schemes = if case.daemon.release.version == "2.4" { &["binary", "binary-v2"][..] } else { &["binary"] };
-    for scheme in schemes {
-        let stdio = Stdio::to(format!("{scheme}://{}", logger.display()));
-        // More than any pipe holds.
-        let script = "seq 200000 && seq 200000 >&2 && exit 5";
-        let mut container = case.container(&["sh", "-c", script]).stdio(stdio).create().await?;
-        let status = container.run().await?;
-        ensure!(status == 5, "{scheme}: {status}");
-    }
-    Ok(())
 }
 
 async fn a_terminal_has_a_size_that_can_change(case: &Case) -> Result<()> {

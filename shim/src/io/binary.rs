@@ -3,8 +3,9 @@
 //! The contract is that of containerd's pkg/shim logging (core/runtime/v2/logging): arguments from the URI's query, an
 //! environment of exactly `CONTAINER_ID` and `CONTAINER_NAMESPACE`, stdout on 3, stderr on 4, and 5 to be closed (or
 //! written to) when it is ready. Where containerd's own shims send SIGTERM at once, a logger gets time to read to the end
-//! of file and to leave by itself first: that is when it flushes. Of one that dies before its container we take over the
-//! reading, and drop what comes: a program must neither be killed by its log nor wait for ever in it.
+//! of file and to leave by itself first: that is when it flushes. No Delete waits as long; the server does before it ends, for
+//! nobody else would see to it. Of one that dies before its container we take over the reading, and drop what comes: a
+//! program must neither be killed by its log nor wait for ever in it.
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -21,7 +22,7 @@ use runtime_core::{Error, Kind, Result};
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 
 use super::Owner;
@@ -34,6 +35,17 @@ const READY: Duration = Duration::from_secs(10);
 const FLUSH: Duration = Duration::from_secs(3);
 /// How long it may take to obey SIGTERM; containerd's own shims allow the same.
 const TERMINATE: Duration = Duration::from_secs(12);
+
+thread_local! {
+    /// How many loggers have been told to end and have not.
+    static ENDING: watch::Sender<usize> = watch::Sender::new(0);
+}
+
+/// Waits until every logger that has been told to end has ended: for [`FLUSH`] and [`TERMINATE`] at most.
+pub(crate) async fn loggers_ended() {
+    let mut ending = ENDING.with(watch::Sender::subscribe);
+    _ = ending.wait_for(|loggers| *loggers == 0).await;
+}
 
 /// A logger at work. Dropping it lets the logger end in its own time, supervised.
 #[derive(Debug)]
@@ -116,6 +128,7 @@ impl Child {
             return;
         }
         drop(outputs);
+        ENDING.with(|ending| ending.send_modify(|loggers| *loggers += 1));
         if timeout(FLUSH, self.reaped()).await.is_err() {
             self.signal(Signal::TERM);
             if timeout(TERMINATE, self.reaped()).await.is_err() {
@@ -124,6 +137,7 @@ impl Child {
                 self.reaped().await;
             }
         }
+        ENDING.with(|ending| ending.send_modify(|loggers| *loggers -= 1));
         _ = leaves.send(());
     }
 
