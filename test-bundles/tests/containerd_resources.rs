@@ -14,6 +14,8 @@ mod metrics;
 mod oom;
 #[path = "containerd_resources/pause.rs"]
 mod pause;
+#[path = "containerd_resources/shim_cgroup.rs"]
+mod shim_cgroup;
 #[path = "containerd_resources/update.rs"]
 mod update;
 
@@ -26,6 +28,7 @@ use pause::{
     a_paused_container_can_be_killed, a_paused_container_stands_still, execs_are_paused_and_refused_with_the_container,
     pause_and_resume_are_refused_at_the_wrong_moment,
 };
+use shim_cgroup::{a_cgroup_that_the_shim_cannot_join_is_refused_by_name, the_shim_is_in_the_cgroup_asked_for};
 use update::{
     a_limit_below_use_is_refused_where_asked, a_refused_update_changes_nothing,
     device_rules_are_changed_and_left_alone, updates_are_live_whatever_the_state,
@@ -47,6 +50,8 @@ fn main() -> ExitCode {
         test!(an_exec_killed_for_want_of_memory_is_told).not_on_runc("its v1 watch tells of it late or twice"),
         test!(a_kill_in_a_cgroup_below_is_told).not_on_runc("it does not look below"),
         test!(a_neighbours_kill_is_not_told).not_on_runc("its v1 watch does not count"),
+        test!(the_shim_is_in_the_cgroup_asked_for).not_on_runc("it wants one in every hierarchy of v1"),
+        test!(a_cgroup_that_the_shim_cannot_join_is_refused_by_name).not_on_runc("it says so in other words"),
     ])
 }
 
