@@ -28,7 +28,7 @@ test: root ## Every test, those on real containerds included: RUNTIME=io.contain
 test-clients: root ## critest, crictl, nerdctl and Docker on this shim beside runc, where ../shared/lab has them: 10 to 15 minutes.
 	@test-bundles/scripts/clients --can || exit 0; \
 	$(SETUP) test && $(MAKE) --no-print-directory build && \
-	cargo test -p test-bundles --no-run --test clients_crictl --test clients_nerdctl --test clients_docker && \
+	cargo test -p test-bundles --no-run --test clients_crictl --test clients_nerdctl --test clients_docker --test clients_table && \
 	SHIM=$${SHIM:-$(CURDIR)/$(RELEASE)} test-bundles/scripts/clients
 
 test-guest: root ## The tests that meet the kernel, in a guest with cgroup v2 under systemd, where ../shared/vm can make one.

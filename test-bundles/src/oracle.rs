@@ -9,7 +9,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -30,12 +30,20 @@ pub struct Case {
     script: &'static str,
     lacks: &'static [(&'static str, &'static str)],
     says: Option<&'static str>,
+    alone: bool,
 }
 
 impl Case {
     /// `script` runs under bash with the client's prelude before it.
     pub const fn new(name: &'static str, script: &'static str) -> Self {
-        Self { name, script, lacks: &[], says: None }
+        Self { name, script, lacks: &[], says: None, alone: false }
+    }
+
+    /// Runs with no other beside it, for it takes a daemon away.
+    #[must_use]
+    pub const fn alone(mut self) -> Self {
+        self.alone = true;
+        self
     }
 
     /// What it says on this shim, where runc's now and then loses some of it and cannot be asked.
@@ -68,6 +76,9 @@ pub struct Client {
     pub cgroup: &'static str,
 }
 
+/// Held for writing by a case that runs alone. It guards the daemons, of which a case that fails says nothing.
+static DAEMONS: RwLock<()> = RwLock::new(());
+
 /// What a script said.
 #[derive(Debug, PartialEq, Eq)]
 struct Said {
@@ -88,6 +99,8 @@ pub fn run(client: Client, cases: &[Case]) -> ExitCode {
             let Some(state) = lab.as_deref() else {
                 return Ok(Completion::ignored_with("no lab of clients: make test-clients has one"));
             };
+            let _alone = case.alone.then(|| DAEMONS.write());
+            let _beside = (!case.alone).then(|| DAEMONS.read());
             one(client, runtime, case, state).map_err(|error| Failed::from(format!("{error:#}")))
         })
     });

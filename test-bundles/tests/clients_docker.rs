@@ -9,7 +9,11 @@ use std::process::ExitCode;
 
 use test_bundles::oracle::{self, Case, Client};
 
-const DOCKER: Client = containers::client!("docker", "docker -H unix://$STATE/run/docker.sock");
+const DOCKER: Client = containers::client!(
+    "docker",
+    "docker -H unix://$STATE/run/docker.sock",
+    "DOCKER_HOST=unix://$STATE/run/docker.sock docker-compose"
+);
 
 /// What nerdctl says otherwise or not at all.
 const CASES: &[Case] = &[
@@ -71,6 +75,58 @@ const CASES: &[Case] = &[
         up $I sleep 1000; for i in $(seq 64); do c exec $N sh -c "echo $i; exit $((i % 7))" >said.$i || echo $? >>said.$i & done; wait
         cat $(seq -f said.%g 64) | md5sum; served"#,
     ),
+    // Without dockerd for a while, which is told to let containers live.
+    Case::new(
+        "without_dockerd_it_writes_on",
+        r#"
+        up $I sh -c 'seq 100; until [ -e /go ]; do sleep 0.05; done; seq 101 20000; exec sleep 1000'; until_is 100 eval 'c logs $N | wc -l'
+        pid=$(state Pid); down dockerd; touch /proc/$pid/root/go; sleep 0.3; again; state Status; [ $(state Pid) = $pid ] && served
+        until_is 20000 eval 'c logs $N | wc -l'; c logs $N | md5sum; says c exec $N sh -c 'echo here; exit 4'; c stop -t 1 $N >&2; state ExitCode"#,
+    )
+    .alone(),
+    Case::new(
+        "without_dockerd_it_stays_paused",
+        r#"
+        up $I sleep 1000; c pause $N >&2; down dockerd TERM; again; state Status; c unpause $N >&2; c exec $N echo goes on; c kill $N >&2; c wait $N"#,
+    )
+    .alone(),
+    Case::new(
+        "without_dockerd_it_ends",
+        r#"
+        up $I sh -c 'until [ -e /go ]; do sleep 0.05; done; echo last words; exit 5'; id=$(c inspect -f '{{.Id}}' $N) pid=$(state Pid); down dockerd
+        touch /proc/$pid/root/go; while [ -e /proc/$pid/root/go ]; do sleep 0.05; done; again; until_is exited state Status; state ExitCode
+        until_is 'last words' c logs $N; c logs $N; c rm $N >&2; gone $id"#,
+    )
+    .says("5\nlast words\ngone\n")
+    .alone(),
+    Case::new(
+        "without_dockerd_a_terminal_stays",
+        r#"
+        up -it $I sh -c 'stty -echo; echo ready; read a; echo "it heard $a"; exit 3'; until_is $'ready\r' c logs $N; down dockerd; again; : >said
+        { sleep 0.5; printf 'text\n'; } | says tty c attach $N | grep -aoE 'it heard text|exit .'; state ExitCode"#,
+    )
+    .alone(),
+    Case::new(
+        "without_dockerd_an_exec_runs_on",
+        r#"
+        up $I sleep 1000; c exec -d $N sh -c 'until [ -e /go ]; do sleep 0.05; done; echo went >/said; exec sleep 2000'; down dockerd; again
+        c exec $N touch /go; until_is went c exec $N cat /said; until_is 1 eval "c exec $N ps -o args | grep -cx 'sleep 2000'"; c rm -f $N >&2; echo both end"#,
+    )
+    .alone(),
+    Case::new(
+        "without_dockerd_it_ends_and_is_restarted",
+        r#"
+        up --restart always $I sh -c 'echo started; exec sleep 1000'; pid=$(state Pid); down dockerd; kill -9 $pid; again
+        until_is $'started\nstarted' c logs $N; until_is running state Status; served; c exec $N echo again"#,
+    )
+    .alone(),
+    Case::new(
+        "without_either_it_runs_on",
+        r#"
+        up $I sh -c 'until [ -e /go ]; do sleep 0.05; done; exit 3'; down containerd; again; down dockerd; again
+        state Status; served; reached; c exec $N touch /go; c wait $N"#,
+    )
+    .alone(),
 ];
 
 fn main() -> ExitCode {

@@ -9,30 +9,16 @@ use std::process::ExitCode;
 
 use test_bundles::oracle::{self, Case, Client};
 
-const NERDCTL: Client = containers::client!("nerdctl", "nerdctl -n clients-nerdctl");
+const NERDCTL: Client = containers::client!("nerdctl", "nerdctl -n clients-nerdctl", "c compose");
 
 /// What Docker says otherwise or not at all.
 const CASES: &[Case] = &[
-    Case::new(
-        "compose",
-        r#"
-        trap 'c compose -f compose.yaml down -v >/dev/null 2>&1 || true' EXIT
-        cat >compose.yaml <<END
-        services:
-          web: {image: lab.test/nginx:1, runtime: $RUNTIME, container_name: $N}
-          worker: {image: $I, runtime: $RUNTIME, depends_on: [web], command: [sleep, "1000"], environment: [A=b], volumes: [kept:/kept]}
-        volumes: {kept: {}}
-END
-        c compose -f compose.yaml up -d >&2; served; c compose -f compose.yaml ps --services | sort
-        c compose -f compose.yaml exec -T worker sh -c 'wget -qO- http://web/; echo $A; ls -d /kept'
-        id=$(c inspect -f '{{.Id}}' $N); c compose -f compose.yaml down >&2; gone $id"#,
-    ),
-    // containerd's monitor looks every ten seconds.
+    // containerd's monitor looks every ten seconds, and would start what nerdctl is about to start itself.
     Case::new(
         "restart_policy",
         r#"
-        up --restart always $I sh -c 'echo started; sleep 0.1; exit 3'
-        until_is yes eval 'test $(c logs $N | grep -c started) -ge 2 && echo yes'; echo again; served"#,
+        up $I sh -c 'echo >>/starts; test -e /go && exec sleep 1000; until [ -e /go ]; do sleep 0.05; done; exit 3'
+        c update --restart always $N >&2; touch /proc/$(state Pid)/root/go; until_is '2 /starts' c exec $N wc -l /starts; echo again; served"#,
     ),
     Case::new(
         "healthcheck",
@@ -58,6 +44,21 @@ END
         done
         c exec $N echo lives; c stop -t 1 $N >&2; state ExitCode"#,
     ),
+    // Docker never hears of an end that it has missed.
+    Case::new(
+        "without_containerd_it_ends",
+        r#"
+        up $I sh -c 'echo >>/starts; exec sleep 1000'; id=$(c inspect -f '{{.Id}}' $N) pid=$(state Pid); down containerd; kill -9 $pid
+        while [ -e /proc/$pid/exe ]; do sleep 0.05; done; again; c start $N >&2; served; c exec $N wc -l /starts; c rm -f $N >&2; gone $id"#,
+    )
+    .alone(),
+    Case::new(
+        "without_containerd_it_ends_and_is_restarted",
+        r#"
+        up $I sleep 1000; c update --restart always $N >&2; pid=$(state Pid); down containerd; kill -9 $pid; again
+        until [ $(state Pid) != $pid ] && [ $(state Status) = running ]; do sleep 0.1; done; c exec $N echo again; served"#,
+    )
+    .alone(),
 ];
 
 fn main() -> ExitCode {

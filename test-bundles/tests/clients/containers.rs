@@ -4,19 +4,22 @@
 
 use test_bundles::oracle::Case;
 
-/// A client that takes these words, by its name and by how it is called.
+/// A client that takes these words, by its name, by how it is called, and how its compose is.
 macro_rules! client {
-    ($name:literal, $call:literal) => {
+    ($name:literal, $call:literal, $compose:literal) => {
         Client {
             name: $name,
             prelude: concat!(
                 "I=lab.test/busybox:1\nc() { ",
                 $call,
-                r#" "$@"; }
+                " \"$@\"; }\ncompose() { ",
+                $compose,
+                r#" -f compose.yaml "$@"; }
 run() { c run --name $N --label case=$N --network none --runtime $RUNTIME "$@"; }
 state() { c inspect -f "{{.State.$1}}" $N; }
 address() { c inspect -f '{{.NetworkSettings.IPAddress}}' $1; }
-"#
+"#,
+                include_str!("clients/daemons.sh")
             ),
             runtime: |kind| format!("io.containerd.{kind}.v2"),
             tested: &["myshim"],
@@ -28,6 +31,8 @@ pub(crate) use client;
 
 /// Every case for both clients. `run` is `run` without a network, `up` the same detached, `c` the client itself; `$N` is the
 /// container's name and `$I` the image (busybox).
+///
+/// nerdctl's logger ends with its container, whatever it has read by then: where `logs` is asked, the container lives on.
 pub(crate) const CASES: &[Case] = &[
     // How it ends.
     Case::new("exit_codes", r#"for n in 0 1 3 125 126 127 128 137 255; do says run --rm $I sh -c "exit $n"; done"#),
@@ -40,8 +45,8 @@ pub(crate) const CASES: &[Case] = &[
     Case::new(
         "a_signal_that_it_handles",
         r#"
-        up $I sh -c 'trap "echo hup; exit 7" HUP; echo ready; while :; do sleep 0.05; done'
-        until_is ready c logs $N; c kill -s HUP $N >&2; c wait $N; c logs $N"#,
+        up $I sh -c 'trap "echo hup; trap \"exit 7\" USR1" HUP; echo ready; while :; do sleep 0.05; done'
+        until_is ready c logs $N; c kill -s HUP $N >&2; until_is $'ready\nhup' c logs $N; c kill -s USR1 $N >&2; c wait $N; c logs $N"#,
     ),
     Case::new(
         "rm_leaves_nothing",
@@ -89,7 +94,7 @@ pub(crate) const CASES: &[Case] = &[
     Case::new(
         "logs",
         r#"
-        up $I sh -c 'for i in 1 2 3 4 5; do echo out $i; done; echo err >&2'; until_is 6 eval 'c logs $N 2>&1 | wc -l'
+        up $I sh -c 'for i in 1 2 3 4 5; do echo out $i; done; echo err >&2; exec sleep 1000'; until_is 6 eval 'c logs $N 2>&1 | wc -l'
         c logs $N 2>errors; sed 's/^/errors: /' errors; c logs --tail 2 $N 2>&1 | wc -l"#,
     ),
     Case::new(
@@ -100,7 +105,7 @@ pub(crate) const CASES: &[Case] = &[
     ),
     Case::new(
         "logs_of_a_terminal",
-        "up -t $I sh -c 'tty; echo on a terminal'; until_is \"$(printf '/dev/pts/0\\r\\non a terminal\\r')\" c logs $N; c logs $N",
+        "up -t $I sh -c 'tty; echo on a terminal; exec sleep 1000'; until_is \"$(printf '/dev/pts/0\\r\\non a terminal\\r')\" c logs $N; c logs $N",
     ),
     // What is done to it while it runs.
     Case::new(
@@ -138,15 +143,15 @@ pub(crate) const CASES: &[Case] = &[
     Case::new(
         "stop",
         r#"
-        up $I sh -c 'trap "echo term; exit 5" TERM; echo ready; while :; do sleep 0.05; done'
-        until_is ready c logs $N; c stop $N >&2; state ExitCode; c logs $N"#,
+        up $I sh -c 'trap "exit 5" TERM; echo ready; while :; do sleep 0.05; done'
+        until_is ready c logs $N; c stop $N >&2; state ExitCode"#,
     ),
     Case::new("stop_of_one_that_does_not_listen", "up $I sleep 1000; c stop -t 1 $N >&2; state ExitCode; state Status"),
     Case::new(
         "stop_signal",
         r#"
-        up --stop-signal USR1 $I sh -c 'trap "echo usr1; exit 6" USR1; echo ready; while :; do sleep 0.05; done'
-        until_is ready c logs $N; c stop $N >&2; state ExitCode; c logs $N"#,
+        up --stop-signal USR1 $I sh -c 'trap "exit 6" USR1; echo ready; while :; do sleep 0.05; done'
+        until_is ready c logs $N; c stop $N >&2; state ExitCode"#,
     ),
     Case::new(
         "pause",
@@ -158,7 +163,7 @@ pub(crate) const CASES: &[Case] = &[
     Case::new("rm_while_paused", "up $I sleep 1000; c pause $N >&2; says c rm -f $N >&2; says state Status"),
     Case::new(
         "restart",
-        "up $I sh -c 'echo started; exec sleep 1000'; c restart -t 0 $N >&2; state Status; until_is $'started\\nstarted' c logs $N; c logs $N",
+        "up $I sh -c 'echo started; exec sleep 1000'; until_is started c logs $N; c restart -t 0 $N >&2; state Status; until_is $'started\\nstarted' c logs $N; c logs $N",
     ),
     Case::new(
         "create_and_start",
@@ -349,6 +354,36 @@ pub(crate) const CASES: &[Case] = &[
         "dns_and_hosts",
         "c run --rm --runtime $RUNTIME --dns 10.1.2.3 --dns-search lab.test --add-host other:10.9.8.7 $I sh -c 'grep -v ^# /etc/resolv.conf; grep other /etc/hosts'",
     ),
+    Case::new(
+        "compose",
+        r#"
+        trap 'compose down -v >/dev/null 2>&1 || true' EXIT
+        cat >compose.yaml <<END
+        services:
+          web: {image: lab.test/nginx:1, runtime: $RUNTIME, container_name: $N}
+          worker: {image: $I, runtime: $RUNTIME, depends_on: [web], command: [sleep, "1000"], environment: [A=b], volumes: [kept:/kept]}
+        volumes: {kept: {}}
+END
+        compose up -d >&2; served; compose ps --services | sort
+        compose exec -T worker sh -c 'until wget -qO- http://web/ 2>/dev/null; do sleep 0.05; done; echo $A; ls -d /kept'
+        id=$(c inspect -f '{{.Id}}' $N); compose down >&2; gone $id"#,
+    )
+    .lacks(&[("docker", "no docker-compose")]),
+    // Without containerd for a while.
+    Case::new(
+        "without_containerd_it_runs_on",
+        r#"
+        up $I sh -c 'until [ -e /go ]; do sleep 0.05; done; exit 3'; pid=$(state Pid); down containerd; sleep 0.2; again
+        state Status; [ $(state Pid) = $pid ] && served; reached; says c exec $N sh -c 'echo here; exit 4'; c exec $N touch /go; c wait $N; state ExitCode"#,
+    )
+    .alone(),
+    Case::new(
+        "without_containerd_it_stays_paused",
+        r#"
+        up $I sleep 1000; c pause $N >&2; down containerd; again; state Status; until c unpause $N >&2; do sleep 0.1; done; reached
+        c exec $N echo goes on; c stop -t 1 $N >&2; state ExitCode"#,
+    )
+    .alone(),
 ];
 
 /// What tells one container from another. `same` takes out what has to differ (ids, directories of layers) and what may:
