@@ -5,6 +5,10 @@
 //! runc proves nothing and fails, unless it says what a host may lack: then it is printed as skipped, and only when both fail
 //! alike.
 //!
+//! runc may have said less than it should: nerdctl closes the streams of a container when it hears of its end, whatever of them
+//! it has read (`cancel` in its cioutil), and by then a relay may not have sent all. So whoever says less is asked once more.
+//! This shim is asked once: what its containers write is in the client's own fifo before their end is told.
+//!
 //! `test-bundles/scripts/clients` runs these inside a lab of clients and daemons; anywhere else every case is skipped.
 
 use std::path::{Path, PathBuf};
@@ -121,6 +125,11 @@ fn one(client: Client, runtime: &str, case: Case, state: &Path) -> Result<Comple
         None => script(client, ("runc", runtime), case, state)?,
     };
     let (got, errors) = script(client, (runtime, runtime), case, state)?;
+    let (wanted, why) = if case.says.is_none() && wanted.stdout.len() < got.stdout.len() {
+        script(client, ("runc", runtime), case, state)?
+    } else {
+        (wanted, why)
+    };
     if wanted != got {
         bail!("differs from runc{}\nrunc: {why}\n{runtime}: {errors}", difference(&wanted, &got));
     }
