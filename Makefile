@@ -50,7 +50,7 @@ fuzz: ## Every fuzz target for SECONDS_EACH (60) on a stable toolchain; installs
 
 build: ## The release binary, static and stripped, at target/release/containerd-shim-myshim-v2.
 	@$(SETUP) build
-	cargo build --release --package shim
+	cargo rustc --release --package shim --bin $(SHIM) -- -C link-arg=-Wl,-T,shim/no-unwinding.ld
 	@mkdir -p target/release && ln -f $(BUILT) $(RELEASE)
 
 install: ## Puts the release binary into $(DESTDIR)$(PREFIX)/bin (default /usr/local/bin), where containerd finds it.
