@@ -1,4 +1,5 @@
-//! The heap, which no child has any use for: all that it reads lies in memory of its own (see `shared`).
+//! The heap, which no child has any use for: all that it reads lies in memory of its own (see `shared`). And what of it, and
+//! of the stack, nobody has any use for while nothing is done.
 //!
 //! A fork marks every page of the parent's for copying, and the parent then pays a fault for each that it writes to: some
 //! sixty of them an exec, as much as the rest of the fork. So the heap stays behind, MADV_DONTFORK of madvise(2), for as
@@ -13,6 +14,8 @@ use nix::libc;
 use rustix::mm::{Advice, madvise};
 
 const PAGE: usize = 4096;
+/// More than any of our work takes of the stack. The kernel keeps far more below a stack free of all else (128 MB, mmap(2)).
+const STACK: usize = 64 * PAGE;
 
 /// Does `work`, whose forks have no heap.
 pub(crate) fn stays_behind<T>(work: impl FnOnce() -> T) -> T {
@@ -22,7 +25,18 @@ pub(crate) fn stays_behind<T>(work: impl FnOnce() -> T) -> T {
     done
 }
 
-/// Gives back to the kernel what is free: after work that has taken far more than all else does.
+/// Gives back to the kernel what is free, of the heap and of the stack: whoever needs it again pays a fault a page.
+#[inline(never)] // `here` must not lie in a caller's frame, which may go on for pages below it
+pub fn give_back() {
+    trim();
+    let here = 0_u8;
+    // Behind the pages that this function and the call below stand on.
+    let end = (ptr::from_ref(&here).addr() & !(PAGE - 1)) - PAGE;
+    // SAFETY: nobody's but the stack's own, and below our frame, a few words, none is in use.
+    let _ = unsafe { madvise(ptr::with_exposed_provenance_mut(end - STACK), STACK, Advice::LinuxDontNeed) };
+}
+
+/// Gives back to the kernel what is free of the heap: after work that has taken far more than all else does.
 pub(crate) fn trim() {
     // SAFETY: takes a number; whatever is in use stays where it is.
     unsafe { libc::malloc_trim(0) };

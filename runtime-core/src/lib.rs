@@ -19,7 +19,7 @@ mod agent;
 mod capabilities;
 mod handed;
 #[allow(unsafe_code)] // tells the kernel and the C library what is to become of the heap
-mod heap;
+pub mod heap;
 mod hooks;
 mod ids;
 mod kept;

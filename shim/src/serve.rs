@@ -9,6 +9,7 @@
 
 mod accept;
 mod dump;
+mod rest;
 
 use std::fs::File;
 use std::io;
@@ -24,6 +25,7 @@ use tokio::signal::unix::{self, SignalKind};
 use tokio::time::{Timeout, timeout};
 use ttrpc::r#async::Server;
 
+use self::rest::Rest;
 use crate::flags::Flags;
 use crate::idle::Idle;
 use crate::logger;
@@ -91,7 +93,9 @@ async fn run(flags: Flags, listener: UnixListener) -> Result<()> {
     let sandbox = Sandbox::new(flags.namespace.clone(), tasks.clone(), idle.clone());
 
     let socket = listener.try_clone().map_err(|e| Error::io("keep the socket", &e))?.into();
-    let incoming = accept::listener(listener, idle.clone()).map_err(|e| Error::io("listen", &e))?;
+    let rest = Rest::default();
+    tokio::task::spawn_local(rest.clone().run());
+    let incoming = accept::listener(listener, idle.clone(), rest).map_err(|e| Error::io("listen", &e))?;
     let mut methods = Service::new(tasks.clone(), sandbox.clone()).methods();
     methods.extend(sandbox.clone().methods());
     let mut server = Server::new().add_listener(incoming).register_service(methods);

@@ -79,6 +79,7 @@ async fn memory_of_a_pod() {
     for _ in 0..PODS {
         pods.push(pod(&node, &program).await);
     }
+    measure::rest().await;
     let each: Vec<_> = pods.iter().map(|(shim, _)| measure::memory(shim.pid).unwrap()).collect();
     for pod in pods {
         end(pod).await;

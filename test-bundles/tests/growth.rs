@@ -7,6 +7,7 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::future::try_join_all;
 use test_bundles::measure;
 use test_bundles::mounts::{Mounts, unshare_mounts};
 use test_bundles::node::{Container, Node, Program, Shim, Streams};
@@ -18,6 +19,7 @@ const KB_PER_THOUSAND: usize = 50;
 const SLACK_KB: usize = 40;
 /// After so many its heap is as large as the work wants it.
 const HUNDRED: usize = 100;
+const AT_ONCE: usize = 20;
 const MORE_MOUNTS: u32 = 1000;
 
 /// How often: in full, or in short and less on a slower machine; at least a first and a last hundred.
@@ -83,9 +85,11 @@ async fn again_and_again(what: &str, shim: &Shim, count: usize, operation: impl 
         operation(nth).await;
         times.push(began.elapsed());
         if times.len() == HUNDRED {
+            measure::rest().await;
             first = Some(Held::by(shim));
         }
     }
+    measure::rest().await;
     let (first, last) = (first.expect("at least a hundred"), Held::by(shim));
     report(what, &times, first, last);
     last.assert_has_not_grown(first, count - HUNDRED);
@@ -119,6 +123,28 @@ async fn execs_by_the_thousand() {
     node.finish().unwrap();
 }
 
+/// Each takes some 40 kB while it lasts.
+#[tokio::test]
+async fn execs_at_once_leave_nothing() {
+    let node = Node::new().await.unwrap();
+    let (shim, bundle) = sleeper(&node, &Program::ours().unwrap()).await;
+    let process = node.process(&["/bin/true"]);
+    shim.run_exec(&bundle.id, "first", &process).await.unwrap();
+    measure::rest().await;
+    let first = Held::by(&shim);
+    let names: Vec<_> = (0..AT_ONCE).map(|nth| format!("a{nth}")).collect();
+    for _ in 0..3 {
+        try_join_all(names.iter().map(|name| shim.run_exec(&bundle.id, name, &process))).await.unwrap();
+    }
+    let burst = Held::by(&shim);
+    measure::rest().await;
+    let last = Held::by(&shim);
+    println!("{AT_ONCE} execs at once: {first:?}, then {burst:?}, and at rest {last:?}");
+    last.assert_has_not_grown(first, 0);
+    end(shim, &bundle).await;
+    node.finish().unwrap();
+}
+
 /// The last has what the first has, and of all of them nothing is left.
 #[tokio::test]
 async fn pods_by_the_hundred() {
@@ -135,6 +161,7 @@ async fn pods_by_the_hundred() {
         let most = |what: fn(&Held) -> usize| held.iter().map(what).max().unwrap();
         Held { memory_kb: most(|h| h.memory_kb), descriptors: most(|h| h.descriptors), threads: most(|h| h.threads) }
     };
+    measure::rest().await;
     let (first, last) = (largest(&pods[..HUNDRED]), largest(&pods[pods.len() - HUNDRED..]));
     report("pods at once, and the most that one of them has", &times_taken, first, last);
     last.assert_has_not_grown(first, 0);

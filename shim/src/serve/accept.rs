@@ -16,6 +16,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::time::Sleep;
 use ttrpc::r#async::transport::Listener;
 
+use super::rest::Rest;
 use crate::idle::{Connection, Idle};
 
 /// How long nothing is accepted after an error.
@@ -30,19 +31,22 @@ struct Incoming {
     pause: Option<Pin<Box<Sleep>>>,
     /// Who is told of clients.
     idle: Idle,
+    /// And of what they send.
+    rest: Rest,
 }
 
 /// A client's connection.
 struct Client {
     stream: UnixStream,
     connection: Connection,
+    rest: Rest,
 }
 
 /// A listener for ttrpc's server on an inherited socket. To be called within the runtime.
-pub(super) fn listener(socket: StdListener, idle: Idle) -> io::Result<Listener> {
+pub(super) fn listener(socket: StdListener, idle: Idle, rest: Rest) -> io::Result<Listener> {
     socket.set_nonblocking(true)?;
     let uid = rustix::process::geteuid().as_raw();
-    Ok(Listener::new(Incoming { listener: UnixListener::from_std(socket)?, uid, pause: None, idle }))
+    Ok(Listener::new(Incoming { listener: UnixListener::from_std(socket)?, uid, pause: None, idle, rest }))
 }
 
 impl Stream for Incoming {
@@ -58,7 +62,9 @@ impl Stream for Incoming {
             // Whoever it is, there was somebody.
             let connection = self.idle.connection();
             match accepted.and_then(|(stream, _)| Ok((stream.peer_cred()?.uid(), stream))) {
-                Ok((uid, stream)) if uid == self.uid => return Poll::Ready(Some(Ok(Client { stream, connection }))),
+                Ok((uid, stream)) if uid == self.uid => {
+                    return Poll::Ready(Some(Ok(Client { stream, connection, rest: self.rest.clone() })));
+                }
                 Ok((uid, _)) => log::warn!("refused a connection from user {uid}"),
                 Err(error) => {
                     self.pause = Some(Box::pin(tokio::time::sleep(PAUSE)));
@@ -75,6 +81,7 @@ impl AsyncRead for Client {
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
         if buffer.filled().len() > before {
             self.connection.called();
+            self.rest.disturb();
         }
         read
     }
@@ -106,8 +113,13 @@ mod tests {
     async fn is_accepted(uid: u32) -> bool {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("socket");
-        let mut incoming =
-            Incoming { listener: UnixListener::bind(&path).unwrap(), uid, pause: None, idle: Idle::new() };
+        let mut incoming = Incoming {
+            listener: UnixListener::bind(&path).unwrap(),
+            uid,
+            pause: None,
+            idle: Idle::new(),
+            rest: Rest::default(),
+        };
         let mut client = UnixStream::connect(&path).await.unwrap();
         tokio::select! {
             accepted = poll_fn(|cx| Pin::new(&mut incoming).poll_next(cx)) => accepted.unwrap().is_ok(),

@@ -67,10 +67,12 @@ async fn at_once(bench: &mut Bench, homes: &[Home]) -> Result<()> {
 async fn growth(bench: &mut Bench, homes: &[Home]) -> Result<()> {
     let process = bench.node.process(&["/bin/true"]);
     for (side, shim, container) in homes {
+        measure::rest().await;
         let before = measure::memory(shim.pid)?.private_kb;
         for nth in 0..MANY {
             side.context(shim.run_exec(&container.id, &format!("m{nth}"), &process).await)?;
         }
+        measure::rest().await;
         let after = measure::memory(shim.pid)?.private_kb;
         let growth = f64::from(after) - f64::from(before);
         bench.add(*side, "growth of private memory over 1000 execs", Unit::Kilobytes, growth);

@@ -20,6 +20,7 @@ pub(crate) async fn measure(bench: &mut Bench) -> Result<()> {
             side.context(shim.create_and_start(&container).await)?;
             pods.push((shim, container));
         }
+        measure::rest().await;
         for (shim, _) in &pods {
             let memory = measure::memory(shim.pid)?;
             bench.add(side, "memory of a pod of ten (PSS)", Unit::Megabytes, f64::from(memory.pss_kb) / MEBIBYTE_KB);
