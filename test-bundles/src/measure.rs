@@ -17,7 +17,7 @@ pub struct Memory {
 }
 
 /// Within this a shim that nobody calls has given back what it needs no more.
-const REST: Duration = Duration::from_millis(500);
+const REST: Duration = Duration::from_secs(1);
 
 /// Leaves shims in peace, so that what they have is what they keep.
 pub async fn rest() {

@@ -31,7 +31,7 @@ struct Incoming {
     pause: Option<Pin<Box<Sleep>>>,
     /// Who is told of clients.
     idle: Idle,
-    /// And of what they send.
+    /// And of what they send and are sent.
     rest: Rest,
 }
 
@@ -89,6 +89,7 @@ impl AsyncRead for Client {
 
 impl AsyncWrite for Client {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.rest.disturb();
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 

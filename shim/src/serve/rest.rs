@@ -10,20 +10,20 @@ use runtime_core::heap;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
-/// The calls of one exec, or of many at once, come closer together.
+/// The calls of one exec, and of many at once, come closer together than this.
 const QUIET: Duration = Duration::from_millis(100);
 
-/// Who is told that a client has sent something. Cheap to clone.
+/// Who is told that a client has sent something, or is sent an answer. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Rest(Arc<Notify>);
 
 impl Rest {
-    /// A client has sent something.
+    /// A client has sent something, or is sent an answer: what was needed for it is freed then.
     pub(super) fn disturb(&self) {
         self.0.notify_one();
     }
 
-    /// Gives back what is free each time that nobody has sent anything for a while.
+    /// Gives back what is free each time that nothing has come or gone for a while.
     pub(super) async fn run(self) {
         loop {
             self.0.notified().await;
