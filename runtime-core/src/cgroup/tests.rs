@@ -334,6 +334,13 @@ fn killing_outruns_forking() {
 }
 
 #[test]
+fn where_nobody_is_nobody_is_frozen() {
+    let scratch = super::stats::tests::scratch(&[("cgroup.procs", ""), ("freezer.state", "as it was")]);
+    processes::kill_each(scratch.path(), Some(scratch.path())).unwrap();
+    assert_eq!(std::fs::read_to_string(scratch.path().join("freezer.state")).unwrap(), "as it was");
+}
+
+#[test]
 fn a_frozen_cgroup_can_be_killed() {
     let host = Host::get().unwrap();
     let mut parent = Parent::new();
