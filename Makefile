@@ -3,7 +3,9 @@
 PREFIX  ?= /usr/local
 SHIM    := containerd-shim-myshim-v2
 TARGET  := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
-BUILT   := target/$(TARGET)/release/$(SHIM)
+STATIC  := $(TARGET:-gnu=-musl)
+BUILT   := target/$(STATIC)/release/$(SHIM)
+SECCOMP := target/seccomp
 RELEASE := target/release/$(SHIM)
 SETUP   := test-bundles/scripts/setup
 
@@ -50,8 +52,9 @@ fuzz: ## Every fuzz target for SECONDS_EACH (60) on a stable toolchain; installs
 
 build: ## The release binary, static and stripped, at target/release/containerd-shim-myshim-v2.
 	@$(SETUP) build
-	cargo rustc --release --package shim --bin $(SHIM) -- -C link-arg=-Wl,-T,shim/no-unwinding.ld
-	@mkdir -p target/release && ln -f $(BUILT) $(RELEASE)
+	@mkdir -p $(SECCOMP) target/release && ln -sf /usr/lib/*/libseccomp.a $(SECCOMP)/
+	LIBSECCOMP_LIB_PATH=$(CURDIR)/$(SECCOMP) cargo rustc --release --package shim --bin $(SHIM) --target $(STATIC) -- -C link-arg=-Wl,-T,shim/no-unwinding.ld
+	@ln -f $(BUILT) $(RELEASE)
 
 install: ## Puts the release binary into $(DESTDIR)$(PREFIX)/bin (default /usr/local/bin), where containerd finds it.
 	@test -x $(RELEASE) || $(MAKE) --no-print-directory build

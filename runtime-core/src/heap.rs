@@ -5,17 +5,37 @@
 //! sixty of them an exec, as much as the rest of the fork. So the heap stays behind, MADV_DONTFORK of madvise(2), for as
 //! long as a fork of ours takes and no longer: a fork by others, as std's for a hook, needs it. And what is not in a child
 //! cannot be read there by anybody in its container.
+//!
+//! For that it has to lie in one place: [`Heap`] is an allocator, dlmalloc, whose pages follow each other. A program that
+//! does not make it its `#[global_allocator]` has forks that copy its heap, and nothing else is different.
 
-use std::cell::OnceCell;
-use std::fs;
+use std::alloc::{GlobalAlloc, Layout};
 use std::ptr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use nix::libc;
-use rustix::mm::{Advice, madvise};
+use dlmalloc::{Allocator, Dlmalloc};
+use rustix::mm::{Advice, MapFlags, MprotectFlags, ProtFlags, madvise, mmap_anonymous, mprotect};
 
 const PAGE: usize = 4096;
 /// More than any of our work takes of the stack. The kernel keeps far more below a stack free of all else (128 MB, mmap(2)).
 const STACK: usize = 64 * PAGE;
+
+/// How far the heap can grow: addresses, which cost nothing until they are made accessible.
+const LIMIT: usize = 1 << 30;
+
+/// Where it lies, once something was allocated, and how much of it dlmalloc has.
+static START: AtomicUsize = AtomicUsize::new(0);
+static USED: AtomicUsize = AtomicUsize::new(0);
+
+static HEAP: Mutex<Dlmalloc<Arena>> = Mutex::new(Dlmalloc::new_with_allocator(Arena));
+
+/// The allocator.
+#[derive(Debug)]
+pub struct Heap;
+
+/// Where dlmalloc's memory comes from: one row of pages, which grows and shrinks at its end. All is done with [`HEAP`] locked.
+struct Arena;
 
 /// Does `work`, whose forks have no heap.
 pub(crate) fn stays_behind<T>(work: impl FnOnce() -> T) -> T {
@@ -36,32 +56,141 @@ pub fn give_back() {
     let _ = unsafe { madvise(ptr::with_exposed_provenance_mut(end - STACK), STACK, Advice::LinuxDontNeed) };
 }
 
-/// Gives back to the kernel what is free of the heap: after work that has taken far more than all else does.
+/// Gives back to the kernel what is free at the end of the heap: after work that has taken far more than all else does.
 pub(crate) fn trim() {
-    // SAFETY: takes a number; whatever is in use stays where it is.
-    unsafe { libc::malloc_trim(0) };
+    // SAFETY: moves nothing that is in use.
+    unsafe { locked().trim(0) };
 }
 
 /// Where the kernel refuses, children have a heap; that costs time alone.
 fn advise(advice: Advice) {
-    thread_local!(static START: OnceCell<Option<usize>> = const { OnceCell::new() });
-    let Some(start) = START.with(|start| *start.get_or_init(start_of_heap)) else { return };
-    // SAFETY: moves nothing.
-    let end = unsafe { libc::sbrk(0) }.addr() & !(PAGE - 1);
-    if start < end {
+    let (start, used) = (START.load(Ordering::Relaxed), USED.load(Ordering::Relaxed));
+    if used > 0 {
         // SAFETY: the heap's own pages; our view of them does not change, and children of `stays_behind` use none of them.
-        let _ = unsafe { madvise(ptr::with_exposed_provenance_mut(start), end - start, advice) };
+        let _ = unsafe { madvise(ptr::with_exposed_provenance_mut(start), used, advice) };
     }
 }
 
-/// By proc_pid_maps(5). In a static program the C library's thread descriptor lies at the bottom of the heap, beside our
-/// thread-locals: a page or two, which the kernel itself writes to in a child too (rseq(2)).
-fn start_of_heap() -> Option<usize> {
-    thread_local!(static HERE: u8 = const { 0 });
-    let maps = fs::read_to_string("/proc/self/maps").ok()?;
-    let line = maps.lines().find(|line| line.ends_with("[heap]"))?;
-    let start = usize::from_str_radix(line.split('-').next()?, 16).ok()?;
-    let locals = HERE.with(|here| ptr::from_ref(here).addr());
-    let behind = locals.next_multiple_of(PAGE) + 2 * PAGE;
-    Some(if (start..start + 16 * PAGE).contains(&locals) { behind } else { start })
+fn locked() -> MutexGuard<'static, Dlmalloc<Arena>> {
+    HEAP.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+// SAFETY: dlmalloc's own promises, of one instance behind one lock.
+unsafe impl GlobalAlloc for Heap {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller's, as for the three below.
+        unsafe { locked().malloc(layout.size(), layout.align()) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        unsafe { locked().calloc(layout.size(), layout.align()) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        unsafe { locked().free(at, layout.size(), layout.align()) }
+    }
+
+    unsafe fn realloc(&self, at: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        unsafe { locked().realloc(at, layout.size(), layout.align(), new_size) }
+    }
+}
+
+/// The row's address, reserved when it is first asked for.
+fn start() -> Option<usize> {
+    let start = START.load(Ordering::Relaxed);
+    if start != 0 {
+        return Some(start);
+    }
+    // SAFETY: new addresses wherever there is room, so nobody else's are touched.
+    let at = unsafe { mmap_anonymous(ptr::null_mut(), LIMIT, ProtFlags::empty(), MapFlags::PRIVATE) };
+    let start = at.ok()?.expose_provenance();
+    START.store(start, Ordering::Relaxed);
+    Some(start)
+}
+
+// SAFETY: every region given out is new, or was given back whole; all of them are in the row, which is never unmapped.
+unsafe impl Allocator for Arena {
+    fn alloc(&self, size: usize) -> (*mut u8, usize, u32) {
+        const NONE: (*mut u8, usize, u32) = (ptr::null_mut(), 0, 0);
+        let used = USED.load(Ordering::Relaxed);
+        let Some(start) = start().filter(|_| size <= LIMIT - used) else { return NONE };
+        let at: *mut u8 = ptr::with_exposed_provenance_mut(start + used);
+        // SAFETY: the row's own pages, of which nobody has had these.
+        if unsafe { mprotect(at.cast(), size, MprotectFlags::READ | MprotectFlags::WRITE) }.is_err() {
+            return NONE;
+        }
+        USED.store(used + size, Ordering::Relaxed);
+        (at, size, 0)
+    }
+
+    fn remap(&self, _: *mut u8, _: usize, _: usize, _: bool) -> *mut u8 {
+        ptr::null_mut()
+    }
+
+    fn free_part(&self, at: *mut u8, old_size: usize, new_size: usize) -> bool {
+        let (start, used) = (START.load(Ordering::Relaxed), USED.load(Ordering::Relaxed));
+        if at.addr() + old_size != start + used {
+            return false;
+        }
+        // SAFETY: dlmalloc gives these pages up.
+        let freed = unsafe { madvise(at.add(new_size).cast(), old_size - new_size, Advice::LinuxDontNeed) }.is_ok();
+        if freed {
+            USED.store(used - (old_size - new_size), Ordering::Relaxed);
+        }
+        freed
+    }
+
+    fn free(&self, _: *mut u8, _: usize) -> bool {
+        false
+    }
+
+    fn can_release_part(&self, _: u32) -> bool {
+        true
+    }
+
+    fn allocates_zeros(&self) -> bool {
+        true
+    }
+
+    fn page_size(&self) -> usize {
+        PAGE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::signal::Signal;
+    use nix::sys::wait::{WaitStatus, waitpid};
+    use nix::unistd::{ForkResult, fork};
+
+    use super::*;
+
+    const BIG: Layout = Layout::new::<[u8; 4 << 20]>();
+
+    /// How a child ends that reads `byte`.
+    fn end_of_reader(byte: *const u8) -> WaitStatus {
+        // SAFETY: the child does no more than read and exit.
+        match unsafe { fork() }.unwrap() {
+            ForkResult::Child => unsafe { nix::libc::_exit(byte.read_volatile().into()) },
+            ForkResult::Parent { child } => waitpid(child, None).unwrap(),
+        }
+    }
+
+    #[test]
+    fn children_have_no_heap_unless_others_fork_them_and_what_is_free_goes_back() {
+        // SAFETY: allocated and freed once, by its layout.
+        unsafe {
+            let byte = Heap.alloc(BIG);
+            byte.write(7);
+            let used = USED.load(Ordering::Relaxed);
+            assert!(matches!(stays_behind(|| end_of_reader(byte)), WaitStatus::Signaled(_, Signal::SIGSEGV, _)));
+            assert!(matches!(end_of_reader(byte), WaitStatus::Exited(_, 7)));
+            Heap.dealloc(byte, BIG);
+            trim();
+            assert!(USED.load(Ordering::Relaxed) + BIG.size() <= used + PAGE);
+            let zeros = Heap.alloc_zeroed(BIG);
+            assert_eq!(zeros.read(), 0);
+            Heap.dealloc(zeros, BIG);
+        }
+    }
 }

@@ -18,7 +18,7 @@ pub mod sandbox;
 mod agent;
 mod capabilities;
 mod handed;
-#[allow(unsafe_code)] // tells the kernel and the C library what is to become of the heap
+#[allow(unsafe_code)] // an allocator, which tells the kernel what is to become of its pages
 pub mod heap;
 mod hooks;
 mod ids;

@@ -32,6 +32,7 @@ mod task;
 use std::io::Write;
 use std::process::ExitCode;
 
+use runtime_core::heap::Heap;
 use runtime_core::{Error, Kind, Result};
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 
@@ -42,6 +43,10 @@ const PROGRAM: &str = "containerd-shim-myshim-v2";
 
 /// The name of the runtime, as users give it to containerd.
 const RUNTIME: &str = "io.containerd.myshim.v2";
+
+/// Forked children have none of it.
+#[global_allocator]
+static HEAP: Heap = Heap;
 
 fn main() -> ExitCode {
     logger::catch_panics();
