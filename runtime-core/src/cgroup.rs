@@ -19,9 +19,8 @@ use std::path::{Path, PathBuf};
 use config::container::CgroupPath;
 use config::resources::{DeviceRule, Limit, Rdma, Resources};
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
 use nix::libc::SIGKILL;
-use nix::sys::stat::Mode;
+use rustix::fs::{Mode, OFlags};
 
 use crate::error::{Error, Kind, Result};
 pub(crate) use delegate::is_delegated;
@@ -176,9 +175,9 @@ impl Cgroup {
         let mut placement = Placement::default();
         for (hierarchy, path) in self.parts(Host::get()?) {
             if hierarchy.is_v2 {
-                placement.unified = Some(open_fd(&unified(path), OFlag::O_PATH | OFlag::O_DIRECTORY)?);
+                placement.unified = Some(open_fd(&unified(path), OFlags::PATH | OFlags::DIRECTORY)?);
             } else {
-                placement.tasks.push(open_fd(&path.join("tasks"), OFlag::O_WRONLY)?);
+                placement.tasks.push(open_fd(&path.join("tasks"), OFlags::WRONLY)?);
                 placement.directories.push(path.to_owned());
             }
         }
@@ -369,9 +368,10 @@ fn refuse_populated(directory: &Path) -> Result<()> {
     Err(Error::new(Kind::Exists, format!("{} has processes in it: {}", directory.display(), pids.join(", "))))
 }
 
-fn open_fd(path: &Path, flags: OFlag) -> Result<OwnedFd> {
-    open(path, flags | OFlag::O_CLOEXEC, Mode::empty())
-        .map_err(|errno: Errno| Error::sys(format_args!("open {}", path.display()), errno))
+fn open_fd(path: &Path, flags: OFlags) -> Result<OwnedFd> {
+    rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty()).map_err(|errno| {
+        Error::sys(format_args!("open {}", path.display()), Errno::from_raw(errno.raw_os_error()))
+    })
 }
 
 /// What init takes to be forked: its first stage is in the cgroup beside it. See [`Cgroup::settle`].

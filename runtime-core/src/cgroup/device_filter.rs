@@ -20,7 +20,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use config::resources::{DeviceRule, DeviceSet};
-use nix::fcntl::OFlag;
+use rustix::fs::OFlags;
 
 use super::bpf::{self, Instruction};
 use super::{devices, open_fd};
@@ -55,7 +55,7 @@ impl Change {
         let rules = devices::effective(rules);
         let name = directory.display().to_string();
         let failed = |what: &str, errno| Error::sys(format_args!("{what} the device filter of {name}"), errno);
-        let cgroup = open_fd(directory, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?;
+        let cgroup = open_fd(directory, OFlags::RDONLY | OFlags::DIRECTORY)?;
         let former = bpf::attached(cgroup.as_fd(), NAME).map_err(|errno| failed("look for", errno))?;
         let former = former.into_iter().next();
         let needed = former.is_some() || !allows_all(&rules);

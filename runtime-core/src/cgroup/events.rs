@@ -3,8 +3,8 @@
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use nix::fcntl::OFlag;
 use nix::sys::uio::pread;
+use rustix::fs::OFlags;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, timeout_at};
@@ -40,7 +40,7 @@ pub(super) struct Changing {
 impl Changing {
     pub(super) fn open(path: &Path) -> Result<Self> {
         let name = path.display().to_string();
-        let file = watch(open_fd(path, OFlag::O_RDONLY)?, Interest::PRIORITY);
+        let file = watch(open_fd(path, OFlags::RDONLY)?, Interest::PRIORITY);
         Ok(Self { file: file.map_err(|error| Error::io(format_args!("watch {name}"), &error))?, name })
     }
 

@@ -1,9 +1,9 @@
 //! One value for one cgroup file, and how a list of them is carried out.
 
-use std::io::Write as _;
 use std::path::Path;
 
 use nix::errno::Errno;
+use rustix::fs::{Mode, OFlags};
 
 use crate::error::{Error, Kind, Result};
 
@@ -99,9 +99,9 @@ fn carry_out<'a, 'w>(
 
 /// Writes `value` to an existing file, by one write(2).
 pub(super) fn put(path: &Path, value: &str) -> nix::Result<()> {
-    let written =
-        std::fs::OpenOptions::new().write(true).open(path).and_then(|mut file| file.write_all(value.as_bytes()));
-    written.map_err(|error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))
+    let opened = rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
+    let written = opened.and_then(|file| rustix::io::retry_on_intr(|| rustix::io::write(&file, value.as_bytes())));
+    written.map(drop).map_err(|errno| Errno::from_raw(errno.raw_os_error()))
 }
 
 #[cfg(test)]

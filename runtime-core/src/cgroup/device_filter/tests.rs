@@ -169,7 +169,7 @@ fn the_kernel_refuses_what_the_rules_deny() {
             .success()
     };
     let programs = || {
-        let directory = open_fd(&cgroup, OFlag::O_RDONLY).unwrap();
+        let directory = open_fd(&cgroup, OFlags::RDONLY).unwrap();
         bpf::attached(directory.as_fd(), NAME).unwrap().len()
     };
     let before = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_MEMLOCK).unwrap();

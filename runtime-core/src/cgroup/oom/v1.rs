@@ -8,8 +8,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
 use rustix::event::{EventfdFlags, eventfd};
+use rustix::fs::OFlags;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::sleep;
@@ -126,7 +126,7 @@ impl Watch {
     fn register(&self, directory: &Path) -> Result<()> {
         let failed = |errno| Error::sys(format_args!("watch {} for new cgroups", directory.display()), errno);
         self.births.watch(directory).map_err(failed)?;
-        let control = open_fd(&directory.join("memory.oom_control"), OFlag::O_RDONLY)?;
+        let control = open_fd(&directory.join("memory.oom_control"), OFlags::RDONLY)?;
         let registration = format!("{} {}", self.wakes.get_ref().as_raw_fd(), control.as_raw_fd());
         let file = directory.join("cgroup.event_control");
         put(&file, &registration)
