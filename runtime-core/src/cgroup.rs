@@ -369,9 +369,8 @@ fn refuse_populated(directory: &Path) -> Result<()> {
 }
 
 fn open_fd(path: &Path, flags: OFlags) -> Result<OwnedFd> {
-    rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty()).map_err(|errno| {
-        Error::sys(format_args!("open {}", path.display()), Errno::from_raw(errno.raw_os_error()))
-    })
+    rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|errno| Error::sys(format_args!("open {}", path.display()), Errno::from_raw(errno.raw_os_error())))
 }
 
 /// What init takes to be forked: its first stage is in the cgroup beside it. See [`Cgroup::settle`].

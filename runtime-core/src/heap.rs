@@ -165,7 +165,7 @@ mod tests {
 
     use super::*;
 
-    const BIG: Layout = Layout::new::<[u8; 4 << 20]>();
+    const BIG: Layout = Layout::new::<[u8; 1 << 20]>();
 
     /// How a child ends that reads `byte`.
     fn end_of_reader(byte: *const u8) -> WaitStatus {

@@ -30,8 +30,8 @@ struct SystemCalls {
 
 const SYSTEM_CALLS: [SystemCalls; 3] = [
     SystemCalls { what: "Create", own: 215, children: 600 },
-    SystemCalls { what: "exec, all four calls", own: 104, children: 165 },
-    SystemCalls { what: "Delete", own: 64, children: 0 },
+    SystemCalls { what: "exec, all four calls", own: 90, children: 165 },
+    SystemCalls { what: "Delete", own: 46, children: 0 },
 ];
 
 /// Cargo puts its debug binaries into a directory of that name.

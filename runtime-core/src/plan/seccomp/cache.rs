@@ -124,7 +124,7 @@ fn read_program(file: OwnedFd, key: &Key) -> Result<Vec<Instruction>> {
         return Err(wrong("not a file that is ours alone"));
     }
     let longest = MAGIC.len() + LONGEST_PROGRAM * Instruction::SIZE + CHECKSUM;
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(usize::try_from(status.st_size).unwrap_or_default().min(longest) + 1);
     // One byte more than can be right, so that a file that is too long is seen to be.
     File::from(file).take(longest as u64 + 1).read_to_end(&mut bytes).map_err(|error| Error::io("read", &error))?;
     let body = bytes.strip_prefix(&MAGIC).ok_or_else(|| wrong("not of this version"))?;
