@@ -3,14 +3,14 @@
 PREFIX  ?= /usr/local
 SHIM    := containerd-shim-myshim-v2
 TARGET  := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
-STATIC  := $(TARGET:-gnu=-musl)
-BUILT   := target/$(STATIC)/release/$(SHIM)
+STATIC   = $(shell $(SETUP) target)
+BUILT    = target/$(STATIC)/release/$(SHIM)
 SECCOMP := target/seccomp
 RELEASE := target/release/$(SHIM)
 SETUP   := test-bundles/scripts/setup
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-clients test-guest bench fuzz build install features lint deny clean root
+.PHONY: help demo test test-clients test-guest bench fuzz build install features lint deny clean root tools
 
 help: ## This list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,11 +50,13 @@ fuzz: ## Every fuzz target for SECONDS_EACH (60) on a stable toolchain; installs
 	@$(SETUP) fuzz
 	@test-bundles/scripts/fuzz
 
-build: ## The release binary, static and stripped, at target/release/containerd-shim-myshim-v2.
-	@$(SETUP) build
+build: tools ## The release binary, static and stripped, at target/release/containerd-shim-myshim-v2.
 	@mkdir -p $(SECCOMP) target/release && ln -sf /usr/lib/*/libseccomp.a $(SECCOMP)/
 	LIBSECCOMP_LIB_PATH=$(CURDIR)/$(SECCOMP) cargo rustc --release --package shim --bin $(SHIM) --target $(STATIC) -- -C link-arg=-Wl,-T,shim/no-unwinding.ld
 	@ln -f $(BUILT) $(RELEASE)
+
+tools:
+	@$(SETUP) build
 
 install: ## Puts the release binary into $(DESTDIR)$(PREFIX)/bin (default /usr/local/bin), where containerd finds it.
 	@test -x $(RELEASE) || $(MAKE) --no-print-directory build

@@ -52,11 +52,6 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(1);
 /// The highest `oom_score_adj` there is.
 const MAX_OOM_SCORE: i32 = 1000;
 
-/// How the C library of the server keeps its heap (GNU's manual, "Memory Allocation Tunables"): without a cache of free pieces
-/// of every size, which are never given back and hold on to the pages around them. After twenty execs at once that is a
-/// quarter of a megabyte; and it is there for threads, of which we have one.
-const HEAP: (&str, &str) = ("GLIBC_TUNABLES", "glibc.malloc.tcache_count=0");
-
 /// What the daemon's environment holds for the daemon itself, or for Go programs, and no container's server should see.
 const NOT_INHERITED: [&str; 15] = [
     "NOTIFY_SOCKET",
@@ -187,7 +182,6 @@ fn spawn(request: &Request, options: &Options, listener: UnixListener) -> Result
         .arg0(std::env::args_os().next().unwrap_or_else(|| OsString::from(PROGRAM)))
         .args(["-namespace", &request.namespace, "-id", &request.id, "-address", &request.grpc_address])
         .env("OTEL_SERVICE_NAME", format!("containerd-shim-{}", request.id))
-        .env(HEAP.0, HEAP.1)
         .stdin(Stdio::from(OwnedFd::from(listener)))
         .stdout(Stdio::null())
         .stderr(Stdio::null());

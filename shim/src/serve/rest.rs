@@ -1,5 +1,5 @@
 //! What a server gives back when it has been left in peace: a Create, and twenty execs at once, take memory that a pod which
-//! sleeps for days has no use for, and which the C library would keep. A server that is called all the time keeps it too,
+//! sleeps for days has no use for, and which the allocator would keep. A server that is called all the time keeps it too,
 //! and pays one timer.
 
 use std::pin::pin;
