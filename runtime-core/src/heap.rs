@@ -39,9 +39,11 @@ struct Arena;
 
 /// Does `work`, whose forks have no heap.
 pub(crate) fn stays_behind<T>(work: impl FnOnce() -> T) -> T {
-    advise(Advice::LinuxDontFork);
+    let before = USED.load(Ordering::Relaxed);
+    advise(before, Advice::LinuxDontFork);
     let done = work();
-    advise(Advice::LinuxDoFork);
+    // What was given back meanwhile too: it may be taken again.
+    advise(before.max(USED.load(Ordering::Relaxed)), Advice::LinuxDoFork);
     done
 }
 
@@ -62,12 +64,12 @@ pub(crate) fn trim() {
     unsafe { locked().trim(0) };
 }
 
-/// Where the kernel refuses, children have a heap; that costs time alone.
-fn advise(advice: Advice) {
-    let (start, used) = (START.load(Ordering::Relaxed), USED.load(Ordering::Relaxed));
-    if used > 0 {
+/// For so many bytes of the row. Where the kernel refuses, children have a heap; that costs time alone.
+fn advise(bytes: usize, advice: Advice) {
+    if bytes > 0 {
+        let start = ptr::with_exposed_provenance_mut(START.load(Ordering::Relaxed));
         // SAFETY: the heap's own pages; our view of them does not change, and children of `stays_behind` use none of them.
-        let _ = unsafe { madvise(ptr::with_exposed_provenance_mut(start), used, advice) };
+        let _ = unsafe { madvise(start, bytes, advice) };
     }
 }
 

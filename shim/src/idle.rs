@@ -32,6 +32,8 @@ pub(crate) struct Idle(watch::Sender<State>);
 struct State {
     holds: usize,
     connections: usize,
+    /// Of them those that have asked for nothing yet: such a one may be a visit.
+    silent: usize,
     /// Containers that were announced and have not come.
     announced: usize,
     /// When somebody last connected and asked for nothing.
@@ -71,7 +73,10 @@ impl Idle {
 
     /// A client that is connected from now on until this is dropped.
     pub(crate) fn connection(&self) -> Connection {
-        self.0.send_modify(|state| state.connections += 1);
+        self.0.send_modify(|state| {
+            state.connections += 1;
+            state.silent += 1;
+        });
         Connection { idle: self.clone(), called: false }
     }
 
@@ -126,7 +131,8 @@ impl Idle {
 impl State {
     /// How long the server stays if all remains as it is; none is for ever.
     fn left(&self, limit: Option<Duration>) -> Option<Duration> {
-        let awaited = self.announced > 0 && self.visited.is_some_and(|at| at.elapsed() < GRACE);
+        let visited = self.visited.is_some_and(|at| at.elapsed() < GRACE);
+        let awaited = self.silent > 0 || (self.announced > 0 && visited);
         match (self.holds, self.connections) {
             _ if self.ended => Some(Duration::ZERO),
             (0, 0 | 1) if self.shutdown && !awaited => Some(Duration::ZERO),
@@ -140,7 +146,9 @@ impl State {
 impl Connection {
     /// The client has asked for something.
     pub(crate) fn called(&mut self) {
-        self.called = true;
+        if !std::mem::replace(&mut self.called, true) {
+            self.idle.0.send_modify(|state| state.silent -= 1);
+        }
     }
 }
 
@@ -155,6 +163,7 @@ impl Drop for Connection {
         self.idle.0.send_modify(|state| {
             state.connections -= 1;
             if !self.called {
+                state.silent -= 1;
                 state.announced += 1;
                 state.visited = Some(Instant::now());
             }
@@ -217,6 +226,13 @@ mod tests {
         idle.shutdown();
         assert_eq!(idle.left(), None, "start has just looked");
         drop(caller);
+        assert_eq!(idle.left(), Some(GRACE));
+
+        let idle = Idle::new();
+        idle.shutdown();
+        let visit = idle.connection();
+        assert_eq!(idle.left(), None, "who has told it to end has gone, and start looks");
+        drop(visit);
         assert_eq!(idle.left(), Some(GRACE));
 
         let idle = Idle::new();

@@ -40,9 +40,12 @@ pub fn missing() -> Option<&'static str> {
 
 impl Calls {
     /// How many by the process, but for those whose number is not its own to choose: how often it fell asleep and found nothing
-    /// to receive is the scheduler's, when its heap grows is the allocator's.
+    /// to receive, and whether an event follows its answer before the count ends, is the scheduler's; when its heap grows is the
+    /// allocator's.
     pub fn own_sum(&self) -> u32 {
-        let by_chance = |name: &str| matches!(name, "epoll_wait" | "epoll_pwait" | "recvfrom" | "recvmsg" | "brk");
+        let by_chance = |name: &str| {
+            matches!(name, "epoll_wait" | "epoll_pwait" | "recvfrom" | "recvmsg" | "sendto" | "brk" | "mprotect")
+        };
         self.own.iter().filter(|(name, _)| !by_chance(name)).map(|(_, times)| times).sum()
     }
 

@@ -20,8 +20,9 @@ const SLACK_KB: usize = 40;
 /// After so many its heap is as large as the work wants it.
 const HUNDRED: usize = 100;
 const AT_ONCE: usize = 20;
-/// What they may leave, with which the heap's pages are held by fewer pieces each; twenty take seven times as much.
-const LEFT_KB: usize = 80;
+/// What they may leave: only the heap's end goes back to the kernel, and pieces that stay lie between those that went. They take
+/// twice as much.
+const LEFT_KB: usize = 256;
 const MORE_MOUNTS: u32 = 1000;
 
 /// How often: in full, or in short and less on a slower machine; at least a first and a last hundred.
