@@ -208,6 +208,7 @@ async fn a_create_among_many_mounts_makes_no_more_calls() {
     drop(mounts);
     println!("Create: {before:.2?}, and {after:.2?} with {MORE_MOUNTS} more mounts on the host (the fastest of ten)");
     assert_eq!(many.children, few.children);
-    assert_eq!(many.own_sum(), few.own_sum(), "{few:?}, then {many:?}");
+    // To read of as many mounts takes dozens; a wake-up of its own is a write or none, by chance.
+    assert!(many.own_sum().abs_diff(few.own_sum()) <= 4, "{few:?}, then {many:?}");
     node.finish().unwrap();
 }
