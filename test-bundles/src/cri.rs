@@ -12,13 +12,44 @@ use serde_json::{Value, json};
 use crate::containerd::{Containerd, Release, lab};
 use crate::ctr::finish;
 use crate::image::Image;
-use crate::wait_until;
+use crate::{leftovers, wait_until};
 
 /// The image of every container.
 pub const IMAGE: &str = "docker.io/local/busybox:1";
 
 /// The image of a pod's first container where the shim does not hold its namespaces.
 const PAUSE: &str = "docker.io/local/pause:1";
+
+/// Handlers for pods with a pause container, for pods without, and runc's.
+const HANDLERS: &str = "version = 3
+[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.paused]
+runtime_type = 'io.containerd.myshim.v2'
+[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.held]
+runtime_type = 'io.containerd.myshim.v2'
+sandboxer = 'shim'
+[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]
+runtime_type = 'io.containerd.runc.v2'
+";
+
+/// Does `what` on a node of each containerd 2.x that is here and `takes`, with the handlers `paused`, `held` and `runc`.
+pub fn each(takes: impl Fn(&Release) -> bool, what: impl Fn(&Node, &Release)) {
+    if let Some(missing) = missing() {
+        println!("skipped: {missing}");
+        return;
+    }
+    let releases = Release::known().into_iter().filter(|release| release.version.starts_with("2."));
+    for release in releases.filter(takes) {
+        match release.missing() {
+            Some(missing) => println!("skipped: {missing}"),
+            None => what(&Node::start(&release, HANDLERS), &release),
+        }
+    }
+}
+
+/// Every containerd, for [`each`].
+pub fn every(_: &Release) -> bool {
+    true
+}
 
 /// Why there can be none here, or `None`.
 pub fn missing() -> Option<&'static str> {
@@ -112,9 +143,33 @@ impl Node {
     /// Runs a pod through `handler`, with one container, from CRI's `PodSandboxConfig` and `ContainerConfig`; says the ids of
     /// both.
     pub fn run(&self, handler: &str, pod: &Value, container: &Value) -> (String, String) {
-        let pod_id = self.crictl(&["runp", "--runtime", handler, &self.file("pod", pod)]);
+        let pod_id = self.run_pod(handler, pod);
         let id = self.add(&pod_id, pod, container);
         (pod_id, id)
+    }
+
+    /// Runs a pod without a container; says its id.
+    pub fn run_pod(&self, handler: &str, pod: &Value) -> String {
+        self.crictl(&["runp", "--runtime", handler, &self.file("pod", pod)])
+    }
+
+    /// A `PodSandboxConfig`: `options` are its `NamespaceOption`.
+    pub fn pod(&self, name: &str, uid: &str, options: &Value) -> Value {
+        json!({
+            "metadata": {"name": name, "uid": uid, "namespace": "default"},
+            "hostname": "pod",
+            "log_directory": self.0.dir().join("logs"),
+            "linux": {"cgroup_parent": self.cgroup(), "security_context": {"namespace_options": options}},
+        })
+    }
+
+    /// What pods of [`Node::pod`] have left here.
+    pub fn left(&self) -> Vec<String> {
+        leftovers::of_clients(&self.0.socket(), &self.cgroup())
+    }
+
+    fn cgroup(&self) -> String {
+        format!("/{}", self.0.namespace)
     }
 
     /// Creates a container in a pod that runs and starts it; says its id.

@@ -13,16 +13,6 @@ use test_bundles::containerd::Release;
 use test_bundles::cri::{self, IMAGE, Node};
 use test_bundles::{leftovers, wait_until};
 
-const CONFIGURATION: &str = "version = 3
-[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.paused]
-runtime_type = 'io.containerd.myshim.v2'
-[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.held]
-runtime_type = 'io.containerd.myshim.v2'
-sandboxer = 'shim'
-[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.runc]
-runtime_type = 'io.containerd.runc.v2'
-";
-
 const HANDLERS: [&str; 3] = ["runc", "paused", "held"];
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -42,44 +32,16 @@ struct Pod<'a> {
 
 /// Does `what` on each containerd 2.x that is here and `takes`, with a pod of each handler whose namespace options are `options`.
 fn each(takes: impl Fn(&Release) -> bool, options: &Value, what: impl Fn(&Pod<'_>)) {
-    if let Some(missing) = cri::missing() {
-        println!("skipped: {missing}");
-        return;
-    }
-    let releases = Release::known().into_iter().filter(|release| release.version.starts_with("2."));
-    for release in releases.filter(takes) {
-        if let Some(missing) = release.missing() {
-            println!("skipped: {missing}");
-            continue;
-        }
-        let node = Node::start(&release, CONFIGURATION);
+    cri::each(takes, |node, release| {
         for handler in HANDLERS {
             println!("containerd {}, {handler}", release.version);
-            run_pod(&node, handler, options, &what);
+            let config = node.pod(handler, handler, options);
+            let pod = Pod { node, handler, id: node.run_pod(handler, &config), config };
+            what(&pod);
+            node.crictl(&["rmp", "--force", &pod.id]);
+            assert!(wait_until(LIMIT, || node.left().is_empty()), "left are {:?}", node.left());
         }
-    }
-}
-
-fn every(_: &Release) -> bool {
-    true
-}
-
-fn run_pod(node: &Node, handler: &'static str, options: &Value, what: impl Fn(&Pod<'_>)) {
-    let parent = format!("/{}", node.0.namespace);
-    let config = json!({
-        "metadata": {"name": handler, "uid": handler, "namespace": "default"},
-        "hostname": "pod",
-        "log_directory": node.0.dir().join("logs"),
-        "linux": {"cgroup_parent": parent, "security_context": {"namespace_options": options}},
     });
-    let path = node.0.dir().join("sandbox.json");
-    fs::write(&path, config.to_string()).unwrap();
-    let id = node.crictl(&["runp", "--runtime", handler, path.to_str().unwrap()]);
-    let pod = Pod { node, handler, config, id };
-    what(&pod);
-    node.crictl(&["rmp", "--force", &pod.id]);
-    let left = || leftovers::of_clients(&node.0.socket(), &parent);
-    assert!(wait_until(LIMIT, || left().is_empty()), "left are {:?}", left());
 }
 
 impl Pod<'_> {
@@ -127,7 +89,7 @@ impl Pod<'_> {
 
 #[test]
 fn a_probe_that_takes_too_long_is_ended_and_its_container_goes_on() {
-    each(every, &json!({"pid": CONTAINER}), |pod| {
+    each(cri::every, &json!({"pid": CONTAINER}), |pod| {
         let id = pod.container("probed", "exec sleep 1000000", &json!({}));
         // Who ignores SIGTERM is ended too; what it has left in the background is the container's, and holds no stream.
         let script = "trap '' TERM; sleep 7001 >/dev/null 2>&1 & while :; do sleep 0.1; done; echo 7002";
@@ -147,7 +109,7 @@ fn a_probe_that_takes_too_long_is_ended_and_its_container_goes_on() {
 
 #[test]
 fn an_ephemeral_container_is_where_its_target_is_and_ends_with_it() {
-    each(every, &json!({"pid": CONTAINER}), |pod| {
+    each(cri::every, &json!({"pid": CONTAINER}), |pod| {
         let target = pod.container("target", "trap 'exit 4' TERM; while :; do sleep 0.1; done; echo 7003", &json!({}));
         let aim = json!({"pid": TARGET, "target_id": target});
         let debugger = pod.container("debugger", "exec sleep 1000000", &aim);
@@ -167,7 +129,7 @@ fn an_ephemeral_container_is_where_its_target_is_and_ends_with_it() {
 
 #[test]
 fn a_log_goes_on_in_a_new_file_and_loses_nothing() {
-    each(every, &json!({"pid": POD}), |pod| {
+    each(cri::every, &json!({"pid": POD}), |pod| {
         let script = "n=0; while :; do echo $n; n=$((n+1)); sleep 0.01; done";
         let id = pod.container("writer", script, &json!({}));
         let log = pod.node.0.dir().join("logs").join(format!("{}-writer", pod.handler));
@@ -195,7 +157,7 @@ fn a_log_goes_on_in_a_new_file_and_loses_nothing() {
 #[test]
 fn who_does_not_end_in_its_grace_period_is_killed_with_all_it_started() {
     // In a pid namespace of the pod's no end of a first process does it.
-    each(every, &json!({"pid": POD}), |pod| {
+    each(cri::every, &json!({"pid": POD}), |pod| {
         let script = "trap '' TERM; sleep 7004 & while :; do sleep 0.1; done";
         let stubborn = pod.container("stubborn", script, &json!({}));
         let polite = pod.container("polite", "trap 'exit 5' TERM; while :; do sleep 0.1; done", &json!({}));
@@ -216,7 +178,7 @@ fn who_does_not_end_in_its_grace_period_is_killed_with_all_it_started() {
 #[test]
 fn memory_that_ran_out_is_the_reason_told() {
     for mode in [POD, CONTAINER] {
-        each(every, &json!({"pid": mode}), |pod| {
+        each(cri::every, &json!({"pid": mode}), |pod| {
             let limit = json!({"memory_limit_in_bytes": 32 << 20, "memory_swap_limit_in_bytes": 32 << 20});
             let id = pod.limited("greedy", "exec tail -c 900000000 /dev/zero", &json!({}), &limit);
             assert_eq!(pod.end(&id), (137, "OOMKilled".into()));

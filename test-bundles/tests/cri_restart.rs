@@ -7,45 +7,21 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde_json::json;
-use test_bundles::containerd::Release;
 use test_bundles::cri::{self, IMAGE, Node};
 use test_bundles::{leftovers, wait_until};
 
 /// Containers that share the pod's pid namespace, and such as have their own: CRI's `NamespaceMode`.
 const PID_MODES: [(&str, u32); 2] = [("shared", 0), ("own", 1)];
 
-const CONFIGURATION: &str = "version = 3
-[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.paused]
-runtime_type = 'io.containerd.myshim.v2'
-[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.held]
-runtime_type = 'io.containerd.myshim.v2'
-sandboxer = 'shim'
-";
-
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// Does `what` on each containerd 2.x that is here, with a pod of either handler and of either pid mode.
 fn each(what: impl Fn(&Node, &str, &str)) {
-    if let Some(missing) = cri::missing() {
-        println!("skipped: {missing}");
-        return;
-    }
-    for release in Release::known().into_iter().filter(|release| release.version.starts_with("2.")) {
-        if let Some(missing) = release.missing() {
-            println!("skipped: {missing}");
-            continue;
-        }
-        let node = Node::start(&release, CONFIGURATION);
+    cri::each(cri::every, |node, release| {
         for (handler, (mode, pid)) in ["paused", "held"].into_iter().flat_map(|one| PID_MODES.map(|mode| (one, mode))) {
             println!("containerd {}, {handler}, {mode} pid namespace", release.version);
-            let parent = format!("/{}", node.0.namespace);
             let options = json!({"pid": pid});
-            let pod = json!({
-                "metadata": {"name": mode, "uid": format!("{handler}-{mode}"), "namespace": "default"},
-                "hostname": "pod",
-                "log_directory": node.0.dir().join("logs"),
-                "linux": {"cgroup_parent": parent, "security_context": {"namespace_options": options}},
-            });
+            let pod = node.pod(mode, &format!("{handler}-{mode}"), &options);
             let container = json!({
                 "metadata": {"name": "sleeper"},
                 "image": {"image": IMAGE},
@@ -54,15 +30,14 @@ fn each(what: impl Fn(&Node, &str, &str)) {
                 "linux": {"security_context": {"namespace_options": options}},
             });
             let (pod_id, id) = node.run(handler, &pod, &container);
-            what(&node, &pod_id, &id);
+            what(node, &pod_id, &id);
             // containerd may be at clearing up after a dead shim: then a kubelet asks again.
             assert!(wait_until(LIMIT, || node.try_crictl(&["rmp", "--force", &pod_id]).is_some()));
             let shims = || leftovers::shims(&node.0, &pod_id);
             assert!(wait_until(LIMIT, || shims().is_empty()), "{:?} are left", shims());
-            let left = || leftovers::of_clients(&node.0.socket(), &parent);
-            assert!(wait_until(LIMIT, || left().is_empty()), "left are {:?}", left());
+            assert!(wait_until(LIMIT, || node.left().is_empty()), "left are {:?}", node.left());
         }
-    }
+    });
 }
 
 fn state(node: &Node, what: &str, id: &str) -> String {
