@@ -5,9 +5,10 @@
 //! runc proves nothing and fails, unless it says what a host may lack: then it is printed as skipped, and only when both fail
 //! alike.
 //!
-//! runc may have said less than it should: nerdctl closes the streams of a container when it hears of its end, whatever of them
-//! it has read (`cancel` in its cioutil), and by then a relay may not have sent all. So whoever says less is asked once more.
-//! This shim is asked once: what its containers write is in the client's own fifo before their end is told.
+//! Two races are not this shim's. nerdctl closes the streams of a container when it hears of its end, whatever of them it has read
+//! (`cancel` in its cioutil): with a machine as busy as can be it loses the last words of one run in fifty, on either runtime. And
+//! with runc one run in ten that has an input never ends there. So who said less through such a client is asked again, and runc
+//! wherever it hung or said less, for its shim relays what is said; this shim through any other client is asked once.
 //!
 //! `test-bundles/scripts/clients` runs these inside a lab of clients and daemons; anywhere else every case is skipped.
 
@@ -26,6 +27,10 @@ use crate::leftovers;
 const CASES_AT_ONCE: usize = 3;
 /// A script that is not done by then hangs; with it goes whatever it started.
 const LIMIT: Duration = Duration::from_secs(50);
+/// How often who said less may be asked.
+const TIMES: usize = 3;
+/// What a script ends with that hangs.
+const HUNG: i32 = 137;
 
 /// One thing that a user does.
 #[derive(Debug, Clone, Copy)]
@@ -78,6 +83,8 @@ pub struct Client {
     pub tested: &'static [&'static str],
     /// Below this cgroup are its containers.
     pub cgroup: &'static str,
+    /// Whether it may lose what a container has said last.
+    pub loses: bool,
 }
 
 /// Held for writing by a case that runs alone. It guards the daemons, of which a case that fails says nothing.
@@ -120,16 +127,18 @@ pub fn run(client: Client, cases: &[Case]) -> ExitCode {
 }
 
 fn one(client: Client, runtime: &str, case: Case, state: &Path) -> Result<Completion> {
-    let (wanted, why) = match case.says {
+    let (mut wanted, mut why) = match case.says {
         Some(text) => (Said { code: 0, stdout: text.to_owned() }, String::new()),
         None => script(client, ("runc", runtime), case, state)?,
     };
-    let (got, errors) = script(client, (runtime, runtime), case, state)?;
-    let (wanted, why) = if case.says.is_none() && wanted.stdout.len() < got.stdout.len() {
-        script(client, ("runc", runtime), case, state)?
-    } else {
-        (wanted, why)
-    };
+    let (mut got, mut errors) = script(client, (runtime, runtime), case, state)?;
+    for _ in 1..TIMES {
+        if case.says.is_none() && (wanted.code == HUNG || wanted.stdout.len() < got.stdout.len()) {
+            (wanted, why) = script(client, ("runc", runtime), case, state)?;
+        } else if client.loses && got.stdout.len() < wanted.stdout.len() {
+            (got, errors) = script(client, (runtime, runtime), case, state)?;
+        }
+    }
     if wanted != got {
         bail!("differs from runc{}\nrunc: {why}\n{runtime}: {errors}", difference(&wanted, &got));
     }

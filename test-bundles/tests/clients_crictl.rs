@@ -33,6 +33,7 @@ clear() {
     runtime: str::to_owned,
     tested: &["myshim", "myshim-sandbox"],
     cgroup: "/clients-crictl",
+    loses: false,
 };
 
 const CASES: &[Case] = &[

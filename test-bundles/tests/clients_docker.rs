@@ -12,7 +12,8 @@ use test_bundles::oracle::{self, Case, Client};
 const DOCKER: Client = containers::client!(
     "docker",
     "docker -H unix://$STATE/run/docker.sock",
-    "DOCKER_HOST=unix://$STATE/run/docker.sock docker-compose"
+    "DOCKER_HOST=unix://$STATE/run/docker.sock docker-compose",
+    loses: false
 );
 
 /// What nerdctl says otherwise or not at all.

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use test_bundles::oracle::{self, Case, Client};
 
-const NERDCTL: Client = containers::client!("nerdctl", "nerdctl -n clients-nerdctl", "c compose");
+const NERDCTL: Client = containers::client!("nerdctl", "nerdctl -n clients-nerdctl", "c compose", loses: true);
 
 /// What Docker says otherwise or not at all.
 const CASES: &[Case] = &[

@@ -4,9 +4,9 @@
 
 use test_bundles::oracle::Case;
 
-/// A client that takes these words, by its name, by how it is called, and how its compose is.
+/// A client that takes these words, by its name, by how it is called, and how its compose is; and whether it loses words.
 macro_rules! client {
-    ($name:literal, $call:literal, $compose:literal) => {
+    ($name:literal, $call:literal, $compose:literal, loses: $loses:literal) => {
         Client {
             name: $name,
             prelude: concat!(
@@ -24,6 +24,7 @@ address() { c inspect -f '{{.NetworkSettings.IPAddress}}' $1; }
             runtime: |kind| format!("io.containerd.{kind}.v2"),
             tested: &["myshim"],
             cgroup: concat!("/clients-", $name),
+            loses: $loses,
         }
     };
 }
@@ -389,19 +390,17 @@ END
 /// What tells one container from another. `same` takes out what has to differ (ids, directories of layers) and what may:
 /// how a masked directory is made read-only, and that runc leaves the directory of cgroup v1's hierarchies writable.
 const SEES_ITSELF: &str = r#"
-    run --rm -i --hostname here $I sh <<'LOOK' | same
-        grep -E '^(Uid|Gid|Groups|Cap|NoNewPrivs|Seccomp|Sig[BC]|Umask)' /proc/self/status
-        cut -d' ' -f5- /proc/self/mountinfo | sort
-        ls -l /dev | tr -s ' ' | cut -d' ' -f1,3-6,10-
+    run --rm --hostname here $I sh -c '
+        grep -E "^(Uid|Gid|Groups|Cap|NoNewPrivs|Seccomp|Sig[BC]|Umask)" /proc/self/status
+        cut -d" " -f5- /proc/self/mountinfo | sort
+        ls -l /dev | tr -s " " | cut -d" " -f1,3-6,10-
         cat /proc/self/limits /proc/self/oom_score_adj /proc/self/timerslack_ns /proc/self/cgroup /proc/self/attr/current
-        pwd; id; env | sort; ls -l /proc/self/fd | wc -l
-LOOK"#;
+        pwd; id; env | sort; ls -l /proc/self/fd | wc -l' | same"#;
 
 const SEES_ALL: &str = r#"
-    run --rm -i --privileged --hostname here $I sh <<'LOOK' | same
-        grep -E '^(Uid|Gid|Groups|Cap|NoNewPrivs|Seccomp|Sig[BC]|Umask)' /proc/self/status
-        cut -d' ' -f5- /proc/self/mountinfo | sort
+    run --rm --privileged --hostname here $I sh -c '
+        grep -E "^(Uid|Gid|Groups|Cap|NoNewPrivs|Seccomp|Sig[BC]|Umask)" /proc/self/status
+        cut -d" " -f5- /proc/self/mountinfo | sort
         ls /dev
         mount -t tmpfs none /mnt && echo mounted
-        mknod /tmp/d c 1 3 && echo made
-LOOK"#;
+        mknod /tmp/d c 1 3 && echo made' | same"#;
