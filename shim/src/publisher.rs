@@ -24,6 +24,8 @@ use ttrpc::r#async::Client;
 use ttrpc::r#async::transport::Socket;
 use ttrpc::context::with_duration;
 
+use crate::transport::Transport;
+
 /// The protobuf package of all events: api/events/task.proto.
 const EVENTS: &str = "containerd.events";
 
@@ -179,7 +181,7 @@ impl Worker {
         } else {
             let path = self.address.strip_prefix("unix://").unwrap_or(&self.address);
             let stream = timeout(CALL_LIMIT, UnixStream::connect(path)).await??;
-            EventsClient::new(Client::new(Socket::new(stream)))
+            EventsClient::new(Client::new(Socket::new(Transport::new(stream)?)))
         };
         Ok(self.client.insert(client))
     }

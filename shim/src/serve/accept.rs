@@ -12,12 +12,13 @@ use std::time::Duration;
 
 use futures_core::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixListener;
 use tokio::time::Sleep;
 use ttrpc::r#async::transport::Listener;
 
 use super::rest::Rest;
 use crate::idle::{Connection, Idle};
+use crate::transport::Transport;
 
 /// How long nothing is accepted after an error.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -37,7 +38,7 @@ struct Incoming {
 
 /// A client's connection.
 struct Client {
-    stream: UnixStream,
+    transport: Transport,
     connection: Connection,
     rest: Rest,
 }
@@ -61,9 +62,9 @@ impl Stream for Incoming {
             let accepted = ready!(self.listener.poll_accept(cx));
             // Whoever it is, there was somebody.
             let connection = self.idle.connection();
-            match accepted.and_then(|(stream, _)| Ok((stream.peer_cred()?.uid(), stream))) {
-                Ok((uid, stream)) if uid == self.uid => {
-                    return Poll::Ready(Some(Ok(Client { stream, connection, rest: self.rest.clone() })));
+            match accepted.and_then(|(stream, _)| Ok((stream.peer_cred()?.uid(), Transport::new(stream)?))) {
+                Ok((uid, transport)) if uid == self.uid => {
+                    return Poll::Ready(Some(Ok(Client { transport, connection, rest: self.rest.clone() })));
                 }
                 Ok((uid, _)) => log::warn!("refused a connection from user {uid}"),
                 Err(error) => {
@@ -78,7 +79,7 @@ impl Stream for Incoming {
 impl AsyncRead for Client {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        let read = Pin::new(&mut self.transport).poll_read(cx, buffer);
         if buffer.filled().len() > before {
             self.connection.called();
             self.rest.disturb();
@@ -90,15 +91,15 @@ impl AsyncRead for Client {
 impl AsyncWrite for Client {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.rest.disturb();
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        Pin::new(&mut self.transport).poll_write(cx, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        Pin::new(&mut self.transport).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        Pin::new(&mut self.transport).poll_shutdown(cx)
     }
 }
 
@@ -107,6 +108,7 @@ mod tests {
     use std::future::poll_fn;
 
     use tokio::io::AsyncReadExt;
+    use tokio::net::UnixStream;
 
     use super::*;
 
