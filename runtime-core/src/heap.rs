@@ -8,11 +8,14 @@
 //!
 //! For that it has to lie in one place: [`Heap`] is an allocator, dlmalloc, whose pages follow each other. A program that
 //! does not make it its `#[global_allocator]` has forks that copy its heap, and nothing else is different.
+//!
+//! It is the heap of one thread (D4) and has no lock: an exec allocates a thousand times, and a lock would cost it as much again.
+//! Another thread that asks for memory ends the program.
 
 use std::alloc::{GlobalAlloc, Layout};
+use std::cell::UnsafeCell;
 use std::ptr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use dlmalloc::{Allocator, Dlmalloc};
 use rustix::mm::{Advice, MapFlags, MprotectFlags, ProtFlags, madvise, mmap_anonymous, mprotect};
@@ -28,13 +31,24 @@ const LIMIT: usize = 1 << 30;
 static START: AtomicUsize = AtomicUsize::new(0);
 static USED: AtomicUsize = AtomicUsize::new(0);
 
-static HEAP: Mutex<Dlmalloc<Arena>> = Mutex::new(Dlmalloc::new_with_allocator(Arena));
+static HEAP: OfOneThread = OfOneThread(UnsafeCell::new(Dlmalloc::new_with_allocator(Arena)));
+
+/// Whose it is: where that thread has its `MARK`, once it has allocated something.
+static OWNER: AtomicUsize = AtomicUsize::new(0);
+
+thread_local! {
+    /// Is in another place for each thread.
+    static MARK: u8 = const { 0 };
+}
 
 /// The allocator.
 #[derive(Debug)]
 pub struct Heap;
 
-/// Where dlmalloc's memory comes from: one row of pages, which grows and shrinks at its end. All is done with [`HEAP`] locked.
+/// What only the owner may look at.
+struct OfOneThread(UnsafeCell<Dlmalloc<Arena>>);
+
+/// Where dlmalloc's memory comes from: one row of pages, which grows and shrinks at its end.
 struct Arena;
 
 /// Does `work`, whose forks have no heap.
@@ -60,8 +74,10 @@ pub fn give_back() {
 
 /// Gives back to the kernel what is free at the end of the heap: after work that has taken far more than all else does.
 pub(crate) fn trim() {
-    // SAFETY: moves nothing that is in use.
-    unsafe { locked().trim(0) };
+    if is_owner() {
+        // SAFETY: we are the owner, and what is in use is not moved.
+        unsafe { (*HEAP.0.get()).trim(0) };
+    }
 }
 
 /// For so many bytes of the row. Where the kernel refuses, children have a heap; that costs time alone.
@@ -73,27 +89,48 @@ fn advise(bytes: usize, advice: Advice) {
     }
 }
 
-fn locked() -> MutexGuard<'static, Dlmalloc<Arena>> {
-    HEAP.lock().unwrap_or_else(PoisonError::into_inner)
+/// Whether this is the thread whose heap it is, by its address and without an atomic read-modify-write.
+fn is_owner() -> bool {
+    OWNER.load(Ordering::Relaxed) == MARK.with(|mark| ptr::from_ref(mark).addr())
 }
 
-// SAFETY: dlmalloc's own promises, of one instance behind one lock.
+/// The heap, of whoever asks first.
+fn owned() -> *mut Dlmalloc<Arena> {
+    if !is_owner() {
+        own();
+    }
+    HEAP.0.get()
+}
+
+#[cold]
+fn own() {
+    let us = MARK.with(|mark| ptr::from_ref(mark).addr());
+    if OWNER.compare_exchange(0, us, Ordering::Relaxed, Ordering::Relaxed).is_err() {
+        let _ = rustix::io::write(rustix::stdio::stderr(), b"a second thread asks for memory\n");
+        std::process::abort();
+    }
+}
+
+// SAFETY: whoever comes by `owned` is always the same thread, and whoever comes otherwise asks `is_owner`.
+unsafe impl Sync for OfOneThread {}
+
+// SAFETY: dlmalloc's own promises, of one instance in one thread. None of its calls comes back to us.
 unsafe impl GlobalAlloc for Heap {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: the caller's, as for the three below.
-        unsafe { locked().malloc(layout.size(), layout.align()) }
+        unsafe { (*owned()).malloc(layout.size(), layout.align()) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        unsafe { locked().calloc(layout.size(), layout.align()) }
+        unsafe { (*owned()).calloc(layout.size(), layout.align()) }
     }
 
     unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        unsafe { locked().free(at, layout.size(), layout.align()) }
+        unsafe { (*owned()).free(at, layout.size(), layout.align()) }
     }
 
     unsafe fn realloc(&self, at: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        unsafe { locked().realloc(at, layout.size(), layout.align(), new_size) }
+        unsafe { (*owned()).realloc(at, layout.size(), layout.align(), new_size) }
     }
 }
 
