@@ -20,6 +20,7 @@ use crate::start::{self, ADDRESS_FILE, socket};
 const KILLED: u32 = 128 + 9;
 
 /// Runs `delete` in the bundle.
+#[inline(never)]
 pub(crate) fn delete(flags: &Flags) -> Result<()> {
     let bundle = bundle(flags)?;
     let (destroyed, outcome) = crate::event_loop()?.block_on(sandbox::destroy(&bundle));

@@ -28,11 +28,11 @@ mod serve;
 mod service;
 mod start;
 mod task;
+mod transport;
 
 use std::io::Write;
 use std::process::ExitCode;
 
-use runtime_core::heap::Heap;
 use runtime_core::{Error, Kind, Result};
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 
@@ -44,9 +44,10 @@ const PROGRAM: &str = "containerd-shim-myshim-v2";
 /// The name of the runtime, as users give it to containerd.
 const RUNTIME: &str = "io.containerd.myshim.v2";
 
-/// Forked children have none of it.
+/// Forked children have none of it. (Tests have threads.)
+#[cfg(not(test))]
 #[global_allocator]
-static HEAP: Heap = Heap;
+static HEAP: runtime_core::heap::Heap = runtime_core::heap::Heap;
 
 fn main() -> ExitCode {
     logger::catch_panics();

@@ -7,6 +7,7 @@ use config::{Bundle, ContainerId};
 use runtime_core::{Error, Kind, Result, container};
 
 /// Prints the plan of the bundle at `path`. The directory's name stands for the container's id.
+#[inline(never)]
 pub(crate) fn plan(path: Option<&str>) -> Result<()> {
     let path = path.ok_or_else(|| Error::new(Kind::Invalid, "plan: name a bundle directory"))?;
     let bundle = Path::new(path).canonicalize().map_err(|e| Error::io(format!("open bundle {path}"), &e))?;

@@ -49,6 +49,7 @@ const HANG_UP_LIMIT: Duration = Duration::from_secs(1);
 const ANSWER_LIMIT: Duration = Duration::from_millis(100);
 
 /// Serves until told to stop.
+#[inline(never)]
 pub(crate) fn serve(flags: &Flags) -> Result<()> {
     let listener = inherited()?;
     logger::init(flags)?;

@@ -414,6 +414,7 @@ fn halves(mask: u64) -> (u32, u32) {
 }
 
 /// getcwd(2) into `buffer`; says only whether it lies below this process's root ("(unreachable)/…" does not).
+#[inline(never)]
 pub(crate) fn cwd_is_reachable() -> Result<bool, Errno> {
     let mut buffer = [0_u8; 4096];
     // SAFETY: writes at most the buffer's length.

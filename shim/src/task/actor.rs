@@ -166,6 +166,7 @@ impl Actor {
         }
     }
 
+    #[inline(never)]
     fn command(&mut self, command: Command) {
         // A client that is gone needs no answer.
         match command {
@@ -209,6 +210,7 @@ impl Actor {
         }
     }
 
+    #[inline(never)]
     fn done(&mut self, done: Done) {
         match done {
             Done::Prepared(id, prepared) => self.prepared(&id, prepared),
@@ -308,6 +310,11 @@ impl Actor {
         if started.is_err() || id != INIT || !self.container.has_poststart_hooks() {
             return self.answer_start(id, started);
         }
+        self.run_poststart_hooks();
+    }
+
+    #[inline(never)]
+    fn run_poststart_hooks(&mut self) {
         let (wanted, unwanted) = oneshot::channel::<()>();
         self.poststart = Some(wanted);
         let container = Rc::clone(&self.container);
@@ -328,6 +335,7 @@ impl Actor {
         }
     }
 
+    #[inline(never)]
     fn prepare(&mut self, id: String, spec: config::Process, streams: Streams, reply: Reply<()>) {
         let mut entry = Entry::new(streams);
         entry.exec = Some(reply);
@@ -438,14 +446,19 @@ impl Actor {
     }
 
     fn tear_down(&mut self, id: String) {
-        let io = self.entry(&id).io.take();
-        if id != INIT {
-            self.work.spawn_local(async move {
-                close(io).await;
-                Done::Cleared(id, Ok(()))
-            });
-            return;
+        if id == INIT {
+            return self.tear_down_all();
         }
+        let io = self.entry(&id).io.take();
+        self.work.spawn_local(async move {
+            close(io).await;
+            Done::Cleared(id, Ok(()))
+        });
+    }
+
+    #[inline(never)]
+    fn tear_down_all(&mut self) {
+        let io = self.entry(INIT).io.take();
         self.poststart = None;
         let container = Rc::clone(&self.container);
         let rootfs = self.rootfs.clone();
@@ -454,7 +467,7 @@ impl Actor {
             // Go on past an error: the less is left the better. Delete may be asked for again.
             let deleted = container.delete().await;
             let unmounted = rootfs.map_or(Ok(()), |path| rootfs::unmount(&path));
-            Done::Cleared(id, deleted.and(unmounted))
+            Done::Cleared(INIT.to_owned(), deleted.and(unmounted))
         });
     }
 

@@ -50,6 +50,7 @@ impl Work<'_> {
 }
 
 /// Whether the directory was found.
+#[inline(never)]
 fn read(file: &OwnedFd, search: &mut Search<'_>) -> bool {
     let mut buffer = [0_u8; 4096];
     let mut seen: usize = 0;

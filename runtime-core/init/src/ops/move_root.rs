@@ -40,6 +40,7 @@ impl Work<'_> {
 
 /// Detaches what is mounted at any mount point that mountinfo knows. The new root's own are among them by name, and name
 /// something else by these paths: nothing, or a mount of the host's at the same place. Whether there was anything.
+#[inline(never)]
 fn detach_all(procfs: BorrowedFd<'_>) -> Result<bool, Errno> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;

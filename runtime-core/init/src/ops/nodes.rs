@@ -70,6 +70,7 @@ impl Work<'_> {
 }
 
 /// Gives `f` what the link at `path` says. None where there is no link.
+#[inline(never)]
 pub(super) fn with_target<T>(
     dir: BorrowedFd<'_>,
     path: &CStr,

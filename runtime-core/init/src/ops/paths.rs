@@ -154,6 +154,7 @@ impl Work<'_> {
     }
 
     /// The directory that holds `path`, made where missing, and the last component of `path`, given to `f`.
+    #[inline(never)]
     pub(super) fn in_parent<T>(
         &mut self,
         path: Text,
@@ -185,6 +186,7 @@ impl Work<'_> {
 
 /// Makes the mount that holds the host path `path` private, so that nothing mounted there shows on the host and
 /// pivot_root(2) takes it: walks up until a mount point is found.
+#[inline(never)]
 pub(super) fn make_enclosing_mount_private(path: &CStr) -> Result<(), Errno> {
     const MS_PRIVATE: u64 = 1 << 18;
     let mut path = PathBuffer::new(path)?;
