@@ -36,16 +36,16 @@ use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 
 use arguments::Verb;
-use runtime_core::heap::Heap;
 
 /// What is answered where the command line or the container's process made no code of its own; `exec` answers as runc does,
 /// for a process that failed may have ended with 1.
 const FAILED: u8 = 1;
 const EXEC_FAILED: u8 = 255;
 
-/// As the shim's: containers' processes have none of it.
+/// As the shim's: containers' processes have none of it. (Tests have threads.)
+#[cfg(not(test))]
 #[global_allocator]
-static HEAP: Heap = Heap;
+static HEAP: runtime_core::heap::Heap = runtime_core::heap::Heap;
 
 fn main() -> ExitCode {
     let (log, failed, result) = match arguments::parse(lexopt::Parser::from_env()) {
