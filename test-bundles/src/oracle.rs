@@ -6,9 +6,10 @@
 //! alike.
 //!
 //! Two races are not this shim's. nerdctl closes the streams of a container when it hears of its end, whatever of them it has read
-//! (`cancel` in its cioutil): with a machine as busy as can be it loses the last words of one run in fifty, on either runtime. And
-//! with runc one run in ten that has an input never ends there. So who said less through such a client is asked again, and runc
-//! wherever it hung or said less, for its shim relays what is said; this shim through any other client is asked once.
+//! (`cancel` in its cioutil): on a machine as busy as can be it loses the last words of one run in a hundred or so, on either
+//! runtime. And with runc one run in ten that has an input never ends there. So who said less through such a client is asked
+//! again, and runc wherever it hung or said less, for its shim relays what is said; this shim through any other client is asked
+//! once.
 //!
 //! `test-bundles/scripts/clients` runs these inside a lab of clients and daemons; anywhere else every case is skipped.
 
