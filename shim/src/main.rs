@@ -70,6 +70,8 @@ fn run() -> Result<()> {
     if flags.info {
         return info::info();
     }
+    // None of these is inlined: this frame is the server's stack from first to last, and what is touched of that is copied after
+    // each fork. The same holds for the parts of the actor's loop.
     match flags.verb.as_deref() {
         None => serve::serve(&flags.identified()?),
         Some("start") => {

@@ -198,7 +198,7 @@ mod tests {
         let watched = watched_for(&ours.socket);
         assert!(watched.contains(EventFlags::IN) && !watched.contains(EventFlags::OUT), "{watched:?}");
         let much = vec![7; MUCH];
-        assert!(timeout(Duration::from_millis(20), ours.write_all(&much)).await.is_err());
+        assert!(timeout(Duration::ZERO, ours.write_all(&much)).await.is_err());
         assert!(watched_for(ours.room.as_ref().unwrap()).contains(EventFlags::OUT));
     }
 }
