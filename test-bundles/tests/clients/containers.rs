@@ -56,9 +56,10 @@ pub(crate) const CASES: &[Case] = &[
         run --rm --cidfile id $I echo gone; gone $(cat id)"#,
     ),
     // What it says and hears.
+    // A signal that nerdctl forwards may come too late: among the errors it says so itself.
     Case::new(
         "output_and_errors",
-        "run --rm $I sh -c 'echo out; echo err >&2' 2>errors; cat errors | sed 's/^/errors: /'",
+        "run --rm $I sh -c 'echo out; echo err >&2' 2>errors; sed -n '/^time=/!s/^/errors: /p' errors",
     ),
     Case::new("no_input", "says run --rm $I cat"),
     Case::new("input", "printf 'one\ntwo' | run -i --rm $I sh -c 'cat; echo; echo end'").says("one\ntwo\nend\n"),
