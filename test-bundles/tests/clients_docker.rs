@@ -27,6 +27,12 @@ const CASES: &[Case] = &[
     .says("same\n"),
     Case::new("much_output", "run --rm $I sh -c 'yes 0123456789abcde | head -n 1000000' | md5sum")
         .says("39ae44bfc6d46172e94018f0914ad806  -\n"),
+    // Through runc's shim the reason is lost now and then.
+    Case::new(
+        "more_memory_than_the_limit",
+        "run -d --memory 16m --memory-swap 16m $I memhog 64 >&2; c wait $N; state OOMKilled",
+    )
+    .says("137\ntrue\n"),
     Case::new(
         "restart_policy",
         r#"

@@ -26,6 +26,7 @@ const CASES: &[Case] = &[
         up --health-cmd 'test -e /well' --health-interval 0 $I sleep 1000
         says c container healthcheck $N; c exec $N touch /well; says c container healthcheck $N"#,
     ),
+    Case::new("more_memory_than_the_limit", "run -d --memory 16m --memory-swap 16m $I memhog 64 >&2; c wait $N"),
     Case::new("rootfs", "mkdir root; cp -r /bin/busybox root/; run --rm --rootfs $PWD/root /busybox ls /"),
     Case::new("umask_and_annotations", "run --rm --umask 077 --annotation a=b $I sh -c umask"),
     Case::new(

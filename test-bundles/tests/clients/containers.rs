@@ -276,10 +276,6 @@ pub(crate) const CASES: &[Case] = &[
         cat cpu/cpu.cfs_quota_us cpu/cpu.cfs_period_us cpu/cpu.shares cpuset/cpuset.cpus pids/pids.max'"#,
     ),
     Case::new(
-        "more_memory_than_the_limit",
-        "says run -d --memory 16m --memory-swap 16m $I memhog 64 >&2; c wait $N; state OOMKilled",
-    ),
-    Case::new(
         "more_processes_than_the_limit",
         "says run --rm --pids-limit 5 $I sh -c 'for i in 1 2 3 4 5 6 7 8; do sleep 5 & done'",
     ),
