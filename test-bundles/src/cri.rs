@@ -20,8 +20,8 @@ pub const IMAGE: &str = "docker.io/local/busybox:1";
 /// The image of a pod's first container where the shim does not hold its namespaces.
 const PAUSE: &str = "docker.io/local/pause:1";
 
-/// Handlers for pods with a pause container, for pods without, and runc's.
-const HANDLERS: &str = "version = 3
+/// A configuration with the handlers `paused` for pods with a pause container, `held` for pods without, and `runc`.
+pub const HANDLERS: &str = "version = 3
 [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.paused]
 runtime_type = 'io.containerd.myshim.v2'
 [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.held]
@@ -174,9 +174,14 @@ impl Node {
 
     /// Creates a container in a pod that runs and starts it; says its id.
     pub fn add(&self, pod_id: &str, pod: &Value, container: &Value) -> String {
-        let id = self.crictl(&["create", pod_id, &self.file("container", container), &self.file("pod", pod)]);
+        let id = self.create(pod_id, pod, container);
         self.crictl(&["start", &id]);
         id
+    }
+
+    /// Creates a container in a pod that runs; says its id.
+    pub fn create(&self, pod_id: &str, pod: &Value, container: &Value) -> String {
+        self.crictl(&["create", pod_id, &self.file("container", container), &self.file("pod", pod)])
     }
 
     fn file(&self, name: &str, value: &Value) -> String {

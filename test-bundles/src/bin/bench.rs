@@ -24,6 +24,8 @@ use crate::subject::Bench;
 mod execs;
 #[path = "bench/figures.rs"]
 mod figures;
+#[path = "bench/kubernetes.rs"]
+mod kubernetes;
 #[path = "bench/lives.rs"]
 mod lives;
 #[path = "bench/memory.rs"]
@@ -68,6 +70,7 @@ fn bench() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut bench = runtime.block_on(alone(rounds))?;
     whole::measure(&mut bench, rounds.div_ceil(4))?;
+    kubernetes::measure(&mut bench, rounds.div_ceil(4))?;
     let table = figures::table(&bench.figures, NAMES);
     print!("{table}");
     let picture = picture::svg(&bench.figures);
