@@ -18,6 +18,10 @@
 //! Two forks, because `setns` and `unshare` of a pid namespace move only children, and an existing pid namespace cannot be
 //! entered by clone (pid_namespaces(7)). CLONE_PARENT makes stage two the runtime's own child, which waits for it by pidfd.
 //!
+//! An exec has both, too. The runtime could set the pid namespace of its children while it forks, and one would do: tried, an exec
+//! costs 9 % less CPU. But its child would be in the container's sight while it still has the host's mounts, for whoever may trace
+//! it to walk through /proc/PID/root. Stage two in stage one's memory, as with vfork(2), saves 3 %.
+//!
 //! The contract of this crate: no allocator, no locks, no panics, system calls only. A forked child of a program with
 //! threads may do no more than that (signal-safety(7)), and here the compiler keeps it so: the crate is `no_std` without
 //! `alloc`, and every byte that a child reads was laid out by the parent in a [`Program`] before the fork.
