@@ -281,7 +281,7 @@ impl Drop for Bundle {
 impl Ran {
     /// Asserts success, and gives the same back.
     #[track_caller]
-    #[allow(clippy::return_self_not_must_use)]
+    #[allow(clippy::return_self_not_must_use, reason = "a success that is not looked at is one")]
     pub fn success(self) -> Self {
         assert_eq!(self.status, 0, "{}{}", self.stdout, self.stderr);
         self

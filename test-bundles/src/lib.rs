@@ -17,8 +17,7 @@
 //! `OOM_KILLS` (how many containers `containerd_resources` has killed for want of memory on each containerd),
 //! `SLOWER` (how many times slower than usual the machine is: an emulated one is 5 to 20).
 
-// What a test does not expect is its end.
-#![allow(clippy::missing_panics_doc)]
+#![allow(clippy::missing_panics_doc, reason = "what a test does not expect is its end")]
 
 pub mod bundle;
 pub mod cgroups;

@@ -62,8 +62,8 @@ const RLIMITS: [&str; 16] = [
 ];
 
 impl Plan {
-    /// The step in words. One arm a kind: the length is that of the table.
-    #[allow(clippy::too_many_lines)]
+    /// The step in words.
+    #[allow(clippy::too_many_lines, reason = "one arm a kind")]
     pub(super) fn describe(&self, step: &Step) -> String {
         match *step {
             Step::Preserve { count, .. } => format!("set descriptors 3 to {}", count + 2),

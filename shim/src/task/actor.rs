@@ -1,24 +1,26 @@
 //! The actor of one container: owns its lifecycle, its processes and their stdio. Commands and what the kernel reports go
 //! into the lifecycle; the effects that come out are carried out here.
 
+mod requests;
+mod steps;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use config::resources::Resources;
 use runtime_core::sandbox::Member;
-use runtime_core::{Container, Error, Exit, Kind, Process, Result, rootfs};
+use runtime_core::{Container, Error, Exit, Kind, Process, Result};
 use rustix::process::Signal;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::create::{Created, create_unless_deleted, prepare};
+use super::create::{Created, create_unless_deleted};
 use super::events::Teller;
 use super::registry::Message;
-use super::{Command, Create, Deleted, Pid, ProcessView, Reply, Status, View, not_created};
-use crate::io::{Io, Owner, Streams};
+use super::{Command, Create, Deleted, ProcessView, Reply, Status, View, not_created};
+use crate::io::{Io, Streams};
 use crate::lifecycle::{Effect, Freeze, INIT, Lifecycle, State};
 use crate::publisher::Publisher;
 
@@ -260,20 +262,8 @@ impl Actor {
         for effect in effects {
             match effect {
                 Effect::Publish(id, event) => self.teller.tell(&id, self.pid(&id), &event),
-                Effect::Watch(id) => {
-                    let process = self.forked(&id);
-                    self.work.spawn_local(async move {
-                        let exit = exit_of(&process).await;
-                        Done::Exited(id, exit)
-                    });
-                }
-                Effect::Release(id) => {
-                    let (process, container) = (self.forked(&id), Rc::clone(&self.container));
-                    self.work.spawn_local(async move {
-                        let started = if id == INIT { container.start().await } else { process.start().await };
-                        Done::Started(id, started)
-                    });
-                }
+                Effect::Watch(id) => self.wait(id),
+                Effect::Release(id) => self.release(id),
                 // One that has ended meanwhile needs no kill.
                 Effect::Kill(id) => _ = self.forked(&id).signal(Signal::KILL.as_raw()),
                 Effect::KillAll => {
@@ -296,99 +286,6 @@ impl Actor {
         }
     }
 
-    /// Start is answered when poststart hooks have run. The process is told to have started before: it has, whatever they
-    /// do, and its end must not wait for a hook that hangs.
-    fn started(&mut self, id: &str, started: Result<()>) {
-        let effects = match started {
-            Ok(()) => self.lifecycle.started(id),
-            Err(_) => self.lifecycle.start_failed(id),
-        };
-        self.carry_out(effects);
-        if started.is_ok() {
-            self.entry(id).io.iter_mut().for_each(Io::started);
-        }
-        if started.is_err() || id != INIT || !self.container.has_poststart_hooks() {
-            return self.answer_start(id, started);
-        }
-        self.run_poststart_hooks();
-    }
-
-    #[inline(never)]
-    fn run_poststart_hooks(&mut self) {
-        let (wanted, unwanted) = oneshot::channel::<()>();
-        self.poststart = Some(wanted);
-        let container = Rc::clone(&self.container);
-        self.work.spawn_local(async move {
-            let gone = || Error::new(Kind::Precondition, "the container was deleted while its poststart hooks ran");
-            Done::PoststartRan(tokio::select! {
-                ran = container.after_start() => ran,
-                _ = unwanted => Err(gone()),
-            })
-        });
-    }
-
-    fn answer_start(&mut self, id: &str, started: Result<()>) {
-        let answer = started.map(|()| self.pid(id));
-        if let Some(reply) = self.entry(id).start.take() {
-            // A client that is gone needs no answer.
-            _ = reply.send(answer);
-        }
-    }
-
-    #[inline(never)]
-    fn prepare(&mut self, id: String, spec: config::Process, streams: Streams, reply: Reply<()>) {
-        let mut entry = Entry::new(streams);
-        entry.exec = Some(reply);
-        let streams = Arc::clone(&entry.streams);
-        self.processes.insert(id.clone(), entry);
-        let container = Rc::clone(&self.container);
-        let (uid, gid) = (self.options.io_uid, self.options.io_gid);
-        let owner = Owner { id: id.clone(), namespace: self.surroundings.namespace.clone(), uid, gid };
-        self.work.spawn_local(async move {
-            let prepared = prepare(&container, spec, &streams, &owner).await;
-            Done::Prepared(id, prepared.map(Box::new))
-        });
-    }
-
-    fn prepared(&mut self, id: &str, prepared: Result<Box<(Process, Io)>>) {
-        let entry = self.entry(id);
-        let reply = entry.exec.take();
-        let answer = match prepared {
-            Ok(forked) => {
-                let (process, io) = *forked;
-                entry.process = Some(Rc::new(process));
-                entry.io = Some(io);
-                let effects = self.lifecycle.prepared(id);
-                self.carry_out(effects);
-                Ok(())
-            }
-            Err(error) => {
-                self.lifecycle.unprepared(id);
-                for delete in self.processes.remove(id).into_iter().flat_map(|entry| entry.delete) {
-                    _ = delete.send(Err(Error::new(Kind::NotFound, format!("process {id} does not exist"))));
-                }
-                Err(error)
-            }
-        };
-        if let Some(reply) = reply {
-            _ = reply.send(answer);
-        }
-    }
-
-    fn kill(&mut self, id: &str, signal: i32, all: bool) -> Result<()> {
-        self.lifecycle.signal(id)?;
-        if signal == Signal::KILL.as_raw() {
-            // What was counted until now is not taken for what this kills.
-            self.count_oom(false);
-        }
-        let sent = if all && id == INIT { self.container.signal_all(signal) } else { self.forked(id).signal(signal) };
-        if sent.is_ok() && id == INIT && signal == Signal::KILL.as_raw() {
-            let effects = self.lifecycle.killed();
-            self.carry_out(effects);
-        }
-        sent
-    }
-
     fn watch_oom(&mut self) {
         if let Some(oom) = self.container.oom() {
             let watch = self.work.spawn_local(async move { Done::OomWoken(oom.changed().await) });
@@ -401,91 +298,6 @@ impl Actor {
             log::warn!("{}: {oom}", self.id);
             let effects = self.lifecycle.oom();
             self.carry_out(effects);
-        }
-    }
-
-    /// Begins with the next Update unless one is being made: each is all or nothing, so none may see half of another.
-    fn update(&mut self) {
-        while self.update.is_none()
-            && let Some((resources, reply)) = self.updates.pop_front()
-        {
-            if let Err(error) = self.lifecycle.update() {
-                _ = reply.send(Err(error));
-                continue;
-            }
-            self.update = Some(reply);
-            let container = Rc::clone(&self.container);
-            self.work.spawn_local(async move { Done::Updated(container.update(&resources).await) });
-        }
-    }
-
-    fn resume(&mut self) -> Result<()> {
-        self.lifecycle.resume()?;
-        self.container.thaw()?;
-        let effects = self.lifecycle.resumed();
-        self.carry_out(effects);
-        Ok(())
-    }
-
-    fn pids(&self) -> Result<Vec<Pid>> {
-        let execs: BTreeMap<i32, &String> =
-            self.processes.keys().filter(|id| *id != INIT).map(|id| (self.pid(id), id)).collect();
-        let pids = self.container.pids()?.into_iter();
-        Ok(pids.map(|pid| Pid { pid, exec_id: execs.get(&pid).map(|id| (*id).clone()) }).collect())
-    }
-
-    /// A client follows its window without asking what has ended meanwhile: of init that is no error, as with runc's shim.
-    fn resize(&mut self, id: &str, rows: u16, columns: u16) -> Result<()> {
-        match self.lifecycle.state(id) {
-            Some(State::Stopped(_) | State::Deleting(_)) if id == INIT => Ok(()),
-            Some(State::Stopped(_) | State::Deleting(_)) => {
-                Err(Error::new(Kind::Precondition, "cannot resize the terminal of a stopped process"))
-            }
-            _ => self.io(id)?.map_or(Ok(()), |io| io.resize(rows, columns)),
-        }
-    }
-
-    fn tear_down(&mut self, id: String) {
-        if id == INIT {
-            return self.tear_down_all();
-        }
-        let io = self.entry(&id).io.take();
-        self.work.spawn_local(async move {
-            close(io).await;
-            Done::Cleared(id, Ok(()))
-        });
-    }
-
-    #[inline(never)]
-    fn tear_down_all(&mut self) {
-        let io = self.entry(INIT).io.take();
-        self.poststart = None;
-        let container = Rc::clone(&self.container);
-        let rootfs = self.rootfs.clone();
-        self.work.spawn_local(async move {
-            close(io).await;
-            // Go on past an error: the less is left the better. Delete may be asked for again.
-            let deleted = container.delete().await;
-            let unmounted = rootfs.map_or(Ok(()), |path| rootfs::unmount(&path));
-            Done::Cleared(INIT.to_owned(), deleted.and(unmounted))
-        });
-    }
-
-    fn cleared(&mut self, id: &str, cleared: &Result<()>) {
-        let Some(State::Deleting(exit)) = self.lifecycle.state(id) else { return };
-        let answer = cleared.clone().map(|()| Deleted { pid: self.pid(id), exit });
-        let effects = self.lifecycle.deleted(id, cleared.is_ok());
-        self.carry_out(effects);
-        let waiting = std::mem::take(&mut self.entry(id).delete);
-        if cleared.is_ok() {
-            self.processes.remove(id);
-        }
-        if self.lifecycle.state(INIT).is_none() {
-            // The id is free before anybody can know that the container is gone.
-            self.surroundings.forget(&self.id);
-        }
-        for reply in waiting {
-            _ = reply.send(answer.clone());
         }
     }
 
@@ -543,20 +355,6 @@ impl Entry {
         let (exit, _) = watch::channel(None);
         let streams = Arc::new(streams);
         Self { process: None, io: None, streams, exit, exec: None, start: None, delete: Vec::new() }
-    }
-}
-
-/// Waits for the end of a process. One that cannot be waited for is as good as dead: nobody may wait for it for ever.
-async fn exit_of(process: &Process) -> Exit {
-    process.wait().await.unwrap_or_else(|error| {
-        log::error!("wait for process {}: {error}", process.pid());
-        Exit { status: 255, at: SystemTime::now() }
-    })
-}
-
-async fn close(io: Option<Io>) {
-    if let Some(io) = io {
-        io.close().await;
     }
 }
 

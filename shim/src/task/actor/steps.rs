@@ -1,0 +1,170 @@
+//! The life of one process: forked, released, waited for, and what it had closed. What takes time is spawned here, comes back as
+//! [`Done`], and is gone on with here.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use runtime_core::{Error, Exit, Kind, Process, Result, rootfs};
+use tokio::sync::oneshot;
+
+use super::{Actor, Done, Entry};
+use crate::io::{Io, Owner, Streams};
+use crate::lifecycle::{INIT, State};
+use crate::task::create::prepare;
+use crate::task::{Deleted, Reply};
+
+impl Actor {
+    #[inline(never)]
+    pub(super) fn prepare(&mut self, id: String, spec: config::Process, streams: Streams, reply: Reply<()>) {
+        let mut entry = Entry::new(streams);
+        entry.exec = Some(reply);
+        let streams = Arc::clone(&entry.streams);
+        self.processes.insert(id.clone(), entry);
+        let container = Rc::clone(&self.container);
+        let (uid, gid) = (self.options.io_uid, self.options.io_gid);
+        let owner = Owner { id: id.clone(), namespace: self.surroundings.namespace.clone(), uid, gid };
+        self.work.spawn_local(async move {
+            let prepared = prepare(&container, spec, &streams, &owner).await;
+            Done::Prepared(id, prepared.map(Box::new))
+        });
+    }
+
+    pub(super) fn prepared(&mut self, id: &str, prepared: Result<Box<(Process, Io)>>) {
+        let entry = self.entry(id);
+        let reply = entry.exec.take();
+        let answer = match prepared {
+            Ok(forked) => {
+                let (process, io) = *forked;
+                entry.process = Some(Rc::new(process));
+                entry.io = Some(io);
+                let effects = self.lifecycle.prepared(id);
+                self.carry_out(effects);
+                Ok(())
+            }
+            Err(error) => {
+                self.lifecycle.unprepared(id);
+                for delete in self.processes.remove(id).into_iter().flat_map(|entry| entry.delete) {
+                    _ = delete.send(Err(Error::new(Kind::NotFound, format!("process {id} does not exist"))));
+                }
+                Err(error)
+            }
+        };
+        if let Some(reply) = reply {
+            _ = reply.send(answer);
+        }
+    }
+
+    pub(super) fn release(&mut self, id: String) {
+        let (process, container) = (self.forked(&id), Rc::clone(&self.container));
+        self.work.spawn_local(async move {
+            let started = if id == INIT { container.start().await } else { process.start().await };
+            Done::Started(id, started)
+        });
+    }
+
+    /// Start is answered when poststart hooks have run. The process is told to have started before: it has, whatever they
+    /// do, and its end must not wait for a hook that hangs.
+    pub(super) fn started(&mut self, id: &str, started: Result<()>) {
+        let effects = match started {
+            Ok(()) => self.lifecycle.started(id),
+            Err(_) => self.lifecycle.start_failed(id),
+        };
+        self.carry_out(effects);
+        if started.is_ok() {
+            self.entry(id).io.iter_mut().for_each(Io::started);
+        }
+        if started.is_err() || id != INIT || !self.container.has_poststart_hooks() {
+            return self.answer_start(id, started);
+        }
+        self.run_poststart_hooks();
+    }
+
+    #[inline(never)]
+    fn run_poststart_hooks(&mut self) {
+        let (wanted, unwanted) = oneshot::channel::<()>();
+        self.poststart = Some(wanted);
+        let container = Rc::clone(&self.container);
+        self.work.spawn_local(async move {
+            let gone = || Error::new(Kind::Precondition, "the container was deleted while its poststart hooks ran");
+            Done::PoststartRan(tokio::select! {
+                ran = container.after_start() => ran,
+                _ = unwanted => Err(gone()),
+            })
+        });
+    }
+
+    pub(super) fn answer_start(&mut self, id: &str, started: Result<()>) {
+        let answer = started.map(|()| self.pid(id));
+        if let Some(reply) = self.entry(id).start.take() {
+            // A client that is gone needs no answer.
+            _ = reply.send(answer);
+        }
+    }
+
+    pub(super) fn wait(&mut self, id: String) {
+        let process = self.forked(&id);
+        self.work.spawn_local(async move {
+            let exit = exit_of(&process).await;
+            Done::Exited(id, exit)
+        });
+    }
+
+    pub(super) fn tear_down(&mut self, id: String) {
+        if id == INIT {
+            return self.tear_down_all();
+        }
+        let io = self.entry(&id).io.take();
+        self.work.spawn_local(async move {
+            close(io).await;
+            Done::Cleared(id, Ok(()))
+        });
+    }
+
+    #[inline(never)]
+    fn tear_down_all(&mut self) {
+        let io = self.entry(INIT).io.take();
+        self.poststart = None;
+        let container = Rc::clone(&self.container);
+        let rootfs = self.rootfs.clone();
+        self.work.spawn_local(async move {
+            close(io).await;
+            // Go on past an error: the less is left the better. Delete may be asked for again.
+            let deleted = container.delete().await;
+            let unmounted = rootfs.map_or(Ok(()), |path| rootfs::unmount(&path));
+            Done::Cleared(INIT.to_owned(), deleted.and(unmounted))
+        });
+    }
+
+    pub(super) fn cleared(&mut self, id: &str, cleared: &Result<()>) {
+        let Some(State::Deleting(exit)) = self.lifecycle.state(id) else { return };
+        let answer = cleared.clone().map(|()| Deleted { pid: self.pid(id), exit });
+        let effects = self.lifecycle.deleted(id, cleared.is_ok());
+        self.carry_out(effects);
+        let waiting = std::mem::take(&mut self.entry(id).delete);
+        if cleared.is_ok() {
+            self.processes.remove(id);
+        }
+        if self.lifecycle.state(INIT).is_none() {
+            // The id is free before anybody can know that the container is gone.
+            self.surroundings.forget(&self.id);
+        }
+        for reply in waiting {
+            _ = reply.send(answer.clone());
+        }
+    }
+}
+
+/// Waits for the end of a process. One that cannot be waited for is as good as dead: nobody may wait for it for ever.
+async fn exit_of(process: &Process) -> Exit {
+    process.wait().await.unwrap_or_else(|error| {
+        log::error!("wait for process {}: {error}", process.pid());
+        Exit { status: 255, at: SystemTime::now() }
+    })
+}
+
+async fn close(io: Option<Io>) {
+    if let Some(io) = io {
+        io.close().await;
+    }
+}
