@@ -237,3 +237,55 @@ fn left(client: &Client, state: &Path) -> Vec<String> {
     });
     found
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What comes of a case whose script has `ask`, which counts how often this runtime was asked, and `$RUNTIME`; and how often
+    /// runc and this shim were.
+    fn asked(loses: bool, script: &'static str) -> (Result<()>, [usize; 2]) {
+        let state = tempfile::tempdir().unwrap();
+        let prelude = "c() { :; }\nclear() { :; }\nask() { echo >>$STATE/$RUNTIME; wc -l <$STATE/$RUNTIME; }\n";
+        let client =
+            Client { name: "none", prelude, runtime: str::to_owned, tested: &["ours"], cgroup: "/none", loses };
+        let outcome = one(client, "ours", Case::new("a_case", script), state.path());
+        let times = ["runc", "ours"].map(|runtime| {
+            let asked = std::fs::read_to_string(state.path().join(runtime)).unwrap_or_default();
+            asked.lines().count()
+        });
+        (outcome.map(drop), times)
+    }
+
+    #[test]
+    fn the_same_answer_is_asked_for_once() {
+        let (outcome, times) = asked(true, "ask >&2; echo same");
+        outcome.unwrap();
+        assert_eq!(times, [1, 1]);
+    }
+
+    #[test]
+    fn any_of_runcs_answers_is_right() {
+        let (outcome, times) = asked(false, "times=$(ask); if [ $RUNTIME = runc ]; then echo $times; else echo 2; fi");
+        outcome.unwrap();
+        assert_eq!(times, [2, 1]);
+    }
+
+    #[test]
+    fn an_answer_that_runc_never_gives_is_wrong() {
+        let (outcome, times) = asked(false, "ask >&2; echo $RUNTIME");
+        assert!(outcome.unwrap_err().to_string().contains("differs from runc"));
+        assert_eq!(times, [TIMES, 1]);
+    }
+
+    #[test]
+    fn words_are_lost_by_some_clients_alone() {
+        let script = "times=$(ask); echo said; [ $RUNTIME$times = ours1 ] || echo last words";
+        let (outcome, times) = asked(true, script);
+        outcome.unwrap();
+        assert_eq!(times, [1, 2]);
+        let (outcome, times) = asked(false, script);
+        assert!(outcome.unwrap_err().to_string().contains("differs from runc"));
+        assert_eq!(times, [TIMES, 1]);
+    }
+}
