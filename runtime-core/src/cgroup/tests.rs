@@ -288,9 +288,10 @@ fn a_gentle_signal_reaches_all_of_it() {
     let mut parent = Parent::new();
     let cgroup = parent.create("leaf", &Resources::default()).unwrap();
     parent.join(&cgroup, "");
-    parent.join(&cgroup, "trap 'exit 3' TERM; trap '' HUP");
-    cgroup.signal(nix::libc::SIGHUP).unwrap();
-    assert_eq!(parent.end_of(0), Some(nix::libc::SIGHUP));
+    parent.join(&cgroup, "trap 'exit 3' TERM; trap '' USR1");
+    // Not SIGHUP, which a test under nohup(1) has its children ignore.
+    cgroup.signal(nix::libc::SIGUSR1).unwrap();
+    assert_eq!(parent.end_of(0), Some(nix::libc::SIGUSR1));
     parent.children[1].stdin.take().unwrap().write_all(b"go\n").unwrap();
     assert_eq!(parent.end_of(1), None, "ignored");
     // The highest real-time signal, which rustix has no name for.
