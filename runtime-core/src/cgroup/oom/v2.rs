@@ -38,9 +38,7 @@ impl Watch {
     pub(super) fn count(&self, killed: bool) -> Option<Oom> {
         let kills = self.new_kills(killed);
         (kills > 0).then(|| {
-            // A cgroup that is gone cannot say that it was its own limit, and if none above says so, it was.
-            let gone = || (!self.root.exists()).then(|| self.root.clone());
-            let limit_of = limit_of(&self.root, &mut self.hits.borrow_mut()).or_else(gone);
+            let limit_of = limit_of(&self.root, &mut self.hits.borrow_mut());
             Oom { kills, killed_in: self.root.clone(), limit_of }
         })
     }
@@ -99,20 +97,25 @@ impl Kills {
     }
 }
 
-/// The cgroups from those below `root` up to the hierarchy's: whose own limit was hit since the last time that `hits` was
-/// brought up to date; the lowest where it was several.
+/// The file that counts how often a cgroup's own limit was hit. It goes before the directory does.
+const LOCAL: &str = "memory.events.local";
+
+/// Of the cgroups from those below `root` up to the hierarchy's, the one whose own limit was hit since the last time that `hits`
+/// was brought up to date; the lowest where it was several. A `root` that is gone cannot say that it was its own, and if none
+/// above says so, it was.
 fn limit_of(root: &Path, hits: &mut BTreeMap<PathBuf, u64>) -> Option<PathBuf> {
     let mut hit = None;
     let below = subdirectories(root).unwrap_or_default();
-    let above = root.ancestors().take_while(|above| above.join("memory.events.local").exists());
+    let counts = |directory: &&Path| directory.join(LOCAL).exists();
+    let above = root.ancestors().skip_while(|directory| !counts(directory)).take_while(counts);
     for directory in below.into_iter().chain(above.map(Path::to_owned)) {
-        let now = keyed(&directory, "memory.events.local").get("oom");
+        let now = keyed(&directory, LOCAL).get("oom");
         let before = hits.insert(directory.clone(), now).unwrap_or(0);
         if now > before && hit.is_none() {
             hit = Some(directory);
         }
     }
-    hit
+    hit.or_else(|| (!counts(&root)).then(|| root.to_owned()))
 }
 
 #[cfg(test)]
@@ -126,7 +129,7 @@ mod tests {
         let (container, below) = (pod.join("container"), pod.join("container/below"));
         std::fs::create_dir_all(&below).unwrap();
         let say = |directory: &Path, oom: u32| {
-            std::fs::write(directory.join("memory.events.local"), format!("oom {oom}\noom_kill 0\n")).unwrap();
+            std::fs::write(directory.join(LOCAL), format!("oom {oom}\noom_kill 0\n")).unwrap();
         };
         for directory in [&pod, &container, &below] {
             say(directory, 3);
@@ -138,7 +141,16 @@ mod tests {
         assert_eq!(limit_of(&container, &mut hits), Some(pod.clone()));
         say(&pod, 5);
         say(&below, 4);
-        assert_eq!(limit_of(&container, &mut hits), Some(below));
+        assert_eq!(limit_of(&container, &mut hits), Some(below.clone()));
+        // The kernel removes a cgroup's files first, and then their directory.
+        for directory in [&below, &container] {
+            std::fs::remove_file(directory.join(LOCAL)).unwrap();
+        }
+        assert_eq!(limit_of(&container, &mut hits), Some(container.clone()));
+        std::fs::remove_dir_all(&container).unwrap();
+        assert_eq!(limit_of(&container, &mut hits), Some(container.clone()));
+        say(&pod, 6);
+        assert_eq!(limit_of(&container, &mut hits), Some(pod));
     }
 
     #[test]
