@@ -110,16 +110,16 @@ impl Node {
 
     /// What crictl says; nothing where it fails.
     pub fn try_crictl(&self, args: &[&str]) -> Option<String> {
-        self.run_crictl(args).inspect_err(|said| println!("crictl {args:?}: {said}")).ok()
+        self.ask(args).inspect_err(|said| println!("crictl {args:?}: {said}")).ok()
     }
 
     /// What crictl complains of, which has to fail.
     pub fn crictl_fails(&self, args: &[&str]) -> String {
-        self.run_crictl(args).expect_err("crictl succeeds")
+        self.ask(args).expect_err("crictl succeeds")
     }
 
-    /// What it prints, or where it fails what it prints as errors.
-    fn run_crictl(&self, args: &[&str]) -> Result<String, String> {
+    /// What crictl prints, or where it fails what it prints as errors.
+    pub fn ask(&self, args: &[&str]) -> Result<String, String> {
         let endpoint = format!("unix://{}", self.0.socket().display());
         let mut crictl = Command::new(lab().join("bin/crictl"));
         let endpoints = ["--runtime-endpoint", &endpoint, "--image-endpoint", &endpoint];
@@ -174,17 +174,13 @@ impl Node {
 
     /// Creates a container in a pod that runs and starts it; says its id.
     pub fn add(&self, pod_id: &str, pod: &Value, container: &Value) -> String {
-        let id = self.create(pod_id, pod, container);
+        let id = self.crictl(&["create", pod_id, &self.file("container", container), &self.file("pod", pod)]);
         self.crictl(&["start", &id]);
         id
     }
 
-    /// Creates a container in a pod that runs; says its id.
-    pub fn create(&self, pod_id: &str, pod: &Value, container: &Value) -> String {
-        self.crictl(&["create", pod_id, &self.file("container", container), &self.file("pod", pod)])
-    }
-
-    fn file(&self, name: &str, value: &Value) -> String {
+    /// The path of a file of the node's that has `value`, for crictl to read.
+    pub fn file(&self, name: &str, value: &Value) -> String {
         let path = self.0.dir().join(name).with_extension("json");
         fs::write(&path, value.to_string()).expect("a file");
         path.to_string_lossy().into_owned()

@@ -3,8 +3,8 @@
 
 use std::time::Instant;
 
-use anyhow::{Context, Result};
-use serde_json::{Value, json};
+use anyhow::{Context, Result, anyhow};
+use serde_json::json;
 use test_bundles::containerd::Release;
 use test_bundles::cri::{HANDLERS, IMAGE, Node, missing};
 
@@ -28,53 +28,66 @@ pub(crate) fn measure(bench: &mut Bench, rounds: usize) -> Result<()> {
     let node = Node::start(&release, HANDLERS);
     for round in 0..=rounds {
         for (side, handler) in BOTH {
-            let config = config(&node, handler, NODE);
-            let mut times = Times { bench, side, counts: round > 0 };
-            let pod = times.of("`crictl runp`, on the host's network", || node.run_pod(handler, &config));
-            let container =
-                json!({"metadata": {"name": "one"}, "image": {"image": IMAGE}, "command": ["sleep", "1000"]});
-            let id = node.create(&pod, &config, &container);
-            times.of("`crictl start`", || node.crictl(&["start", &id]));
-            times.of("`crictl exec --sync` of `true`", || node.crictl(&["exec", "--sync", &id, "true"]));
-            node.crictl(&["rmp", "--force", &pod]);
+            let mut times = Times { node: &node, bench, side, counts: round > 0 };
+            side.context(times.container(handler))?;
         }
         for (both, name) in
             [(BOTH, "`crictl runp`, with a network that plugins make"), (HELD, "the same, without a pause container")]
         {
             for (side, handler) in both {
-                let config = config(&node, handler, POD);
-                let mut times = Times { bench, side, counts: round > 0 };
-                let pod = times.of(name, || node.run_pod(handler, &config));
-                node.crictl(&["rmp", "--force", &pod]);
+                let mut times = Times { node: &node, bench, side, counts: round > 0 };
+                let pod = side.context(times.pod(name, handler, POD).map(|(pod, _)| pod))?;
+                side.context(ask(&node, &["rmp", "--force", &pod]))?;
             }
         }
     }
     Ok(())
 }
 
-fn config(node: &Node, handler: &str, network: u32) -> Value {
-    let mut config = node.pod(handler, handler, &json!({"network": network, "pid": 1, "ipc": 0}));
-    if network == NODE {
-        // A kubelet gives such a pod none: it has the host's.
-        config["hostname"] = json!("");
-    }
-    config
+/// What crictl says. Where it fails the daemon still goes, with all that it runs, as [`Node`]'s own panics would not have it here.
+fn ask(node: &Node, arguments: &[&str]) -> Result<String> {
+    let said = node.ask(arguments).map_err(|said| anyhow!("crictl {arguments:?}: {said}"))?;
+    Ok(said.trim().to_owned())
 }
 
 /// Where times go, unless the machine is still warming up.
 struct Times<'a> {
+    node: &'a Node,
     bench: &'a mut Bench,
     side: Side,
     counts: bool,
 }
 
 impl Times<'_> {
-    fn of<T>(&mut self, name: &'static str, work: impl FnOnce() -> T) -> T {
+    /// A pod on the host's network, with a container and an exec, comes and goes.
+    fn container(&mut self, handler: &str) -> Result<()> {
+        let (pod, config) = self.pod("`crictl runp`, on the host's network", handler, NODE)?;
+        let container = json!({"metadata": {"name": "one"}, "image": {"image": IMAGE}, "command": ["sleep", "1000"]});
+        let container = self.node.file("container", &container);
+        let id = ask(self.node, &["create", &pod, &container, &config])?;
+        self.ask("`crictl start`", &["start", &id])?;
+        self.ask("`crictl exec --sync` of `true`", &["exec", "--sync", &id, "true"])?;
+        ask(self.node, &["rmp", "--force", &pod]).map(drop)
+    }
+
+    /// A pod's id and its configuration's path.
+    fn pod(&mut self, name: &'static str, handler: &str, network: u32) -> Result<(String, String)> {
+        let mut config = self.node.pod(handler, handler, &json!({"network": network, "pid": 1, "ipc": 0}));
+        if network == NODE {
+            // A kubelet gives such a pod none: it has the host's.
+            config["hostname"] = json!("");
+        }
+        let config = self.node.file("pod", &config);
+        let pod = self.ask(name, &["runp", "--runtime", handler, &config])?;
+        Ok((pod, config))
+    }
+
+    fn ask(&mut self, name: &'static str, arguments: &[&str]) -> Result<String> {
         let began = Instant::now();
-        let done = work();
+        let said = ask(self.node, arguments)?;
         if self.counts {
             self.bench.add_time(self.side, name, began.elapsed());
         }
-        done
+        Ok(said)
     }
 }
