@@ -20,6 +20,18 @@ pub const IMAGE: &str = "docker.io/local/busybox:1";
 /// The image of a pod's first container where the shim does not hold its namespaces.
 const PAUSE: &str = "docker.io/local/pause:1";
 
+/// CRI's `NamespaceMode`: who shares a namespace with a container.
+pub mod mode {
+    /// The pod.
+    pub const POD: u8 = 0;
+    /// Nobody.
+    pub const CONTAINER: u8 = 1;
+    /// The host.
+    pub const NODE: u8 = 2;
+    /// Another container, which is named.
+    pub const TARGET: u8 = 3;
+}
+
 /// A configuration with the handlers `paused` for pods with a pause container, `held` for pods without, and `runc`.
 pub const HANDLERS: &str = "version = 3
 [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.paused]
@@ -126,13 +138,13 @@ impl Node {
         crictl.args(["--config", "/dev/null", "--timeout", "60s"]).args(endpoints).args(args);
         let child = crictl.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         let output = finish(child.expect("crictl starts")).expect("crictl ends");
-        if output.code == 0 { Ok(output.stdout) } else { Err(output.stderr) }
+        if output.code == 0 { Ok(output.stdout.trim().to_owned()) } else { Err(output.stderr) }
     }
 
     /// What crictl says, which has to succeed.
     pub fn crictl(&self, args: &[&str]) -> String {
         let said = self.try_crictl(args);
-        said.unwrap_or_else(|| panic!("crictl {args:?} failed\n{}", self.0.log_tail("level=error"))).trim().to_owned()
+        said.unwrap_or_else(|| panic!("crictl {args:?} failed\n{}", self.0.log_tail("level=error")))
     }
 
     /// What crictl says, in JSON.

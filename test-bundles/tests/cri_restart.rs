@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde_json::json;
-use test_bundles::cri::{self, IMAGE, Node};
+use test_bundles::cri::{self, IMAGE, Node, mode};
 use test_bundles::{leftovers, wait_until};
 
-/// Containers that share the pod's pid namespace, and such as have their own: CRI's `NamespaceMode`.
-const PID_MODES: [(&str, u32); 2] = [("shared", 0), ("own", 1)];
+/// Containers that share the pod's pid namespace, and such as have their own.
+const PID_MODES: [(&str, u8); 2] = [("shared", mode::POD), ("own", mode::CONTAINER)];
 
 const LIMIT: Duration = Duration::from_secs(20);
 

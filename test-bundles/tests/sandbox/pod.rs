@@ -26,13 +26,10 @@ use containerd_shim_protos::ttrpc::{self, Client, Code};
 use serde_json::{Value, json};
 use test_bundles::bundle::{self, Bundle};
 use test_bundles::containerd::shim_binary;
+pub(crate) use test_bundles::cri::mode::{CONTAINER, NODE};
 
 /// For a call that does not wait for a container.
 const LIMIT: Duration = Duration::from_secs(20);
-
-/// CRI's `NamespaceMode`.
-pub(crate) const CONTAINER: u8 = 1;
-pub(crate) const NODE: u8 = 2;
 
 /// A shim's server and the bundle of its sandbox.
 pub(crate) struct Pod {

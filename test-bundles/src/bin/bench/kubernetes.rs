@@ -6,19 +6,16 @@ use std::time::Instant;
 use anyhow::{Context, Result, anyhow};
 use serde_json::json;
 use test_bundles::containerd::Release;
+use test_bundles::cri::mode::{CONTAINER, NODE, POD};
 use test_bundles::cri::{HANDLERS, IMAGE, Node, missing};
 
 use crate::subject::{Bench, Side};
 
 /// Whose, and its handler with a pause container.
-const BOTH: [(Side, &str); 2] = [(Side::Ours, "paused"), (Side::Theirs, "runc")];
+const PAUSED: [(Side, &str); 2] = [(Side::Ours, "paused"), (Side::Theirs, "runc")];
 
 /// The same, where ours holds the pod's namespaces itself.
 const HELD: [(Side, &str); 2] = [(Side::Ours, "held"), (Side::Theirs, "runc")];
-
-/// CRI's `NamespaceMode`: the pod has a network of its own, which plugins make, or the host's.
-const POD: u32 = 0;
-const NODE: u32 = 2;
 
 pub(crate) fn measure(bench: &mut Bench, rounds: usize) -> Result<()> {
     let release = Release::known().into_iter().find(|release| release.version == "2.1").context("2.1 is known")?;
@@ -27,12 +24,12 @@ pub(crate) fn measure(bench: &mut Bench, rounds: usize) -> Result<()> {
     }
     let node = Node::start(&release, HANDLERS);
     for round in 0..=rounds {
-        for (side, handler) in BOTH {
+        for (side, handler) in PAUSED {
             let mut times = Times { node: &node, bench, side, counts: round > 0 };
             side.context(times.container(handler))?;
         }
         for (both, name) in
-            [(BOTH, "`crictl runp`, with a network that plugins make"), (HELD, "the same, without a pause container")]
+            [(PAUSED, "`crictl runp`, with a network that plugins make"), (HELD, "the same, without a pause container")]
         {
             for (side, handler) in both {
                 let mut times = Times { node: &node, bench, side, counts: round > 0 };
@@ -44,10 +41,9 @@ pub(crate) fn measure(bench: &mut Bench, rounds: usize) -> Result<()> {
     Ok(())
 }
 
-/// What crictl says. Where it fails the daemon still goes, with all that it runs, as [`Node`]'s own panics would not have it here.
+/// What crictl says. An error and no panic, which would end this program before its daemon.
 fn ask(node: &Node, arguments: &[&str]) -> Result<String> {
-    let said = node.ask(arguments).map_err(|said| anyhow!("crictl {arguments:?}: {said}"))?;
-    Ok(said.trim().to_owned())
+    node.ask(arguments).map_err(|said| anyhow!("crictl {arguments:?}: {said}"))
 }
 
 /// Where times go, unless the machine is still warming up.
@@ -71,8 +67,8 @@ impl Times<'_> {
     }
 
     /// A pod's id and its configuration's path.
-    fn pod(&mut self, name: &'static str, handler: &str, network: u32) -> Result<(String, String)> {
-        let mut config = self.node.pod(handler, handler, &json!({"network": network, "pid": 1, "ipc": 0}));
+    fn pod(&mut self, name: &'static str, handler: &str, network: u8) -> Result<(String, String)> {
+        let mut config = self.node.pod(handler, handler, &json!({"network": network, "pid": CONTAINER, "ipc": POD}));
         if network == NODE {
             // A kubelet gives such a pod none: it has the host's.
             config["hostname"] = json!("");
