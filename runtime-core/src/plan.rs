@@ -68,6 +68,9 @@ const HOME: &str = "HOME=";
 /// PATH_MAX, linux/limits.h.
 const LONGEST_PATH: usize = 4096;
 
+/// Why execve(2) itself may be refused.
+pub(crate) const FORBIDS_EXECVE: &str = "the seccomp profile may forbid execve";
+
 /// An open file that the children need, by what it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
@@ -269,7 +272,18 @@ impl Plan {
             Step::WriteProc { path, .. } if errno == Errno::ENOENT && self.show(path) == lsm::APPARMOR => {
                 Some("no such AppArmor profile is loaded")
             }
-            _ => None,
+            _ => self.forbidden(place),
+        }
+    }
+
+    /// What a container's seccomp profile may forbid that the step at `place` calls; none before the filter is loaded.
+    pub(crate) fn forbidden(&self, place: u32) -> Option<&'static str> {
+        let place = (place as usize).checked_sub(self.stage_one.len())?;
+        let filter = self.stage_two.iter().position(|step| matches!(step, Step::Seccomp { .. }))?;
+        match self.stage_two.get(place).filter(|_| place >= filter)? {
+            Step::Capabilities { .. } => Some("the seccomp profile may forbid capset or prctl"),
+            Step::Execute => Some(FORBIDS_EXECVE),
+            _ => Some("the seccomp profile may forbid write or read"),
         }
     }
 

@@ -4,21 +4,28 @@
 
 use std::cell::RefCell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::SystemTime;
+use std::rc::Rc;
+use std::time::{Duration, SystemTime};
 
 use init::sync::Report;
 use nix::errno::Errno;
 use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus, waitid};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::time::timeout;
 
 use crate::error::{Error, Kind, Result};
+use crate::plan::FORBIDS_EXECVE;
 use crate::reaper::{self, Owned};
+use crate::shared::Shared;
 use crate::watch::watch;
 use crate::{pidfd, spawn};
 
 /// `__WALL`: also children that have no exit signal, as ours are before execve. sys/wait.h.
 pub(crate) const WALL: WaitIdOptions = WaitIdOptions::from_bits_retain(0x4000_0000);
+
+/// How long a process may take to end by itself that could not execute its program.
+const LAST_STEPS: Duration = Duration::from_secs(2);
 
 /// What becomes of a new process's descriptors 0, 1 and 2.
 #[derive(Debug)]
@@ -57,21 +64,30 @@ pub struct Exit {
 #[derive(Debug)]
 pub struct Process {
     pidfd: AsyncFd<OwnedFd>,
-    /// Our end of the channel, until it is released.
-    channel: RefCell<Option<AsyncFd<OwnedFd>>>,
+    /// Until it is released.
+    waiting: RefCell<Option<Waiting>>,
     console: RefCell<Option<OwnedFd>>,
     exit: RefCell<Option<Exit>>,
-    /// How the step that may still fail is called.
-    execute: String,
     pid: i32,
     /// Until it is reaped; then its pid may be anybody's.
     owned: RefCell<Option<Owned>>,
 }
 
+/// What a process that waits for its go has in common with us.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    /// Our end of the channel.
+    pub(crate) channel: AsyncFd<OwnedFd>,
+    /// What it has left where it could not report a failure.
+    pub(crate) board: Rc<Shared>,
+    /// How the step that may still fail is called.
+    pub(crate) execute: String,
+}
+
 impl Drop for Process {
     /// One that was never reaped is not forgotten. Where it waits for its go, the end of the channel ends it.
     fn drop(&mut self) {
-        self.channel.take();
+        self.waiting.take();
         if let Some(owned) = self.owned.take() {
             reaper::abandon(owned);
         }
@@ -79,19 +95,13 @@ impl Drop for Process {
 }
 
 impl Process {
-    /// A forked process that waits for its go. `execute` names its last step.
-    pub(crate) fn new(
-        pid: i32,
-        pidfd: OwnedFd,
-        channel: AsyncFd<OwnedFd>,
-        console: Option<OwnedFd>,
-        execute: String,
-    ) -> Result<Self> {
+    /// A forked process that waits for its go.
+    pub(crate) fn new(pid: i32, pidfd: OwnedFd, waiting: Waiting, console: Option<OwnedFd>) -> Result<Self> {
         let owned = RefCell::new(Some(reaper::own(pid)));
         let pidfd =
             watch(pidfd, Interest::READABLE).map_err(|error| Error::io(format!("watch process {pid}"), &error))?;
-        let (channel, console) = (RefCell::new(Some(channel)), RefCell::new(console));
-        Ok(Self { pidfd, channel, console, exit: RefCell::default(), execute, pid, owned })
+        let (waiting, console) = (RefCell::new(Some(waiting)), RefCell::new(console));
+        Ok(Self { pidfd, waiting, console, exit: RefCell::default(), pid, owned })
     }
 
     /// Its pid in the runtime's own pid namespace.
@@ -110,21 +120,31 @@ impl Process {
     }
 
     /// Releases it to execve and waits until execve has succeeded or failed. A process that was killed meanwhile counts as
-    /// started: its exit tells. Kind `Precondition` when called twice.
+    /// started: its exit tells. Where execve has failed it has ended when this returns, or is about to. Kind `Precondition`
+    /// when called twice.
     pub async fn start(&self) -> Result<()> {
-        let channel = self.channel.take();
-        let channel = channel.ok_or_else(|| Error::new(Kind::Precondition, "the process was started before"))?;
-        spawn::release(channel.as_fd())?;
-        match spawn::receive(&channel).await?.0 {
-            None => Ok(()),
-            Some(Report::Failed { errno, .. }) => Err(Error::sys(&self.execute, Errno::from_raw(errno))),
+        let started = self.released().await;
+        if started.is_err() && timeout(LAST_STEPS, self.pidfd.readable()).await.is_err() {
+            // Somebody has stopped it.
+            self.signal(nix::libc::SIGKILL)?;
+        }
+        started
+    }
+
+    async fn released(&self) -> Result<()> {
+        let waiting = self.waiting.take();
+        let waiting = waiting.ok_or_else(|| Error::new(Kind::Precondition, "the process was started before"))?;
+        spawn::release(waiting.channel.as_fd())?;
+        match spawn::receive(&waiting.channel).await?.0 {
+            None => waiting.board.failure().map_or(Ok(()), |(_, errno)| Err(waiting.failed(errno))),
+            Some(Report::Failed { errno, .. }) => Err(waiting.failed(errno)),
             Some(report) => Err(Error::new(Kind::System, format!("the process sent {report:?} after its go"))),
         }
     }
 
     /// Whether it was given its go.
     pub(crate) fn is_started(&self) -> bool {
-        self.channel.borrow().is_none()
+        self.waiting.borrow().is_none()
     }
 
     /// Sends `signal` (0 probes). Kind `NotFound` once it has ended, reaped or not.
@@ -174,6 +194,18 @@ impl Process {
         waitid(WaitId::PidFd(self.pidfd()), options).map_err(|errno| {
             Error::sys(format!("wait for process {}", self.pid()), Errno::from_raw(errno.raw_os_error()))
         })
+    }
+}
+
+impl Waiting {
+    /// It was not executed.
+    fn failed(&self, errno: i32) -> Error {
+        let error = Error::sys(&self.execute, Errno::from_raw(errno));
+        // These come from a seccomp profile far more often than from the file.
+        match Errno::from_raw(errno) {
+            Errno::EPERM | Errno::ENOSYS => Error::new(error.kind(), format!("{error} [{FORBIDS_EXECVE}]")),
+            _ => error,
+        }
     }
 }
 

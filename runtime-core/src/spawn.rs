@@ -5,6 +5,7 @@ use std::io::IoSliceMut;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -27,7 +28,7 @@ use crate::error::{Error, Kind, Result, errno_text};
 use crate::handed::{self, IdmapNamespaces};
 use crate::heap;
 use crate::plan::{Plan, Source};
-use crate::process::{Process, Stdio, WALL};
+use crate::process::{Process, Stdio, WALL, Waiting};
 use crate::shared::Shared;
 use crate::timing;
 use crate::watch::watch;
@@ -68,15 +69,17 @@ pub(crate) async fn spawn(
     let launched = plan
         .with_program(&opened.numbers, number, &board, |program| heap::stays_behind(|| init::launch(program, cgroup)));
     let launched = launched.map_err(|errno| failed("fork", errno))?;
-    let family = Family { stage_one: launched.pidfd, board };
+    let family = Family { stage_one: launched.pidfd, board: Rc::new(board) };
     drop(theirs);
     let part = async |point| at(point, family.pid().map_or(launched.pid, |pid| pid.as_raw_nonzero().get())).await;
     let console = follow(plan, &channel, &family, handover.agent.as_ref(), part).await?;
     let pid = family.pid().ok_or_else(|| Error::new(Kind::System, "no process was forked"))?;
     let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|errno| failed("pidfd_open", errno))?;
-    let process = Process::new(pid.as_raw_nonzero().get(), pidfd, channel, console, plan.last())?;
+    let waiting = Waiting { channel, board: Rc::clone(&family.board), execute: plan.last() };
+    let process = Process::new(pid.as_raw_nonzero().get(), pidfd, waiting, console)?;
+    let steps = timing::steps(&family.board);
     family.part_from_stage_two();
-    Ok((process, timing::steps(&family.board)))
+    Ok((process, steps))
 }
 
 fn failed(what: &str, errno: rustix::io::Errno) -> Error {
@@ -153,7 +156,7 @@ fn open_namespace(path: &Path) -> Result<OwnedFd> {
 /// own: both are our children, and nobody else waits for them.
 struct Family {
     stage_one: OwnedFd,
-    board: Shared,
+    board: Rc<Shared>,
 }
 
 impl Family {
@@ -175,20 +178,25 @@ impl Family {
         self.board.pid.store(0, Ordering::Relaxed);
     }
 
-    /// Why nothing more is heard of processes that reported no failure: both have ended, for both hold the channel.
-    fn obituary(&self) -> Error {
+    /// Why nothing more is heard of the processes: both have ended, for both hold the channel. One that could not report its
+    /// failure has left it on the board.
+    fn obituary(&self, plan: &Plan) -> Error {
+        if let Some((step, errno)) = self.board.failure() {
+            return failure(plan, step, errno, &[0; DETAIL_BYTES]);
+        }
         let last = self.pid().map_or(WaitId::PidFd(self.stage_one.as_fd()), WaitId::Pid);
         let status = waitid(last, WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WALL).ok().flatten();
         let text = match status.map(|status| (status.terminating_signal(), status.exit_status())) {
             Some((Some(SIGKILL), _)) => "was killed by signal 9, as for want of memory,".to_owned(),
-            Some((Some(SIGSYS), _)) => {
-                "was killed by signal 31, for the seccomp profile forbids what leads to its program,".to_owned()
-            }
             Some((Some(signal), _)) => format!("was killed by signal {signal}"),
             Some((_, Some(code))) => format!("ended with exit code {code}"),
             _ => "ended".to_owned(),
         };
-        Error::new(Kind::System, format!("the process {text} before it was ready"))
+        let done = u32::try_from(timing::steps(&self.board).len()).unwrap_or(u32::MAX);
+        let step = plan.name(done);
+        let filter = status.and_then(|status| status.terminating_signal()) == Some(SIGSYS);
+        let hint = plan.forbidden(done).filter(|_| filter).map_or(String::new(), |hint| format!(" [{hint}]"));
+        Error::new(Kind::System, format!("{step}: the process {text} before it was ready{hint}"))
     }
 }
 
@@ -237,7 +245,7 @@ async fn follow(
                 release(channel.as_fd())?;
             }
             Some(Report::Failed { step, errno, detail }) => return Err(failure(plan, step, errno, &detail)),
-            None => return Err(family.obituary()),
+            None => return Err(family.obituary(plan)),
         }
     }
 }

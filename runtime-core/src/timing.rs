@@ -101,6 +101,7 @@ mod tests {
     fn stamps_become_the_time_of_each_step() {
         let board = Board {
             pid: AtomicI32::new(0),
+            failure: AtomicU64::new(0),
             begun: AtomicU64::new(1_000),
             done: [const { AtomicU64::new(0) }; init::sync::STAMPS],
         };

@@ -123,6 +123,62 @@ fn a_profile_that_forbids_what_leads_to_the_program_is_said_to() {
     assert!(!ours() || ran.stderr.contains("seccomp"), "{}", ran.stderr);
 }
 
+/// Nothing between the filter and the program relies on a call being allowed: Create or Start fails in words, and nothing is left.
+#[test]
+fn a_profile_that_refuses_our_own_last_steps_is_named_with_the_call() {
+    let refused = |names: &[&str]| json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{ "names": names, "action": "SCMP_ACT_ERRNO" }] });
+    for (profile, told) in [
+        // Kubernetes' own tutorial has this one.
+        (json!({ "defaultAction": "SCMP_ACT_ERRNO" }), "read"),
+        (json!({ "defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 0 }), "write"),
+        (refused(&["read"]), "read"),
+        (refused(&["write"]), "write"),
+        (refused(&["write", "exit_group"]), "write"),
+        (refused(&["execve"]), "execve"),
+        (refused(&["execve", "exit_group"]), "execve"),
+        (refused(&["execve", "exit_group", "write"]), "write"),
+        (refused(&["execve", "exit_group", "exit"]), "execve"),
+    ] {
+        let mut bundle = Bundle::new("seccomp");
+        bundle.config["linux"]["seccomp"] = profile.clone();
+        let ran = bundle.run();
+        assert_ne!(ran.status, 0, "{profile}");
+        assert!(!ours() || ran.stderr.contains(told), "{profile}: {}", ran.stderr);
+    }
+}
+
+/// Without no_new_privs the filter comes before the process gives up its rights.
+#[test]
+fn a_profile_that_refuses_to_give_up_rights_is_named_with_the_call() {
+    for action in ["SCMP_ACT_ERRNO", "SCMP_ACT_KILL_PROCESS"] {
+        let mut bundle = Bundle::new("seccomp");
+        bundle.config["process"]["noNewPrivileges"] = json!(false);
+        bundle.config["linux"]["seccomp"] = json!({
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "syscalls": [{ "names": ["capset"], "action": action }],
+        });
+        let ran = bundle.run();
+        assert_ne!(ran.status, 0);
+        assert!(!ours() || ran.stderr.contains("capset"), "{action}: {}", ran.stderr);
+    }
+}
+
+#[test]
+fn an_exec_that_cannot_even_end_is_ended() {
+    let mut bundle = Bundle::new("seccomp");
+    bundle.config["linux"]["seccomp"] = json!({
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{ "names": ["capset", "exit_group", "exit"], "action": "SCMP_ACT_ERRNO" }],
+    });
+    // Init has given up its rights before the filter is loaded, the exec has not.
+    bundle.probe(&["sleep"]).start();
+    let process = json!({ "args": ["/probe"], "cwd": "/", "user": { "uid": 0, "gid": 0 }, "noNewPrivileges": false });
+    let ran = bundle.exec(&process);
+    assert_ne!(ran.status, 0);
+    assert!(!ours() || ran.stderr.contains("capset"), "{}", ran.stderr);
+    assert_eq!(bundle.state()["status"], "running");
+}
+
 /// As runc has it: a C library goes on to an older call after ENOSYS, and gives up after EPERM.
 #[test]
 fn a_call_newer_than_the_profile_does_not_exist() {

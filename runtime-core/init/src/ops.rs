@@ -144,20 +144,23 @@ impl<'a> Work<'a> {
         self.report_and_wait(Report::Reached(point))
     }
 
-    /// From here on the filter is at work. With a listener, nothing but write(2) is called until the parent has the other end:
-    /// any other call may be one that its agent has to let through. Then ours is closed: were the agent to end, nobody would
-    /// be left to answer, and the kernel must see that.
+    /// From here on the filter is at work, and any call may be refused: each that follows says so as the error of its step. So
+    /// that a container which could never be told to go on is not created, read(2) is tried at once.
+    ///
+    /// With a listener, nothing but write(2) is called until the parent has the other end: any other call may be one that its
+    /// agent has to let through. Then ours is closed: were the agent to end, nobody would be left to answer, and the kernel
+    /// must see that.
     fn seccomp(&self, flags: u32) -> Result<(), Errno> {
         match sys::load_filter(self.program.filter, flags)? {
             Some(listener) => self.report_and_wait(Report::Listener { fd: listener.as_raw_fd() }),
-            None => Ok(()),
+            None => sync::may_read(sys::borrow(self.program.channel)?),
         }
     }
 
     fn report_and_wait(&self, report: Report) -> Result<(), Errno> {
         let channel = sys::borrow(self.program.channel)?;
         sync::send(channel, report, None)?;
-        if sync::await_go(channel) { Ok(()) } else { sys::exit(1) }
+        if sync::await_go(channel)? { Ok(()) } else { sys::exit(1) }
     }
 
     fn execute(&self) -> Failure {

@@ -138,8 +138,9 @@ fn perform(work: &mut Work<'_>, program: &Program<'_>, steps: &[Step], first: u3
 /// Tells the parent which step failed and why, and exits.
 fn fail(program: &Program<'_>, step: u32, failure: Failure) -> ! {
     let Failure { errno, detail } = failure;
+    program.board.fail(step, errno);
     let report = Report::Failed { step, errno: errno.raw_os_error(), detail };
-    // Nobody is left to hear of an error in telling an error.
+    // Where the seccomp profile forbids this, the parent looks at the board.
     let _ = sys::borrow(program.channel).and_then(|channel| sync::send(channel, report, None));
     sys::exit(FAILED)
 }

@@ -13,12 +13,13 @@
 //! ```
 //!
 //! A report without a file goes by write(2), like the go by read(2): a seccomp profile that lets a program run at all allows
-//! these two, while sendmsg(2) may be missing in one that was recorded with another runtime.
+//! these two, while sendmsg(2) may be missing in one that was recorded with another runtime. A profile may forbid even these,
+//! so a failure is first written to the [`Board`], which takes no system call. The parent looks there when the channel ends.
 //!
 //! The parent's death closes the socket, and a stage two that waits for its go then exits.
 
 use core::mem::MaybeUninit;
-use core::sync::atomic::{AtomicI32, AtomicU64};
+use core::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::io::{Errno, IoSlice};
@@ -37,7 +38,7 @@ pub const CLOSE: u32 = u32::MAX;
 pub const FORK: u32 = u32::MAX - 1;
 
 /// How many steps have room for their time on a [`Board`]. Later ones, of which a usual plan has none, go untimed.
-pub const STAMPS: usize = 510;
+pub const STAMPS: usize = 509;
 
 /// Memory that the parent shares with the children: what they tell without a message. One page.
 #[repr(C)]
@@ -45,10 +46,28 @@ pub const STAMPS: usize = 510;
 pub struct Board {
     /// The pid of stage two, written by the kernel as it is forked; 0 before.
     pub pid: AtomicI32,
+    /// Which step failed and why, once one has: see [`Board::fail`].
+    pub failure: AtomicU64,
     /// When stage one was forked. Times are those of `CLOCK_MONOTONIC`, in nanoseconds.
     pub begun: AtomicU64,
     /// When each step, by its place over both stages, was done; 0 before.
     pub done: [AtomicU64; STAMPS],
+}
+
+impl Board {
+    /// Notes that the step at the place `step` failed.
+    pub(crate) fn fail(&self, step: u32, errno: Errno) {
+        let errno = errno.raw_os_error().cast_unsigned();
+        self.failure.store(u64::from(step) << 32 | u64::from(errno), Ordering::Relaxed);
+    }
+
+    /// The place of the step that failed, and its errno.
+    pub fn failure(&self) -> Option<(u32, i32)> {
+        let failure = self.failure.load(Ordering::Relaxed);
+        let half = |bits: u64| u32::try_from(bits & u64::from(u32::MAX)).ok();
+        let (step, errno) = (half(failure >> 32)?, half(failure)?);
+        (errno != 0).then_some((step, errno.cast_signed()))
+    }
 }
 
 /// Where a child waits for its parent.
@@ -141,7 +160,10 @@ impl Report {
 /// Sends `report`, with a descriptor where one belongs to it. A parent that is gone ends us (SIGPIPE), as it should.
 pub(crate) fn send(channel: BorrowedFd<'_>, report: Report, file: Option<BorrowedFd<'_>>) -> Result<(), Errno> {
     let bytes = report.encode();
-    let Some(file) = file else { return rustix::io::write(channel, &bytes).map(|_| ()) };
+    let Some(file) = file else {
+        // A profile can have a call that it refuses answer 0.
+        return if rustix::io::write(channel, &bytes)? == bytes.len() { Ok(()) } else { Err(Errno::IO) };
+    };
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     let files = [file];
@@ -150,15 +172,19 @@ pub(crate) fn send(channel: BorrowedFd<'_>, report: Report, file: Option<Borrowe
 }
 
 /// Waits for the parent's go; false when the parent is gone.
-pub(crate) fn await_go(channel: BorrowedFd<'_>) -> bool {
+pub(crate) fn await_go(channel: BorrowedFd<'_>) -> Result<bool, Errno> {
     let mut byte = [0_u8; 1];
     loop {
         match rustix::io::read(channel, &mut byte) {
-            Ok(1) => return true,
             Err(Errno::INTR) => {}
-            _ => return false,
+            done => return done.map(|count| count == 1),
         }
     }
+}
+
+/// Whether read(2) is allowed, by which a go is waited for: to read nothing takes no message and waits for none.
+pub(crate) fn may_read(channel: BorrowedFd<'_>) -> Result<(), Errno> {
+    rustix::io::read(channel, &mut [0_u8; 0]).map(|_| ())
 }
 
 #[cfg(test)]

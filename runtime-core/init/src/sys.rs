@@ -119,9 +119,17 @@ pub(crate) unsafe fn fork(kinship: &Kinship<'_>) -> Result<Fork, Errno> {
 
 /// Ends the process at once, without destructors.
 pub(crate) fn exit(code: i32) -> ! {
-    loop {
-        // SAFETY: takes a number, does not return.
-        let _ = unsafe { syscall!(Sysno::exit_group, code) };
+    // SAFETY: takes a number.
+    let _ = unsafe { syscall!(Sysno::exit_group, code) };
+    // A seccomp profile has refused it, as it may refuse every call. An instruction that does not exist is no call: the kernel
+    // ends the process with SIGILL, and a pid 1 too, for all handlers were reset.
+    //
+    // SAFETY: ends the process.
+    unsafe {
+        #[cfg(target_arch = "x86_64")]
+        core::arch::asm!("ud2", options(noreturn));
+        #[cfg(target_arch = "aarch64")]
+        core::arch::asm!("udf #0", options(noreturn));
     }
 }
 
