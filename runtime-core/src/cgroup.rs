@@ -103,7 +103,7 @@ pub struct Hierarchy {
 impl Cgroup {
     /// Makes the cgroup at `path` and sets `resources`. On error nothing that was made is left.
     ///
-    /// Kind `Exists` where there is such a cgroup with processes in it, `Unimplemented` where systemd is asked for and not
+    /// Kind `Exists` where there is such a cgroup with processes in it, `Precondition` where it would be frozen, `Unimplemented` where systemd is asked for and not
     /// running, and for a resource that this host has no file for, `System` with file, value and reason for a value that the
     /// kernel refuses, and for a systemd that does not answer.
     pub async fn create(path: &CgroupPath, resources: &Resources, driver: Driver<'_>) -> Result<Self> {
@@ -116,6 +116,7 @@ impl Cgroup {
             return Self::create_unit(host, path, resources, writes, annotations).await;
         }
         let cgroup = Self::locate(path)?;
+        cgroup.refuse_frozen()?;
         let mut made = Vec::new();
         let devices = resources.devices.as_deref().unwrap_or_default();
         match cgroup.make(host, &writes, devices, &mut made) {
@@ -287,6 +288,16 @@ impl Cgroup {
     pub fn thaw(&self) -> Result<()> {
         let (directory, version) = self.freezer()?;
         freezer::thaw(directory, version)
+    }
+
+    /// Kind `Precondition` where a new process would stand still in it.
+    pub fn refuse_frozen(&self) -> Result<()> {
+        let host = Host::get()?;
+        let mut parts = self.parts(host).filter(|(hierarchy, _)| hierarchy.is_v2 || hierarchy.has("freezer"));
+        parts.try_for_each(|(hierarchy, path)| {
+            let version = if hierarchy.is_v2 { Version::V2 } else { Version::V1 };
+            freezer::refuse_frozen(path, &hierarchy.path, version)
+        })
     }
 
     fn freezer(&self) -> Result<(&Path, Version)> {

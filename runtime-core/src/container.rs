@@ -210,13 +210,14 @@ impl Container {
     }
 
     /// Forks a further process into the container's namespaces and cgroup and leaves it waiting just before execve.
-    /// Kind `Precondition` when init has ended.
+    /// Kind `Precondition` when init has ended, or somebody has frozen the container.
     pub async fn exec(&self, process: &config::Process, descriptors: Descriptors) -> Result<Process> {
         let gone = || Error::new(Kind::Precondition, "the container's init has ended");
         self.init.signal(0).map_err(|_| gone())?;
         self.mappings.refuse_unmapped(&process.user)?;
         let mut process = process.clone();
         process.inherit(&self.process);
+        self.cgroup.refuse_frozen()?;
         let placement = self.cgroup.placement_beside(self.init.pid())?;
         let Descriptors { stdio, preserved } = &descriptors;
         let facts = Facts { preserved: count(preserved), ..self.facts(&placement.directories) };

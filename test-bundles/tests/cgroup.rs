@@ -3,10 +3,11 @@
 #![allow(clippy::unwrap_used)] // Helpers of tests are tests, which clippy does not see.
 
 use std::fs;
+use std::path::Path;
 
 use serde_json::{Value, json};
 use test_bundles::bundle::{Bundle, ours};
-use test_bundles::cgroups::{self, is_v2};
+use test_bundles::cgroups::{self, either, is_v2};
 
 #[test]
 fn init_is_in_the_given_cgroup_of_every_hierarchy() {
@@ -19,6 +20,37 @@ fn init_is_in_the_given_cgroup_of_every_hierarchy() {
         // The hybrid tree's v2 hierarchy has no controllers, and runc leaves it out.
         assert!(line.ends_with(&format!(":{}", bundle.cgroup())) || (line.starts_with("0::") && !ours()), "{line}");
     }
+}
+
+/// A process that joins a frozen cgroup stands still there, so Create and Exec would have no end.
+#[test]
+fn a_frozen_cgroup_is_refused_with_the_one_to_thaw() {
+    let (parent, freeze) =
+        (format!("/myshim-test/frozen-{}", std::process::id()), either("freezer.state", "cgroup.freeze"));
+    let directory = cgroups::directory("freezer", &parent);
+    fs::create_dir_all(&directory).unwrap();
+    let set = |directory: &Path, value: &str| fs::write(directory.join(freeze), value).unwrap();
+    let mut bundle = Bundle::new("cgroup");
+    bundle.probe(&["sleep"]);
+    let apart = bundle.config["linux"]["cgroupsPath"].clone();
+    bundle.config["linux"]["cgroupsPath"] = json!(format!("{parent}/pod/container"));
+    set(&directory, either("FROZEN", "1"));
+    let ran = bundle.create();
+    set(&directory, either("THAWED", "0"));
+    assert_ne!(ran.status, 0);
+    assert!(ran.stderr.contains("frozen") && ran.stderr.contains(directory.to_str().unwrap()), "{}", ran.stderr);
+    bundle.assert_nothing_left();
+    fs::remove_dir(&directory).unwrap();
+
+    bundle.config["linux"]["cgroupsPath"] = apart;
+    bundle.start();
+    let own = cgroups::directory("freezer", &bundle.cgroup());
+    set(&own, either("FROZEN", "1"));
+    let process = json!({ "args": ["/probe"], "cwd": "/", "user": { "uid": 0, "gid": 0 } });
+    let ran = bundle.exec(&process);
+    set(&own, either("THAWED", "0"));
+    assert_ne!(ran.status, 0);
+    assert!(!ours() || ran.stderr.contains("frozen"), "{}", ran.stderr);
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! Pause and Resume: all of a cgroup stops where it is, and goes on; freezer-subsystem.rst (v1), cgroup-v2.rst,
 //! `cgroup.freeze`.
 //!
+//! And nobody is put into what somebody else has frozen: a process that joins a frozen cgroup stops there, in the middle of a
+//! Create that then has no end.
+//!
 //! Called by `cgroup`. A freeze takes as long as the slowest process is in the kernel, which may be for ever (a dead NFS
 //! server): it is waited for without blocking, and taken back when it is not done in time. A thaw is done when it is written.
 
@@ -49,6 +52,29 @@ pub(super) fn thaw(directory: &Path, version: Version) -> Result<()> {
         Version::V1 => write(directory, "freezer.state", "THAWED"),
         Version::V2 => write(directory, "cgroup.freeze", "0"),
     }
+}
+
+/// Refuses a cgroup in which a new process would stand still, for it is frozen or lies below one that is; it need not exist
+/// yet. `root` is its hierarchy's. The error names the one to thaw.
+pub(super) fn refuse_frozen(directory: &Path, root: &Path, version: Version) -> Result<()> {
+    let file = |directory: &Path, file: &str| std::fs::read_to_string(directory.join(file)).ok();
+    let mut above = directory.ancestors().take_while(|above| *above != root);
+    // The first that exists tells what holds for it and all below it; the root has no such file.
+    let frozen = above.clone().find_map(|above| match version {
+        Version::V1 => file(above, "freezer.state").map(|state| state.trim() != "THAWED"),
+        Version::V2 => file(above, "cgroup.events").map(|events| events.lines().any(|line| line == "frozen 1")),
+    });
+    if frozen != Some(true) {
+        return Ok(());
+    }
+    let (setting, thaw) = match version {
+        Version::V1 => ("freezer.self_freezing", "THAWED to its freezer.state"),
+        Version::V2 => ("cgroup.freeze", "0 to its cgroup.freeze"),
+    };
+    // One that was thawed in between is nobody's fault.
+    let Some(by) = above.find(|above| file(above, setting).is_some_and(|set| set.trim() == "1")) else { return Ok(()) };
+    let text = format!("cgroup {} is frozen by {}: write {thaw}", directory.display(), by.display());
+    Err(Error::new(Kind::Precondition, text))
 }
 
 /// Until the state is FROZEN, FREEZING is written again each time: only that makes the kernel look at processes that were

@@ -88,6 +88,7 @@ impl Cgroup {
             &CgroupPath::Systemd { slice: slice.clone(), prefix: prefix.clone(), name: name.clone() },
         )?;
         let name = path::unit(&prefix, &name);
+        Self { directories: directories.clone(), unit: None }.refuse_frozen()?;
         directories.iter().try_for_each(|directory| refuse_populated(directory))?;
         let mut properties = properties::of_unit(&slice, &name);
         properties::set(&mut properties, properties::of_resources(resources, &writes)?);
