@@ -3,12 +3,15 @@
 //! fsconfig(2) copies a value of at most 255 bytes (fs/fsopen.c), which three snapshot paths exceed, and mount(2) a page of
 //! options. So each layer is set alone with `lowerdir+` and `datadir+` where the kernel has them (Linux 6.8), and all go in
 //! one string to mount(2) where not. A path that is too long either way is opened and named `/proc/self/fd/N`: overlayfs
-//! looks a layer up while the option is set and keeps its dentry. containerd changes its working directory and shortens
-//! paths relative to it; this needs neither a common parent nor a process-wide change.
+//! looks a layer up while the option is set and keeps its dentry.
+//!
+//! What was set is shown in every line of mountinfo that is about the mount, in the container too: 12 kB for 127 layers. There
+//! are programs that read lines of 4096 bytes. So where it would be long the layers are set relative to the directory that they
+//! all lie in, as containerd's own shims do, and that is the working directory meanwhile: this process has one thread.
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use config::container::Ids;
@@ -23,6 +26,8 @@ use crate::ids;
 
 /// What `strndup_user(value, 256)` lets through, without the NUL.
 const LONGEST_VALUE: usize = 255;
+/// What is longer is made shorter: with the rest of the line it stays below 4096 bytes.
+const LONG: usize = 3072;
 /// The page that mount(2) copies, without the NUL. The smallest page there is.
 const LONGEST_STRING: usize = 4095;
 
@@ -63,11 +68,47 @@ pub(super) fn set_layers(context: &OwnedFd, key: &str, value: &str) -> Result<()
         // Here the kernel resolves escapes, so a path that needs none of ours goes as it is.
         return with_short_path(value, &unescape(value), |short| set(context, key, Some(short)));
     }
-    for layer in layers(value)? {
+    let layers = layers(value)?;
+    let shown: usize = layers.iter().map(|layer| "lowerdir+=,".len() + layer.path.len()).sum();
+    let above = common_directory(&layers).filter(|_| shown > LONG);
+    let _inside = above.as_deref().map(Inside::enter).transpose()?;
+    for layer in &layers {
         let key = if layer.data_only { "datadir+" } else { "lowerdir+" };
-        with_short_path(&layer.path, &layer.path, |short| set(context, key, Some(short)))?;
+        let relative = above.as_deref().and_then(|above| Path::new(&layer.path).strip_prefix(above).ok()?.to_str());
+        let path = relative.unwrap_or(&layer.path);
+        with_short_path(path, path, |short| set(context, key, Some(short)))?;
     }
     Ok(())
+}
+
+/// The lowest directory that all layers lie in.
+fn common_directory(layers: &[Layer]) -> Option<PathBuf> {
+    let mut above = Path::new(&layers.first()?.path).parent()?;
+    for layer in layers {
+        while !Path::new(&layer.path).parent()?.starts_with(above) {
+            above = above.parent()?;
+        }
+    }
+    above.is_absolute().then(|| above.to_owned())
+}
+
+/// The working directory is another one until this is dropped; it holds the one before.
+struct Inside(OwnedFd);
+
+impl Inside {
+    fn enter(directory: &Path) -> Result<Self> {
+        let before = open_layer(".")?;
+        rustix::process::chdir(directory).map_err(|errno| sys(format_args!("enter {}", directory.display()), errno))?;
+        Ok(Self(before))
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        if let Err(errno) = rustix::process::fchdir(&self.0) {
+            log::error!("{}", sys("go back to the working directory", errno));
+        }
+    }
 }
 
 /// Mounts with mount(2) on the directory `target`.
@@ -76,7 +117,7 @@ pub(super) fn mount_by_string(mount: &RootfsMount, options: &Options, target: &O
         options.own.iter().filter(|(key, _)| key != "ro" && key != "rw").map(join_option).collect();
     let mut opened = Vec::new();
     let mut data = whole.join(",");
-    if data.len() > LONGEST_STRING {
+    if data.len() > LONG {
         data = shorten(options, &mut opened)?;
     }
     if data.len() > LONGEST_STRING {
@@ -225,6 +266,16 @@ mod tests {
         for bad in ["", ":", "/a:", ":/a", "/a:::/b"] {
             assert_eq!(layers(bad).unwrap_err().kind(), Kind::Invalid, "{bad}");
         }
+    }
+
+    #[test]
+    fn layers_lie_in_one_directory_or_in_none() {
+        let common = |paths: &str| common_directory(&layers(paths).unwrap());
+        assert_eq!(common("/s/10/fs:/s/9/fs").as_deref(), Some(Path::new("/s")));
+        assert_eq!(common("/s/10:/s/1::/s/9/fs").as_deref(), Some(Path::new("/s")));
+        assert_eq!(common("/a/x:/b/x").as_deref(), Some(Path::new("/")));
+        assert_eq!(common("/a:/a/b").as_deref(), Some(Path::new("/")));
+        assert_eq!(common("a/b:a/c"), None);
     }
 
     #[test]

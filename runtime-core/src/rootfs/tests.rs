@@ -92,6 +92,29 @@ fn an_overlay_of_many_long_layers() {
     assert_eq!(scratch.mounts(), 0);
 }
 
+/// A container reads its line of mountinfo too, and programs have buffers of 4096 bytes for that.
+#[test]
+fn the_line_of_an_overlay_of_127_layers_is_short() {
+    // The working directory of this thread alone: other tests run beside it.
+    #[allow(unsafe_code)]
+    // SAFETY: takes a number; the thread ends with the test.
+    unsafe {
+        rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::FS).unwrap();
+    }
+    let before = std::env::current_dir().unwrap();
+    for (directory, short) in [("s", false), (&*"snapshots".repeat(9), true)] {
+        let scratch = Scratch::new();
+        let lower = scratch.layers(if short { 127 } else { 3 }, &format!("{directory}/"));
+        mount(&[scratch.overlay(&lower)], &scratch.rootfs()).unwrap();
+        assert!(scratch.rootfs().join("file2").exists());
+        let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let line = table.lines().find(|line| line.contains(scratch.rootfs().to_str().unwrap())).unwrap();
+        assert!(line.len() < 4096, "{} bytes", line.len());
+        assert_eq!(line.contains(&format!("lowerdir+={}", scratch.path(directory).display())), !short, "{line}");
+        assert_eq!(std::env::current_dir().unwrap(), before);
+    }
+}
+
 #[test]
 fn a_layer_longer_than_one_value() {
     let scratch = Scratch::new();
