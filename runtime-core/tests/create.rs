@@ -6,9 +6,20 @@ use std::time::{Duration, Instant};
 use config::{Bundle, ContainerId};
 use runtime_core::{Container, Stdio, Timing};
 
-const CONFIG: &str = r#"{"ociVersion": "1.0.2", "root": {"path": "rootfs"},
-    "process": {"cwd": "/", "args": ["/none"], "user": {"uid": 0, "gid": 0}},
-    "linux": {"namespaces": [{"type": "mount"}, {"type": "pid"}], "cgroupsPath": "/myshim-test/dropped-create"}}"#;
+/// A cgroup that no other run of this test has, below the root of each hierarchy.
+fn cgroup() -> String {
+    format!("myshim-test/dropped-create-{}", std::process::id())
+}
+
+fn config() -> String {
+    let (start, end) = (
+        r#"{"ociVersion": "1.0.2", "root": {"path": "rootfs"},
+            "process": {"cwd": "/", "args": ["/none"], "user": {"uid": 0, "gid": 0}},
+            "linux": {"namespaces": [{"type": "mount"}, {"type": "pid"}], "cgroupsPath": "/"#,
+        r#""}}"#,
+    );
+    [start, &cgroup(), end].concat()
+}
 
 fn null() -> std::os::fd::OwnedFd {
     std::fs::File::options().read(true).write(true).open("/dev/null").expect("/dev/null").into()
@@ -16,8 +27,8 @@ fn null() -> std::os::fd::OwnedFd {
 
 fn cgroups() -> Vec<std::path::PathBuf> {
     let hierarchies = std::fs::read_dir("/sys/fs/cgroup").expect("cgroups").flatten().map(|entry| entry.path());
-    let ours = hierarchies.map(|path| path.join("myshim-test/dropped-create"));
-    ours.chain(["/sys/fs/cgroup/myshim-test/dropped-create".into()]).filter(|path| path.exists()).collect()
+    let roots = hierarchies.chain(["/sys/fs/cgroup".into()]);
+    roots.map(|root| root.join(cgroup())).filter(|path| path.exists()).collect()
 }
 
 fn children() -> String {
@@ -28,7 +39,7 @@ fn children() -> String {
 fn a_create_that_is_dropped_leaves_nothing() {
     let bundle = tempfile::tempdir().expect("a temporary directory");
     std::fs::create_dir(bundle.path().join("rootfs")).expect("a rootfs");
-    std::fs::write(bundle.path().join("config.json"), CONFIG).expect("config.json");
+    std::fs::write(bundle.path().join("config.json"), config()).expect("config.json");
     let spec = Bundle::read(bundle.path(), &ContainerId::new("dropped").expect("an id")).expect("a valid bundle");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("an event loop");
     tokio::task::LocalSet::new().block_on(&runtime, async {
