@@ -42,6 +42,8 @@ struct State {
     shutdown: bool,
     /// The sandbox was shut down, and with it the server.
     ended: bool,
+    /// The server's socket has been taken away.
+    retired: bool,
 }
 
 /// What a container or a sandbox holds while it exists.
@@ -83,6 +85,19 @@ impl Idle {
     /// Shutdown was asked for: without effect while there is a container or a sandbox.
     pub(crate) fn shutdown(&self) {
         self.0.send_modify(|state| state.shutdown = state.holds == 0);
+    }
+
+    /// Waits until the socket has gone, if the server is about to end: whoever asked for that and has the answer finds it
+    /// gone, as with containerd's own shims.
+    pub(crate) async fn settled(&self) {
+        let ends = |state: &State| state.left(None) == Some(Duration::ZERO);
+        // We hold a sender.
+        _ = self.0.subscribe().wait_for(|state| state.retired || !ends(state)).await;
+    }
+
+    /// The server's socket has gone, or cannot be taken away.
+    pub(crate) fn retired(&self) {
+        self.0.send_modify(|state| state.retired = true);
     }
 
     /// The sandbox is shut down: whatever is left of its containers, nobody will ask for it here.
@@ -314,6 +329,24 @@ mod tests {
                 idle.visit();
             });
             assert!(start.elapsed() >= limit + limit / 2, "{:?}", start.elapsed());
+        });
+    }
+
+    #[test]
+    fn an_answer_to_shutdown_waits_for_the_socket_to_go_and_for_nothing_else() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let idle = Idle::new();
+            let mut caller = idle.connection();
+            caller.called();
+            idle.settled().await;
+            idle.shutdown();
+            assert!(tokio::time::timeout(Duration::ZERO, idle.settled()).await.is_err(), "the socket is there");
+            let other = idle.connection();
+            idle.settled().await;
+            drop(other);
+            idle.retired();
+            idle.settled().await;
         });
     }
 }

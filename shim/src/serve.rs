@@ -129,7 +129,10 @@ async fn until_idle(idle: &Idle, limit: Option<Duration>, path: Option<&Path>, s
         idle.over(limit).await;
         match path.map_or(Ok(true), |path| socket::retire(path, socket)) {
             Ok(false) => idle.changed().await,
-            retired => return retired.map(drop),
+            retired => {
+                idle.retired();
+                return retired.map(drop);
+            }
         }
     }
 }

@@ -23,6 +23,7 @@ fn main() -> ExitCode {
     suite::run(&[
         test!(the_server_has_one_thread_and_little_memory).not_on_runc("a Go program has many threads"),
         test!(the_socket_is_for_its_owner_alone),
+        test!(the_socket_is_gone_when_delete_returns),
         test!(the_score_is_one_above_that_of_containerd),
         test!(the_server_is_a_process_group_of_its_own_and_holds_nothing_of_start),
         test!(it_tells_its_state_when_asked).not_on_runc("it has no SIGUSR1 of its own"),
@@ -51,6 +52,21 @@ async fn the_server_has_one_thread_and_little_memory(case: &Case) -> Result<()> 
     let pss_kb = memory.lines().find_map(|line| line.strip_prefix("Pss:")).context("no Pss")?.trim();
     println!("containerd {}: one thread, PSS {pss_kb}", case.daemon.release.version);
     container.end().await
+}
+
+/// containerd's client tests look for it then (`TestShimDoesNotLeakSockets`). Many lives, for it may be a matter of who is faster.
+async fn the_socket_is_gone_when_delete_returns(case: &Case) -> Result<()> {
+    for _ in 0..20 {
+        let mut container = case.container(&["true"]).stdio(Stdio::null()).create().await?;
+        let socket = leftovers::shim_socket(&case.daemon, &container.id);
+        ensure!(socket.exists());
+        container.start().await?;
+        container.wait().await?;
+        container.delete_task().await?;
+        ensure!(!socket.exists(), "{} is still there", socket.display());
+        container.forget().await?;
+    }
+    Ok(())
 }
 
 async fn the_socket_is_for_its_owner_alone(case: &Case) -> Result<()> {

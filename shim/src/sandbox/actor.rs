@@ -137,6 +137,7 @@ impl Actor {
         }
         self.hold = None;
         self.idle.end();
+        self.idle.settled().await;
         outcome
     }
 

@@ -53,7 +53,7 @@ impl Tasks {
         self.ask(Message::All).await.unwrap_or_default()
     }
 
-    /// Asks the server to end, which it does if no container is left.
+    /// Asks the server to end, which it does if no container is left; then its socket has gone when this is over.
     pub(crate) async fn shutdown(&self) {
         self.ask(Message::Shutdown).await;
     }
@@ -89,7 +89,11 @@ async fn serve(mut inbox: mpsc::UnboundedReceiver<Message>, surroundings: Surrou
             Message::Gone(id) => _ = tasks.remove(&id),
             Message::Shutdown(reply) => {
                 idle.shutdown();
-                _ = reply.send(());
+                let idle = idle.clone();
+                tokio::task::spawn_local(async move {
+                    idle.settled().await;
+                    _ = reply.send(());
+                });
             }
         }
     }
