@@ -9,8 +9,13 @@
 //! ```text
 //!  init            Created ─▶ Starting ─▶ Running ─▶ Ended ─▶ Stopped ─▶ Deleting ─▶ gone
 //!  exec  Reserved ─▶ Created ─▶ Starting ─▶ Running ──────────▶ Stopped ─▶ Deleting ─▶ gone
-//!                       └──────────┴─▶ Doomed ────────────────▲
+//!            │          └──────────┴─▶ Doomed ────────────────▲
+//!            └─▶ Failed ──────────────────────────────────────┘
 //! ```
+//!
+//! An exec that cannot be prepared (no such program, no such directory) is added all the same, and its Start tells why. With
+//! containerd's own shims the program is looked for at Start, so that is where clients expect the error: containerd's client
+//! tests have it so. Exec itself fails only where the request is wrong: the name is taken, or the container does not run.
 //!
 //! An exec whose start was never told ends without an exit event, as in containerd's own shims: the failed Start was the
 //! answer. Its waiters are answered all the same. An init that ends before it was started does have an exit event.
@@ -18,6 +23,12 @@
 use std::collections::BTreeMap;
 
 use runtime_core::{Error, Exit, Kind, Result};
+
+/// The status of an exec that could not be prepared: that of a process which does not get past execve.
+pub(crate) const NOT_PREPARED: u32 = 1;
+
+/// The status of an exec that nobody has started: containerd's own shims answer this when it is deleted.
+const NEVER_RAN: u32 = 0;
 
 /// The id by which the API names init among a container's processes.
 pub(crate) const INIT: &str = "";
@@ -34,8 +45,11 @@ pub(crate) enum State {
         /// Told right after the start.
         ended: Option<Exit>,
     },
-    /// It was killed before it was started, or did not get past execve: its end is about to be seen.
-    Doomed,
+    /// An exec that could not be prepared. Its Start tells why, and then it has ended so.
+    Failed(Exit),
+    /// It was killed before it was started, or did not get past execve: its end is about to be seen, and told with this status
+    /// in place of its own.
+    Doomed(Option<u32>),
     /// It runs.
     Running,
     /// Init has ended, an exec has not: not told yet.
@@ -89,6 +103,8 @@ pub(crate) enum Effect {
     Watch(String),
     /// Release the process and report with [`Lifecycle::started`] or [`Lifecycle::start_failed`].
     Release(String),
+    /// Answer its Start with what kept it from being prepared.
+    Refuse(String),
     /// Send the process SIGKILL.
     Kill(String),
     /// Send SIGKILL to all that is left in the container's cgroup.
@@ -155,7 +171,7 @@ impl Lifecycle {
         }
         effects.push(Effect::Watch(id.to_owned()));
         if process.delete || orphaned {
-            process.state = State::Doomed;
+            process.state = State::Doomed(process.delete.then_some(NEVER_RAN));
             effects.push(Effect::Kill(id.to_owned()));
         } else {
             process.state = State::Created;
@@ -163,19 +179,34 @@ impl Lifecycle {
         effects
     }
 
-    /// The exec could not be prepared: the name is free again.
-    pub(crate) fn unprepared(&mut self, id: &str) {
-        self.processes.remove(id);
+    /// The exec could not be prepared; `exit` is how that counts. Where it was deleted meanwhile the name is free again.
+    pub(crate) fn unprepared(&mut self, id: &str, exit: Exit) -> Vec<Effect> {
+        let Some(process) = self.processes.get_mut(id) else { return Vec::new() };
+        if process.delete {
+            self.processes.remove(id);
+            return Vec::new();
+        }
+        process.state = State::Failed(exit);
+        let mut effects = vec![publish(id, Event::ExecAdded)];
+        if self.needs_live_init().is_err() {
+            effects.extend(self.stop(id, exit));
+        }
+        effects
     }
 
     /// Start was asked for.
     pub(crate) fn start(&mut self, id: &str) -> Result<Vec<Effect>> {
         match self.visible(id)? {
             State::Created => {}
+            State::Failed(exit) => {
+                let mut effects = vec![Effect::Refuse(id.to_owned())];
+                effects.extend(self.stop(id, exit));
+                return Ok(effects);
+            }
             State::Reserved | State::Starting { .. } | State::Running => {
                 return Err(precondition("cannot start a process that was started already"));
             }
-            State::Doomed | State::Ended(_) | State::Stopped(_) | State::Deleting(_) => {
+            State::Doomed(_) | State::Ended(_) | State::Stopped(_) | State::Deleting(_) => {
                 return Err(precondition("cannot start a stopped process"));
             }
         }
@@ -201,7 +232,7 @@ impl Lifecycle {
     /// The process did not get past execve.
     pub(crate) fn start_failed(&mut self, id: &str) -> Vec<Effect> {
         let Some(State::Starting { ended }) = self.state(id) else { return Vec::new() };
-        self.set(id, State::Doomed);
+        self.set(id, State::Doomed(None));
         if let Some(exit) = ended {
             return self.exited(id, exit);
         }
@@ -211,12 +242,15 @@ impl Lifecycle {
 
     /// The process has ended and was reaped.
     pub(crate) fn exited(&mut self, id: &str, exit: Exit) -> Vec<Effect> {
-        match self.state(id) {
+        let state = self.state(id);
+        let status = if let Some(State::Doomed(Some(status))) = state { status } else { exit.status };
+        let exit = Exit { status, ..exit };
+        match state {
             Some(State::Starting { ended: None }) => {
                 self.set(id, State::Starting { ended: Some(exit) });
                 Vec::new()
             }
-            Some(State::Created | State::Doomed | State::Running) if id == INIT => {
+            Some(State::Created | State::Doomed(_) | State::Running) if id == INIT => {
                 self.set(INIT, State::Ended(exit));
                 let mut effects = self.unfreeze();
                 if self.shares_pids {
@@ -225,7 +259,7 @@ impl Lifecycle {
                 effects.extend(self.tell_init());
                 effects
             }
-            Some(State::Created | State::Doomed) => {
+            Some(State::Created | State::Doomed(_)) => {
                 let mut effects = self.stop(id, exit);
                 effects.extend(self.tell_init());
                 effects
@@ -244,7 +278,9 @@ impl Lifecycle {
     /// Whether a signal may be sent to the process.
     pub(crate) fn signal(&self, id: &str) -> Result<()> {
         match self.visible(id)? {
-            State::Reserved | State::Created if id != INIT => Err(precondition("process was not started")),
+            State::Reserved | State::Created | State::Failed(_) if id != INIT => {
+                Err(precondition("process was not started"))
+            }
             State::Ended(_) | State::Stopped(_) | State::Deleting(_) => {
                 Err(Error::new(Kind::NotFound, "process already finished"))
             }
@@ -331,7 +367,7 @@ impl Lifecycle {
         vec![publish(INIT, Event::Resumed)]
     }
 
-    /// Delete was asked for. It is done when [`Lifecycle::deleted`] has been called, or the exec was [unprepared].
+    /// Delete was asked for. It is done when [`Lifecycle::deleted`] has been called, or the exec was found [unprepared].
     ///
     /// [unprepared]: Lifecycle::unprepared
     pub(crate) fn delete(&mut self, id: &str) -> Result<Vec<Effect>> {
@@ -341,14 +377,19 @@ impl Lifecycle {
             State::Starting { .. } | State::Running | State::Ended(_) => {
                 Err(precondition("cannot delete a running process"))
             }
-            State::Reserved | State::Doomed => {
+            State::Reserved | State::Doomed(_) => {
                 process.delete = true;
                 Ok(Vec::new())
             }
             State::Created => {
-                process.state = State::Doomed;
+                process.state = State::Doomed((id != INIT).then_some(NEVER_RAN));
                 process.delete = true;
                 Ok(vec![Effect::Kill(id.to_owned())])
+            }
+            State::Failed(exit) => {
+                let mut effects = self.stop(id, Exit { status: NEVER_RAN, ..exit });
+                effects.extend(self.delete(id)?);
+                Ok(effects)
             }
             State::Stopped(exit) => {
                 process.state = State::Deleting(exit);
@@ -387,6 +428,13 @@ impl Lifecycle {
         }
         let mut effects = vec![publish(INIT, Event::Exit(exit))];
         effects.extend(self.stop(INIT, exit));
+        // Nobody can start these any more.
+        let failed = |(id, process): (&String, &Process)| match process.state {
+            State::Failed(exit) => Some((id.clone(), exit)),
+            _ => None,
+        };
+        let failed: Vec<_> = self.processes.iter().filter_map(failed).collect();
+        effects.extend(failed.into_iter().flat_map(|(id, exit)| self.stop(&id, exit)));
         effects
     }
 

@@ -16,7 +16,8 @@ fn main() -> ExitCode {
         test!(exec_reads_its_input_to_the_end),
         test!(exec_has_a_terminal_of_its_own),
         test!(a_signal_reaches_the_exec_alone),
-        test!(a_missing_program_is_refused_and_the_container_lives),
+        test!(a_missing_program_is_told_at_start_and_the_container_lives),
+        test!(an_exec_that_was_only_created_is_deleted_with_status_0),
         test!(names_and_states_are_guarded),
     ])
 }
@@ -112,20 +113,34 @@ async fn a_signal_reaches_the_exec_alone(case: &Case) -> Result<()> {
     container.end().await
 }
 
-async fn a_missing_program_is_refused_and_the_container_lives(case: &Case) -> Result<()> {
+/// As containerd's client tests have it: Exec takes what only the kernel can judge, Start tells.
+async fn a_missing_program_is_told_at_start_and_the_container_lives(case: &Case) -> Result<()> {
     let container = sleeper(case).await?;
-    // Found out when the process is prepared, or when it is started.
-    let (_, message) = match container.exec("missing", &spec::process(&["/no/such/program"]), &Stdio::null()).await {
-        Err(error) => refusal::<()>(Err(error))?,
-        Ok(exec) => {
-            let refused = refusal(exec.process.start().await)?;
-            exec.process.delete().await?;
-            refused
-        }
-    };
-    ensure!(message.contains("/no/such/program"), "{message}");
+    let mut nowhere = spec::process(&["true"]);
+    nowhere["cwd"] = json!("/no/such/directory");
+    for (name, process, told) in [
+        ("missing", spec::process(&["/no/such/program"]), "/no/such/program"),
+        ("nowhere", nowhere, "/no/such/directory"),
+    ] {
+        let exec = container.exec(name, &process, &Stdio::null()).await?;
+        let (_, message) = refusal(exec.process.start().await)?;
+        ensure!(message.contains(told), "{message}");
+        let again = exec.process.start().await;
+        ensure!(again.is_err(), "it was started in the end");
+        exec.process.delete().await?;
+    }
     let (status, _) = container.exec("after", &spec::process(&["/bin/true"]), &Stdio::null()).await?.run().await?;
     ensure!(status == 0);
+    container.end().await
+}
+
+async fn an_exec_that_was_only_created_is_deleted_with_status_0(case: &Case) -> Result<()> {
+    let container = sleeper(case).await?;
+    for (name, program) in [("good", "/bin/true"), ("bad", "/no/such/program")] {
+        let exec = container.exec(name, &spec::process(&[program]), &Stdio::null()).await?;
+        let status = exec.process.delete().await?;
+        ensure!(status == 0, "{name}: {status}");
+    }
     container.end().await
 }
 

@@ -37,6 +37,7 @@ struct World {
     alive: BTreeSet<String>,
     watched: BTreeSet<String>,
     released: BTreeSet<String>,
+    refused: BTreeSet<String>,
     clearing: BTreeSet<String>,
     /// Per life of a name: what was told and settled.
     told: BTreeMap<String, Vec<Event>>,
@@ -57,6 +58,7 @@ impl World {
                 Effect::Publish(id, event) => self.told(&id, event),
                 Effect::Watch(id) => assert!(self.watched.insert(id.clone()), "{id:?} is watched twice"),
                 Effect::Release(id) => assert!(self.released.insert(id.clone()), "{id:?} is released twice"),
+                Effect::Refuse(id) => assert!(self.refused.insert(id.clone()), "{id:?} is refused twice"),
                 Effect::Kill(id) => _ = self.alive.remove(&id),
                 Effect::KillAll => self.alive.clear(),
                 Effect::Freeze => assert!(!std::mem::replace(&mut self.freezing, true), "frozen twice at once"),
@@ -112,7 +114,14 @@ impl World {
     }
 
     fn forget(&mut self, id: &str) {
-        for set in [&mut self.reserved, &mut self.alive, &mut self.watched, &mut self.released, &mut self.clearing] {
+        for set in [
+            &mut self.reserved,
+            &mut self.alive,
+            &mut self.watched,
+            &mut self.released,
+            &mut self.refused,
+            &mut self.clearing,
+        ] {
             set.remove(id);
         }
         self.told.remove(id);
@@ -139,7 +148,8 @@ fn take(machine: &mut Lifecycle, world: &mut World, step: Step, owns_pids: bool)
                 let effects = machine.prepared(IDS[n]);
                 world.carry_out(effects);
             } else {
-                machine.unprepared(IDS[n]);
+                let effects = machine.unprepared(IDS[n], exit(n));
+                world.carry_out(effects);
             }
         }
         Step::Start(n) => {
@@ -329,4 +339,40 @@ fn a_pause_that_a_kill_has_overtaken_is_taken_back() {
     assert_eq!(machine.killed(), [Effect::Thaw]);
     assert_eq!(machine.frozen(true), [Effect::Thaw]);
     assert_eq!(machine.freeze(), Freeze::Killed);
+}
+
+#[test]
+fn an_exec_that_cannot_be_prepared_is_told_so_at_its_start() {
+    let (mut machine, _) = Lifecycle::created(false);
+    machine.start(INIT).unwrap();
+    machine.started(INIT);
+    let name = |id: &str| id.to_owned();
+    for id in ["started", "deleted", "left"] {
+        machine.reserve(id).unwrap();
+        assert_eq!(machine.unprepared(id, exit(1)), [super::publish(id, Event::ExecAdded)]);
+        assert_eq!(machine.signal(id).unwrap_err().kind(), Kind::Precondition);
+    }
+    let told = [Effect::Refuse(name("started")), Effect::Settle(name("started"), exit(1))];
+    assert_eq!(machine.start("started").unwrap(), told);
+    assert_eq!(machine.start("started").unwrap_err().kind(), Kind::Precondition);
+    let gone = [Effect::Settle(name("deleted"), exit(0)), Effect::TearDown(name("deleted"))];
+    assert_eq!(machine.delete("deleted").unwrap(), gone);
+    let effects = machine.exited(INIT, exit(0));
+    assert_eq!(effects.last(), Some(&Effect::Settle(name("left"), exit(1))));
+}
+
+#[test]
+fn an_exec_that_nobody_started_ends_with_status_0() {
+    for deleted_early in [true, false] {
+        let (mut machine, _) = Lifecycle::created(false);
+        machine.reserve("x").unwrap();
+        if deleted_early {
+            machine.delete("x").unwrap();
+            machine.prepared("x");
+        } else {
+            machine.prepared("x");
+            assert_eq!(machine.delete("x").unwrap(), [Effect::Kill("x".to_owned())]);
+        }
+        assert_eq!(machine.exited("x", exit(137))[0], Effect::Settle("x".to_owned(), exit(0)));
+    }
 }

@@ -64,8 +64,10 @@ struct Actor {
 
 /// A process and who waits for what of it.
 struct Entry {
-    /// None while an exec is being prepared.
+    /// None while an exec is being prepared, and where it could not be.
     process: Option<Rc<Process>>,
+    /// Why it could not be, until its Start was told.
+    failed: Option<Error>,
     /// None once it is closed.
     io: Option<Io>,
     streams: Arc<Streams>,
@@ -264,6 +266,10 @@ impl Actor {
                 Effect::Publish(id, event) => self.teller.tell(&id, self.pid(&id), &event),
                 Effect::Watch(id) => self.wait(id),
                 Effect::Release(id) => self.release(id),
+                Effect::Refuse(id) => {
+                    let failed = self.entry(&id).failed.take();
+                    self.answer_start(&id, failed.map_or(Ok(()), Err));
+                }
                 // One that has ended meanwhile needs no kill.
                 Effect::Kill(id) => _ = self.forked(&id).signal(Signal::KILL.as_raw()),
                 Effect::KillAll => {
@@ -305,7 +311,7 @@ impl Actor {
     fn show(&self) {
         let view = self.processes.iter().filter_map(|(id, entry)| {
             let state = self.lifecycle.state(id)?;
-            let started = id == INIT || state != State::Created;
+            let started = id == INIT || !matches!(state, State::Created | State::Failed(_));
             let pid = if started { self.pid(id) } else { 0 };
             let streams = Arc::clone(&entry.streams);
             let view = ProcessView {
@@ -354,7 +360,8 @@ impl Entry {
     fn new(streams: Streams) -> Self {
         let (exit, _) = watch::channel(None);
         let streams = Arc::new(streams);
-        Self { process: None, io: None, streams, exit, exec: None, start: None, delete: Vec::new() }
+        let delete = Vec::new();
+        Self { process: None, failed: None, io: None, streams, exit, exec: None, start: None, delete }
     }
 }
 
@@ -362,7 +369,9 @@ fn status(state: State, freeze: Freeze) -> Status {
     match state {
         State::Running if freeze == Freeze::Freezing => Status::Pausing,
         State::Running if freeze == Freeze::Frozen => Status::Paused,
-        State::Reserved | State::Created | State::Starting { .. } | State::Doomed => Status::Created,
+        State::Reserved | State::Created | State::Failed(_) | State::Starting { .. } | State::Doomed(_) => {
+            Status::Created
+        }
         State::Running | State::Ended(_) => Status::Running,
         State::Stopped(_) | State::Deleting(_) => Status::Stopped,
     }

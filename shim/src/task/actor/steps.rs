@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use super::{Actor, Done, Entry};
 use crate::io::{Io, Owner, Streams};
-use crate::lifecycle::{INIT, State};
+use crate::lifecycle::{INIT, NOT_PREPARED, State};
 use crate::task::create::prepare;
 use crate::task::{Deleted, Reply};
 
@@ -33,26 +33,33 @@ impl Actor {
     pub(super) fn prepared(&mut self, id: &str, prepared: Result<Box<(Process, Io)>>) {
         let entry = self.entry(id);
         let reply = entry.exec.take();
-        let answer = match prepared {
+        let effects = match prepared {
             Ok(forked) => {
                 let (process, io) = *forked;
                 entry.process = Some(Rc::new(process));
                 entry.io = Some(io);
-                let effects = self.lifecycle.prepared(id);
-                self.carry_out(effects);
-                Ok(())
+                self.lifecycle.prepared(id)
             }
             Err(error) => {
-                self.lifecycle.unprepared(id);
-                for delete in self.processes.remove(id).into_iter().flat_map(|entry| entry.delete) {
-                    _ = delete.send(Err(Error::new(Kind::NotFound, format!("process {id} does not exist"))));
-                }
-                Err(error)
+                entry.failed = Some(error);
+                self.lifecycle.unprepared(id, Exit { status: NOT_PREPARED, at: SystemTime::now() })
             }
         };
+        self.carry_out(effects);
+        let answer = if self.lifecycle.state(id).is_some() { Ok(()) } else { self.forget_unprepared(id) };
         if let Some(reply) = reply {
             _ = reply.send(answer);
         }
+    }
+
+    /// An exec that could not be prepared, and that was deleted meanwhile.
+    fn forget_unprepared(&mut self, id: &str) -> Result<()> {
+        let gone = || Error::new(Kind::NotFound, format!("process {id} does not exist"));
+        let Some(entry) = self.processes.remove(id) else { return Err(gone()) };
+        for delete in entry.delete {
+            _ = delete.send(Err(gone()));
+        }
+        Err(entry.failed.unwrap_or_else(gone))
     }
 
     pub(super) fn release(&mut self, id: String) {
