@@ -49,6 +49,8 @@ struct Actor {
     processes: BTreeMap<String, Entry>,
     /// Dropped when the container goes, and poststart hooks that still run with it.
     poststart: Option<oneshot::Sender<()>>,
+    /// What such a hook's failure is, until all has been cleared away and Start is answered with it.
+    condemned: Option<Error>,
     /// Who waits for a Pause.
     pause: Option<Reply<()>>,
     /// Who waits for the Update that is being made.
@@ -138,6 +140,7 @@ impl Actor {
             lifecycle,
             processes: BTreeMap::from([(INIT.to_owned(), init)]),
             poststart: None,
+            condemned: None,
             pause: None,
             update: None,
             updates: VecDeque::new(),
@@ -219,13 +222,8 @@ impl Actor {
         match done {
             Done::Prepared(id, prepared) => self.prepared(&id, prepared),
             Done::Started(id, started) => self.started(&id, started),
-            Done::PoststartRan(ran) => {
-                if ran.is_err() && self.lifecycle.state(INIT) == Some(State::Running) {
-                    let effects = self.lifecycle.killed();
-                    self.carry_out(effects);
-                }
-                self.answer_start(INIT, ran);
-            }
+            Done::PoststartRan(Ok(())) => self.answer_start(INIT, Ok(())),
+            Done::PoststartRan(Err(error)) => self.condemn(error),
             Done::Updated(updated) => {
                 if let Some(reply) = self.update.take() {
                     _ = reply.send(updated);
@@ -246,6 +244,7 @@ impl Actor {
                 self.entry(&id).io.iter_mut().for_each(Io::ended);
                 let effects = self.lifecycle.exited(&id, exit);
                 self.carry_out(effects);
+                self.clear_condemned();
             }
             Done::Cleared(id, cleared) => self.cleared(&id, &cleared),
             Done::Frozen(frozen) => {

@@ -143,13 +143,43 @@ impl Actor {
         });
     }
 
+    /// A poststart hook has failed, and so the container is at its end (runtime.md, "Lifecycle"): it is cleared away as by
+    /// Delete, poststop hooks included, and then Start is answered with `error`. A client that deletes it finds nothing left.
+    pub(super) fn condemn(&mut self, error: Error) {
+        if self.lifecycle.state(INIT) == Some(State::Running) {
+            let effects = self.lifecycle.killed();
+            self.carry_out(effects);
+        }
+        self.condemned = Some(error);
+        self.clear_condemned();
+    }
+
+    /// To be called at each end that may have been the one that a condemned container waits for.
+    pub(super) fn clear_condemned(&mut self) {
+        if self.condemned.is_some()
+            && matches!(self.lifecycle.state(INIT), Some(State::Stopped(_)))
+            && let Ok(effects) = self.lifecycle.delete(INIT)
+        {
+            self.carry_out(effects);
+        }
+    }
+
     pub(super) fn cleared(&mut self, id: &str, cleared: &Result<()>) {
         let Some(State::Deleting(exit)) = self.lifecycle.state(id) else { return };
-        let answer = cleared.clone().map(|()| Deleted { pid: self.pid(id), exit });
-        let effects = self.lifecycle.deleted(id, cleared.is_ok());
-        self.carry_out(effects);
+        let condemned = if id == INIT { self.condemned.take() } else { None };
         let waiting = std::mem::take(&mut self.entry(id).delete);
-        if cleared.is_ok() {
+        // Nobody has asked for the end of one that is condemned: it stays known, as stopped.
+        let goes = cleared.is_ok() && (condemned.is_none() || !waiting.is_empty());
+        let answer = cleared.clone().map(|()| Deleted { pid: self.pid(id), exit });
+        let effects = self.lifecycle.deleted(id, goes);
+        self.carry_out(effects);
+        if let Some(error) = condemned {
+            if let Err(error) = cleared {
+                log::warn!("clear {} away: {error}", self.id);
+            }
+            self.answer_start(INIT, Err(error));
+        }
+        if goes {
             self.processes.remove(id);
         }
         if self.lifecycle.state(INIT).is_none() {

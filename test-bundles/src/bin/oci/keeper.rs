@@ -86,7 +86,7 @@ impl Keeper {
             Ok(received) => received,
             Err(error) => return say(&mut stream, &Answer::Failed(error.to_string())).await,
         };
-        let may_end = matches!(request, Request::Create(_) | Request::Delete { .. });
+        let may_end = matches!(request, Request::Create(_) | Request::Start | Request::Delete { .. });
         let answer = match request {
             Request::Create(create) => self.create(&create, fds).await.map(Answer::Pid),
             Request::Start => self.start().await.map(|()| Answer::Done),
@@ -162,7 +162,7 @@ impl Keeper {
         Ok(pid)
     }
 
-    /// Lets init execute its program.
+    /// Lets init execute its program. Where a poststart hook fails, nothing of the container is left.
     pub(crate) async fn start(&self) -> Result<()> {
         let kept = self.kept()?;
         if kept.status() == Status::Stopped {
@@ -171,7 +171,11 @@ impl Keeper {
         kept.container.start().await?;
         kept.started.set(true);
         control::write_state(&self.directory, &kept.state())?;
-        kept.container.after_start().await
+        if let Err(error) = kept.container.after_start().await {
+            self.delete(true).await?;
+            return Err(error);
+        }
+        Ok(())
     }
 
     /// Waits for init's end.
