@@ -272,6 +272,10 @@ impl Plan {
             Step::WriteProc { path, .. } if errno == Errno::ENOENT && self.show(path) == lsm::APPARMOR => {
                 Some("no such AppArmor profile is loaded")
             }
+            Step::MountFilesystem { .. } | Step::MountBind { .. } if errno == Errno::EROFS => {
+                Some("there is nothing to mount on, and on a read-only file system it cannot be made")
+            }
+            Step::MakeNode { .. } if errno == Errno::EEXIST => Some("what is there is another thing"),
             _ => self.forbidden(place),
         }
     }

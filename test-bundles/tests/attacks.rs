@@ -23,7 +23,8 @@ const RACE: Duration = Duration::from_secs(4);
 /// And how many containers are started in it at the least, however slow the machine.
 const LIVES: u32 = 10;
 
-/// CVE-2021-30465, CVE-2024-45310: the mount point is exchanged for a link to the host between being looked at and used.
+/// CVE-2021-30465, CVE-2024-45310: the mount point is exchanged for a link to the host between being looked at and used. In the
+/// container, the link leads to nothing, so that what it leads to is made.
 #[test]
 fn a_mount_point_that_is_exchanged_for_a_link_meanwhile() {
     let victim = TempDir::new().unwrap();
@@ -38,11 +39,9 @@ fn a_mount_point_that_is_exchanged_for_a_link_meanwhile() {
         &mut bundle,
         json!({ "destination": "/volume", "type": "bind", "source": volume.path(), "options": ["rbind"] }),
     );
-    for destination in ["/volume/point/made/here", "/volume/point/made/there"] {
-        add(
-            &mut bundle,
-            json!({ "destination": destination, "type": "bind", "source": source.path(), "options": ["bind"] }),
-        );
+    for (destination, from) in [("here", ""), ("there", ""), ("file", "marker")] {
+        let (destination, from) = (format!("/volume/point/made/{destination}"), source.path().join(from));
+        add(&mut bundle, json!({ "destination": destination, "type": "bind", "source": from, "options": ["bind"] }));
     }
     bundle.probe(&["list", "/volume/point/made/here"]);
 

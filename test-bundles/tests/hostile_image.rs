@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -40,15 +41,68 @@ fn a_dev_that_is_a_link_leaves_a_volume_alone() {
 }
 
 #[test]
-fn links_for_proc_and_sys_are_refused() {
-    for name in ["proc", "sys"] {
-        let mut bundle = Bundle::new("mounts");
-        fs::create_dir(bundle.rootfs().join("elsewhere")).unwrap();
-        symlink("/elsewhere", bundle.rootfs().join(name)).unwrap();
-        let ran = bundle.probe(&[]).run();
-        assert_ne!(ran.status, 0, "{name}: {}", ran.stdout);
-        assert!(!ours() || ran.stderr.contains("ELOOP"), "{name}: {}", ran.stderr);
+fn links_for_proc_sys_and_dev_are_refused() {
+    for name in ["proc", "sys", "dev"] {
+        for exists in [true, false] {
+            let mut bundle = Bundle::new("mounts");
+            let elsewhere = bundle.rootfs().join("elsewhere");
+            if exists {
+                fs::create_dir(&elsewhere).unwrap();
+            }
+            symlink("/elsewhere", bundle.rootfs().join(name)).unwrap();
+            let ran = bundle.probe(&[]).run();
+            assert!(!ours() || (ran.status != 0 && ran.stderr.contains("ELOOP")), "{name}: {}", ran.stderr);
+            assert!(!ours() || elsewhere.exists() == exists, "{name}");
+        }
     }
+}
+
+#[test]
+fn a_dangling_link_to_the_host_makes_nothing_there() {
+    let host = TempDir::new().unwrap();
+    let out = host.path().join("made");
+    let climbing = Path::new("../../../../../../..").join(out.strip_prefix("/").unwrap());
+    let source = TempDir::new().unwrap();
+    fs::write(source.path().join("file"), "").unwrap();
+    let bind =
+        |from: &Path, to: &str| json!({ "destination": to, "type": "bind", "source": from, "options": ["bind"] });
+    for target in [&out, &climbing] {
+        let mut bundle = Bundle::new("mounts");
+        for link in ["file", "directory", "parent", "device", "work"] {
+            symlink(target.join(link), bundle.rootfs().join(link)).unwrap();
+        }
+        add(&mut bundle, bind(&source.path().join("file"), "/file"));
+        add(&mut bundle, bind(source.path(), "/directory"));
+        add(&mut bundle, json!({ "destination": "/parent/tmp", "type": "tmpfs", "source": "tmpfs" }));
+        bundle.config["linux"]["devices"] = json!([{ "path": "/device", "type": "c", "major": 1, "minor": 5 }]);
+        // Others do not make what it leads to.
+        bundle.config["process"]["cwd"] = json!(if ours() { "/work" } else { "/" });
+        let ran = bundle.probe(&[]).run();
+        assert!(!ours() || ran.status == 0, "{}", ran.stderr);
+        assert_eq!(fs::read_dir(host.path()).unwrap().count(), 0, "{}", target.display());
+    }
+}
+
+/// A link of procfs says where a descriptor leads on the host, and is a name of nothing in the container.
+#[test]
+fn a_link_to_a_descriptor_is_not_followed() {
+    for number in 0..20 {
+        let mut bundle = Bundle::new("devices");
+        symlink(format!("/proc/self/fd/{number}"), bundle.rootfs().join("device")).unwrap();
+        bundle.config["linux"]["devices"] = json!([{ "path": "/device", "type": "c", "major": 1, "minor": 5 }]);
+        let before = names(&bundle);
+        let ran = bundle.probe(&[]).run();
+        let refused = ["ELOOP", "ENOENT"].iter().any(|errno| ran.stderr.contains(errno));
+        assert!(!ours() || (ran.status != 0 && refused), "{number}: {}", ran.stderr);
+        let made: Vec<_> = names(&bundle).into_iter().filter(|name| !before.contains(name)).collect();
+        let mount_points = ["dev", "proc", "sys"];
+        assert!(made.iter().all(|name| mount_points.contains(&name.as_str())), "{number}: {made:?}");
+    }
+}
+
+fn names(bundle: &Bundle) -> Vec<String> {
+    let name = |entry: fs::DirEntry| entry.file_name().into_string().unwrap();
+    fs::read_dir(bundle.rootfs()).unwrap().flatten().map(name).collect()
 }
 
 #[test]

@@ -33,6 +33,22 @@ fn dev_console_is_that_terminal() {
 }
 
 #[test]
+fn dev_console_may_be_a_link_of_the_images_to_nothing_yet() {
+    // Others refuse any link there.
+    if !ours() {
+        return;
+    }
+    let mut bundle = Bundle::new("terminal");
+    bundle.config["mounts"].as_array_mut().unwrap().retain(|mount| mount["destination"] != "/dev");
+    std::fs::create_dir(bundle.rootfs().join("dev")).unwrap();
+    std::os::unix::fs::symlink("../run/made/console", bundle.rootfs().join("dev/console")).unwrap();
+    bundle.probe(&["write", "/run/made/console"]);
+    let mut text = String::new();
+    read_to_hangup(&start(&bundle), &mut text);
+    assert!(text.starts_with("written\r\n"), "{text:?}");
+}
+
+#[test]
 fn it_is_the_controlling_terminal() {
     let mut bundle = Bundle::new("terminal");
     // Opening /dev/tty is refused with ENXIO to those who have none.

@@ -9,7 +9,9 @@ mod identity;
 mod mounts;
 mod move_root;
 mod nodes;
+mod path_buffer;
 mod paths;
+mod walk;
 
 use core::ffi::CStr;
 

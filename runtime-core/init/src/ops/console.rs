@@ -37,7 +37,7 @@ impl Work<'_> {
         give_to(slave.as_fd(), uid)?;
         if let Some(path) = mount {
             let cover = mounts::clone_mount(slave.as_fd(), c"", false)?;
-            let place = self.file_place(path)?;
+            let place = self.file_place(path, ResolveFlags::empty())?;
             self.refuse_proc(place.as_fd(), path)?;
             mounts::attach(cover.as_fd(), place.as_fd())?;
         }

@@ -1,6 +1,6 @@
 //! Who the program is: ids, capabilities, no_new_privs; and where it stands: working directory and executable.
 
-use rustix::fs::{Access, AtFlags, CWD, FileType, accessat, fstat, stat};
+use rustix::fs::{Access, AtFlags, CWD, FileType, ResolveFlags, accessat, fstat, stat};
 use rustix::io::Errno;
 
 use crate::ops::Work;
@@ -42,7 +42,7 @@ impl Work<'_> {
 
     /// CVE-2024-21626: a descriptor that leaked could make `/proc/self/fd/N` a directory outside the root.
     pub(super) fn working_directory(&mut self, path: Text, make: bool) -> Result<(), Errno> {
-        let directory = if make { self.directory(path)? } else { self.open(path)? };
+        let directory = if make { self.directory(path, ResolveFlags::empty())? } else { self.open(path)? };
         if FileType::from_raw_mode(fstat(&directory)?.st_mode) != FileType::Directory {
             return Err(Errno::NOTDIR);
         }

@@ -75,10 +75,9 @@ impl Work<'_> {
     ) -> Result<(), Errno> {
         let fs_type = self.str(fs_type)?;
         let there = if take_over.mode { self.open_if_there(destination)? } else { None };
-        let place = self.directory(destination)?;
-        if fs_type == c"proc" || fs_type == c"sysfs" || self.is_relied_on(destination)? {
-            self.refuse_links(destination)?;
-        }
+        let is_kernels = fs_type == c"proc" || fs_type == c"sysfs";
+        let resolve = if is_kernels { ResolveFlags::NO_SYMLINKS } else { self.rules(destination)? };
+        let place = self.directory(destination, resolve)?;
         self.refuse_proc(place.as_fd(), destination)?;
         if let Some(there) = there {
             copy::permissions(there.as_fd(), mount)?;
@@ -112,15 +111,13 @@ impl Work<'_> {
         if !all.is_empty() {
             sys::mount_setattr(mount.as_fd(), all, 0, true)?;
         }
-        let link = if links.destination_nofollow { self.link_at(destination)? } else { None };
+        let resolve = self.rules(destination)?;
+        let link = if links.destination_nofollow && resolve.is_empty() { self.link_at(destination)? } else { None };
         let place = match link {
             Some(link) => link,
-            None if is_directory(mount.as_fd())? => self.directory(destination)?,
-            None => self.file_place(destination)?,
+            None if is_directory(mount.as_fd())? => self.directory(destination, resolve)?,
+            None => self.file_place(destination, resolve)?,
         };
-        if self.is_relied_on(destination)? {
-            self.refuse_links(destination)?;
-        }
         self.refuse_proc(place.as_fd(), destination)?;
         attach(mount.as_fd(), place.as_fd())
     }
@@ -191,18 +188,12 @@ impl Work<'_> {
         rustix::process::chdir(c"/")
     }
 
-    /// Whether later steps go by the name: what is masked or made read-only, and the devices.
-    fn is_relied_on(&self, destination: Text) -> Result<bool, Errno> {
-        Ok([c"/proc", c"/sys", c"/dev"].contains(&self.str(destination)?))
-    }
-
-    /// ELOOP for a /proc, /sys or /dev that the image made a link: what is masked and made read-only by those names would lie
-    /// elsewhere (CVE-2019-19921, CVE-2023-27561), and devices would be made in whatever is mounted there later.
-    fn refuse_links(&mut self, destination: Text) -> Result<(), Errno> {
-        let path = self.str(destination)?;
-        let flags = OFlags::PATH | OFlags::CLOEXEC;
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS;
-        rustix::fs::openat2(self.root()?, path, flags, Mode::empty(), resolve).map(|_| ())
+    /// How the place of a mount is found. Later steps go by the names /proc, /sys and /dev: what is masked and made read-only
+    /// by them would lie elsewhere had the image made one a link (CVE-2019-19921, CVE-2023-27561), and devices would be made
+    /// in whatever is mounted there later. So there a link is an error, ELOOP, of the very lookup that gives the place.
+    fn rules(&self, destination: Text) -> Result<ResolveFlags, Errno> {
+        let is_relied_on = [c"/proc", c"/sys", c"/dev"].contains(&self.str(destination)?);
+        Ok(if is_relied_on { ResolveFlags::NO_SYMLINKS } else { ResolveFlags::empty() })
     }
 
     /// EPERM for a destination that leads into /proc by a link: `config` let only harmless names below /proc through
@@ -299,7 +290,7 @@ fn is_directory(file: BorrowedFd<'_>) -> Result<bool, Errno> {
     Ok(FileType::from_raw_mode(rustix::fs::fstat(file)?.st_mode) == FileType::Directory)
 }
 
-fn is_proc(file: BorrowedFd<'_>) -> Result<bool, Errno> {
+pub(super) fn is_proc(file: BorrowedFd<'_>) -> Result<bool, Errno> {
     Ok(u64::try_from(rustix::fs::fstatfs(file)?.f_type) == Ok(PROC_MAGIC))
 }
 

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
 
 use crate::ops::mounts::attach;
-use crate::ops::paths::PATH_BYTES;
+use crate::ops::path_buffer::PATH_BYTES;
 use crate::ops::{Failure, Work};
 
 /// Which of mountinfo's fields, from 0, is the mount point: proc_pid_mountinfo(5).

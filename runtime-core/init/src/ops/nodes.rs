@@ -11,10 +11,13 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use crate::ops::Work;
-use crate::ops::paths::PATH_BYTES;
+use crate::ops::path_buffer::PATH_BYTES;
 use crate::step::Text;
 
 impl Work<'_> {
+    /// A link in the last place is followed inside the root, as runc does. An image that may have a link among the parents could
+    /// lead the node to the same place, so to refuse the last one would protect nothing. What matters is that nothing else is
+    /// taken for the device: what is there already must be that very node. (runc and crun take whatever is there.)
     pub(super) fn make_node(
         &mut self,
         path: Text,
@@ -25,7 +28,7 @@ impl Work<'_> {
         let kind = FileType::from_raw_mode(mode);
         let permissions = Mode::from_raw_mode(mode);
         let number = makedev(major, minor);
-        self.in_parent(path, |parent, name| {
+        self.at_the_end(path, |parent, name| {
             match mknodat(parent, name, kind, permissions, number) {
                 Ok(()) => {}
                 Err(Errno::EXIST) => {
@@ -76,13 +79,20 @@ pub(super) fn with_target<T>(
     path: &CStr,
     f: impl FnOnce(&CStr) -> Result<T, Errno>,
 ) -> Result<Option<T>, Errno> {
-    let mut buffer = [0; PATH_BYTES];
+    read_link(dir, path, &mut [0; PATH_BYTES])?.map(f).transpose()
+}
+
+/// What the link at `path` says, written into `buffer`, which is all zeros. None where there is no link.
+pub(super) fn read_link<'a>(
+    dir: BorrowedFd<'_>,
+    path: &CStr,
+    buffer: &'a mut [u8; PATH_BYTES],
+) -> Result<Option<&'a CStr>, Errno> {
     match readlinkat_raw(dir, path, buffer.as_mut_slice()) {
-        Ok(_) => {}
-        Err(Errno::INVAL) => return Ok(None),
-        Err(errno) => return Err(errno),
+        Ok(_) => CStr::from_bytes_until_nul(buffer).map(Some).map_err(|_| Errno::NAMETOOLONG),
+        Err(Errno::INVAL) => Ok(None),
+        Err(errno) => Err(errno),
     }
-    f(CStr::from_bytes_until_nul(&buffer).map_err(|_| Errno::NAMETOOLONG)?).map(Some)
 }
 
 /// Whether `name` is a symbolic link to `target`.

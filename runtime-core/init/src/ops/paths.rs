@@ -8,113 +8,34 @@ use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 
 use crate::ops::Work;
+use crate::ops::path_buffer::PathBuffer;
+use crate::ops::walk::Walk;
 use crate::step::Text;
-
-/// PATH_MAX of linux/limits.h, with its NUL.
-pub(super) const PATH_BYTES: usize = 4096;
 
 /// How often a lookup is repeated that raced with a rename somewhere on the host: openat2(2) answers EAGAIN then.
 const RACES: u32 = 128;
 
-/// Mode of directories that are made because something is to be mounted in them.
-const DIRECTORY_MODE: Mode = Mode::from_raw_mode(0o755);
-
-/// A path in a buffer, to be cut at its slashes.
-struct PathBuffer {
-    bytes: [u8; PATH_BYTES],
-    len: usize,
-}
-
-impl PathBuffer {
-    fn new(path: &CStr) -> Result<Self, Errno> {
-        let from = path.to_bytes();
-        let mut bytes = [0; PATH_BYTES];
-        // The last byte stays NUL.
-        if from.len() >= PATH_BYTES {
-            return Err(Errno::NAMETOOLONG);
-        }
-        for (to, from) in bytes.iter_mut().zip(from) {
-            *to = *from;
-        }
-        Ok(Self { bytes, len: from.len() })
-    }
-
-    /// Where the first component that starts at or after `from` ends; none at the end of the path.
-    fn component_end(&self, from: usize) -> Option<usize> {
-        let rest = self.bytes.get(from..self.len)?;
-        let start = from.checked_add(rest.iter().position(|b| *b != b'/')?)?;
-        let component = self.bytes.get(start..self.len)?;
-        let length = component.iter().position(|b| *b == b'/').unwrap_or(component.len());
-        start.checked_add(length)
-    }
-
-    /// Gives `f` the path up to `end`, NUL-terminated.
-    fn with_prefix<T>(&mut self, end: usize, f: impl FnOnce(&CStr) -> Result<T, Errno>) -> Result<T, Errno> {
-        let byte = self.bytes.get_mut(end).ok_or(Errno::NAMETOOLONG)?;
-        let kept = core::mem::replace(byte, 0);
-        let result = CStr::from_bytes_until_nul(&self.bytes).map_err(|_| Errno::INVAL).and_then(f);
-        if let Some(byte) = self.bytes.get_mut(end) {
-            *byte = kept;
-        }
-        result
-    }
-
-    /// Where the last component starts, trailing slashes not counted.
-    fn last_component(&self) -> Option<usize> {
-        let path = self.bytes.get(..self.len)?;
-        let end = path.iter().rposition(|b| *b != b'/')?.checked_add(1)?;
-        let slash = path.get(..end)?.iter().rposition(|b| *b == b'/');
-        Some(slash.map_or(0, |at| at.saturating_add(1)))
-    }
-}
-
 /// Opens `path` below `root` as a mere place (O_PATH), following links inside the root.
 pub(super) fn open_in(root: BorrowedFd<'_>, path: &CStr, flags: OFlags) -> Result<OwnedFd, Errno> {
+    open_at(root, path, flags, ResolveFlags::empty())
+}
+
+/// The same with further rules: with `NO_SYMLINKS` a link is an error (ELOOP).
+pub(super) fn open_at(
+    root: BorrowedFd<'_>,
+    path: &CStr,
+    flags: OFlags,
+    resolve: ResolveFlags,
+) -> Result<OwnedFd, Errno> {
     let flags = flags | OFlags::PATH | OFlags::CLOEXEC;
+    let resolve = resolve | ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     for _ in 0..RACES {
-        match openat2(root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS) {
+        match openat2(root, path, flags, Mode::empty(), resolve) {
             Err(Errno::AGAIN) => {}
             done => return done,
         }
     }
     Err(Errno::AGAIN)
-}
-
-/// Makes every missing directory of `path` up to `end` (all of it: the path's length) and returns the last.
-fn make_directories(root: BorrowedFd<'_>, path: &mut PathBuffer, end: usize) -> Result<OwnedFd, Errno> {
-    match path.with_prefix(end, |prefix| open_in(root, prefix, OFlags::DIRECTORY)) {
-        Err(Errno::NOENT) => {}
-        done => return done,
-    }
-    let mut parent = open_in(root, c"/", OFlags::DIRECTORY)?;
-    let mut start = 0;
-    while let Some(stop) = path.component_end(start).filter(|stop| *stop <= end) {
-        parent = match path.with_prefix(stop, |prefix| open_in(root, prefix, OFlags::DIRECTORY)) {
-            Err(Errno::NOENT) => {
-                // Below the directory that was just opened, so a link can lead nowhere; EEXIST is somebody else's success,
-                // unless it is a dangling link, which the open then reports.
-                path.with_prefix(stop, |prefix| make_one(parent.as_fd(), last_of(prefix)))?;
-                path.with_prefix(stop, |prefix| open_in(root, prefix, OFlags::DIRECTORY))?
-            }
-            done => done?,
-        };
-        start = stop;
-    }
-    Ok(parent)
-}
-
-fn make_one(parent: BorrowedFd<'_>, name: &CStr) -> Result<(), Errno> {
-    match rustix::fs::mkdirat(parent, name, DIRECTORY_MODE) {
-        Err(Errno::EXIST) => Ok(()),
-        done => done,
-    }
-}
-
-/// The last component of `path`.
-fn last_of(path: &CStr) -> &CStr {
-    let bytes = path.to_bytes_with_nul();
-    let at = bytes.iter().rposition(|b| *b == b'/').map_or(0, |at| at.saturating_add(1));
-    bytes.get(at..).and_then(|name| CStr::from_bytes_with_nul(name).ok()).unwrap_or(path)
 }
 
 impl Work<'_> {
@@ -146,11 +67,24 @@ impl Work<'_> {
         }
     }
 
-    /// A directory of the container, made with its parents where missing.
-    pub(super) fn directory(&mut self, path: Text) -> Result<OwnedFd, Errno> {
-        let mut path = PathBuffer::new(self.str(path)?)?;
-        let end = path.len;
-        make_directories(self.root()?, &mut path, end)
+    /// A directory of the container, made with its parents where missing. `resolve` are further rules of [`open_at`].
+    pub(super) fn directory(&mut self, path: Text, resolve: ResolveFlags) -> Result<OwnedFd, Errno> {
+        let (path, root) = (self.str(path)?, self.root()?);
+        match open_at(root, path, OFlags::DIRECTORY, resolve) {
+            Err(Errno::NOENT) => make_directory(root, path, resolve),
+            done => done,
+        }
+    }
+
+    /// A place to mount a file on: what is at `path`, or an empty file made there, with its parents.
+    pub(super) fn file_place(&mut self, path: Text, resolve: ResolveFlags) -> Result<OwnedFd, Errno> {
+        let (path, root) = (self.str(path)?, self.root()?);
+        match open_at(root, path, OFlags::empty(), resolve) {
+            Err(Errno::NOENT) => {}
+            done => return done,
+        }
+        make_file(root, path, resolve)?;
+        open_at(root, path, OFlags::empty(), resolve)
     }
 
     /// The directory that holds `path`, made where missing, and the last component of `path`, given to `f`.
@@ -160,27 +94,38 @@ impl Work<'_> {
         path: Text,
         f: impl FnOnce(BorrowedFd<'_>, &CStr) -> Result<T, Errno>,
     ) -> Result<T, Errno> {
-        let mut path = PathBuffer::new(self.str(path)?)?;
-        let name_at = path.last_component().ok_or(Errno::INVAL)?;
-        let parent = make_directories(self.root()?, &mut path, name_at)?;
-        let name = path.bytes.get(name_at..).ok_or(Errno::INVAL)?;
-        f(parent.as_fd(), CStr::from_bytes_until_nul(name).map_err(|_| Errno::INVAL)?)
+        let path = self.str(path)?;
+        Walk::new(self.root()?, path, ResolveFlags::empty())?.in_parent(f)
     }
 
-    /// A place to mount a file on: what is at `path`, or an empty file made there.
-    pub(super) fn file_place(&mut self, path: Text) -> Result<OwnedFd, Errno> {
-        match self.open(path) {
-            Err(Errno::NOENT) => {}
-            done => return done,
-        }
-        self.in_parent(path, |parent, name| {
-            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::WRONLY | OFlags::CLOEXEC;
-            match rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(0o644)) {
-                Ok(_) | Err(Errno::EXIST) => Ok(()),
-                Err(errno) => Err(errno),
-            }
-        })?;
-        self.open(path)
+    /// The same where `path` leads, should its last component be a link: `f` answers EEXIST for one.
+    #[inline(never)]
+    pub(super) fn at_the_end<T>(
+        &mut self,
+        path: Text,
+        f: impl FnMut(BorrowedFd<'_>, &CStr) -> Result<T, Errno>,
+    ) -> Result<T, Errno> {
+        let path = self.str(path)?;
+        Walk::new(self.root()?, path, ResolveFlags::empty())?.at_the_end(f)
+    }
+}
+
+#[inline(never)]
+fn make_directory(root: BorrowedFd<'_>, path: &CStr, resolve: ResolveFlags) -> Result<OwnedFd, Errno> {
+    Walk::new(root, path, resolve)?.directory()
+}
+
+/// An empty file where `path` leads.
+#[inline(never)]
+fn make_file(root: BorrowedFd<'_>, path: &CStr, resolve: ResolveFlags) -> Result<(), Errno> {
+    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::WRONLY | OFlags::CLOEXEC;
+    let create = |parent: BorrowedFd<'_>, name: &CStr| {
+        rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(0o644)).map(drop)
+    };
+    match Walk::new(root, path, resolve)?.at_the_end(create) {
+        // Made by somebody else meanwhile.
+        Err(Errno::EXIST) => Ok(()),
+        done => done,
     }
 }
 
@@ -191,31 +136,11 @@ pub(super) fn make_enclosing_mount_private(path: &CStr) -> Result<(), Errno> {
     const MS_PRIVATE: u64 = 1 << 18;
     let mut path = PathBuffer::new(path)?;
     loop {
-        let end = path.len.max(1);
+        let end = path.len().max(1);
         match path.with_prefix(end, |prefix| crate::sys::mount_setattr_at(prefix, MS_PRIVATE, false)) {
             // Not a mount point: its parent directory then.
-            Err(Errno::INVAL) if path.len > 1 => path.len = path.last_component().unwrap_or(0).saturating_sub(1).max(1),
+            Err(Errno::INVAL) if path.len() > 1 => path.cut_last(),
             done => return done,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{PathBuffer, last_of};
-
-    #[test]
-    fn a_path_is_cut_at_its_slashes() {
-        let mut path = PathBuffer::new(c"/a//bc/d/").unwrap();
-        assert_eq!(path.component_end(0), Some(2));
-        assert_eq!(path.component_end(2), Some(6));
-        assert_eq!(path.component_end(6), Some(8));
-        assert_eq!(path.component_end(8), None);
-        assert_eq!(path.last_component(), Some(7));
-        assert_eq!(path.with_prefix(6, |prefix| Ok(prefix == c"/a//bc")), Ok(true));
-        assert_eq!(last_of(c"/a/bc"), c"bc");
-        assert_eq!(last_of(c"bc"), c"bc");
-        assert_eq!(PathBuffer::new(c"///").unwrap().last_component(), None);
-        assert_eq!(PathBuffer::new(c"x").unwrap().last_component(), Some(0));
     }
 }
