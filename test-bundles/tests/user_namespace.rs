@@ -345,6 +345,35 @@ fn sysctls_of_its_namespaces_can_be_set() {
     assert_eq!(paths.map(|path| seen[path].as_str().unwrap().trim().to_owned()), ["1", "4096", "7"]);
 }
 
+/// Where its root may mount no procfs: one that shows a pid namespace of others, or where none is mounted.
+#[test]
+fn sysctls_can_be_set_beside_a_pid_namespace_of_others() {
+    let holder = Holder::new(&["--pid"]);
+    for pid in ["own", "inherited", "joined"] {
+        let mut bundle = bundle();
+        let mounts = bundle.config["mounts"].as_array_mut().unwrap();
+        match pid {
+            "own" => mounts.retain(|mount| mount["type"] != "proc"),
+            "inherited" => inherit(&mut bundle, "pid"),
+            _ => {
+                mounts.retain(|mount| mount["type"] != "proc");
+                join(&mut bundle, "pid", &holder.path("pid"));
+            }
+        }
+        if !ours() && pid != "inherited" {
+            continue;
+        }
+        bundle.config["linux"]["sysctl"] = json!({ "net.ipv4.ip_forward": "1", "kernel.msgmax": "4096" });
+        let sysctl = bundle.probe(&["sleep"]).start();
+        for (name, value) in [("net/ipv4/ip_forward", "1\n"), ("kernel/msgmax", "4096\n")] {
+            let mut command = Command::new("nsenter");
+            command.args(["--net", "--ipc", "--target", &sysctl.to_string(), "cat"]).arg(format!("/proc/sys/{name}"));
+            let read = command.output().unwrap();
+            assert_eq!(String::from_utf8_lossy(&read.stdout), value, "{pid} {name}");
+        }
+    }
+}
+
 #[test]
 fn limits_above_the_runtimes_own_are_raised_before_it_loses_the_right() {
     /// CAP_SYS_RESOURCE, which the root of some machines lacks.

@@ -1,7 +1,7 @@
 //! The container's root: config.md "Root" and "Mounts", config-linux.md "Devices", "Masked Paths", "Readonly Paths",
 //! "Sysctl" and "Rootfs Mount Propagation".
 
-use config::container::{Hooks, MountKind, Propagation, PropagationKind};
+use config::container::{Hooks, MountKind, NamespaceKind, Propagation, PropagationKind};
 use init::Step;
 use init::step::{Attributes, Procfs};
 use init::sync::Point;
@@ -40,6 +40,10 @@ pub(super) fn build(plan: &mut Plan, container: &config::Container, facts: &Fact
     if waits_at_root(container) {
         plan.second(Step::Sync { point: Point::Root });
     }
+    let procfs = procfs(container, facts);
+    if procfs == Procfs::Host {
+        sysctls(plan, container, procfs);
+    }
     plan.second(if facts.no_pivot_root { Step::MoveRoot } else { Step::PivotRoot });
     if let Some(name) = &container.hostname {
         let name = plan.text(name);
@@ -49,12 +53,33 @@ pub(super) fn build(plan: &mut Plan, container: &config::Container, facts: &Fact
         let name = plan.text(name);
         plan.second(Step::Domainname { name });
     }
+    if procfs == Procfs::Own {
+        sysctls(plan, container, procfs);
+    }
+    Ok(())
+}
+
+/// The procfs that sysctls are written through: which namespaces are meant is seen by the writer's own. In a user namespace the
+/// kernel allows a new procfs only of a pid namespace that belongs to it, and where another one is in full sight. So there it is
+/// the host's, before the pivot: until then nothing of the image's lies on the way to it. But it is in sight only where the mount
+/// namespace is new.
+fn procfs(container: &config::Container, facts: &Facts<'_>) -> Procfs {
+    let is_user = handed::has_user_namespace(container) || !facts.makes_devices;
+    let is =
+        |kind, joined| container.namespaces.iter().any(|there| there.kind == kind && there.path.is_some() == joined);
+    if is_user && !(is(NamespaceKind::Mount, true) && is(NamespaceKind::Pid, false)) {
+        Procfs::Host
+    } else {
+        Procfs::Own
+    }
+}
+
+fn sysctls(plan: &mut Plan, container: &config::Container, procfs: Procfs) {
     for (path, value) in &container.sysctl {
         let path = plan.text(format!("sys/{path}"));
         let value = plan.text(value);
-        plan.second(Step::WriteProc { procfs: Procfs::Own, path, value });
+        plan.second(Step::WriteProc { procfs, path, value });
     }
-    Ok(())
 }
 
 /// Whether the parent has something to do while the root is mounted and the host's tree is still there.

@@ -569,6 +569,31 @@ fn outside_the_first_user_namespace_devices_are_the_hosts() {
     assert!(!plan.contains("make /dev/"), "{plan}");
 }
 
+#[test]
+fn sysctls_are_written_where_a_procfs_is_to_be_had() {
+    let namespace = |kind, path: Option<&str>| Namespace { kind, path: path.map(Into::into) };
+    let (user, mount, pid) = (NamespaceKind::User, NamespaceKind::Mount, NamespaceKind::Pid);
+    for (namespaces, makes_devices, before) in [
+        (vec![namespace(mount, None), namespace(pid, None)], true, false),
+        (vec![namespace(mount, None)], true, false),
+        (vec![namespace(mount, None)], false, true),
+        (vec![namespace(mount, None), namespace(pid, None), namespace(user, None)], true, true),
+        (vec![namespace(mount, None), namespace(pid, Some("/p")), namespace(user, None)], true, true),
+        (vec![namespace(mount, Some("/m")), namespace(pid, None), namespace(user, Some("/u"))], true, false),
+        (vec![namespace(mount, Some("/m")), namespace(user, Some("/u"))], true, true),
+    ] {
+        let container = Container { namespaces, mappings: id_maps(), ..container() };
+        let plan = Plan::init(&container, &Facts { makes_devices, ..facts(&[], None) }).unwrap();
+        let place = |text: &str| plan.lines().position(|line| line.contains(text)).unwrap();
+        assert_eq!(place("/proc/sys/net") < place("pivot"), before, "{:?}", container.namespaces);
+        let procfs = plan.stage_two.iter().find_map(|step| match step {
+            Step::WriteProc { procfs, .. } => Some(*procfs),
+            _ => None,
+        });
+        assert_eq!(procfs == Some(init::step::Procfs::Host), before);
+    }
+}
+
 /// New, joined or inherited, each kind by itself.
 fn combinations() -> impl Strategy<Value = Container> {
     const KINDS: [NamespaceKind; 8] = [
