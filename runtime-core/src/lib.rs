@@ -24,6 +24,7 @@ mod hooks;
 mod ids;
 mod kept;
 mod kernel;
+mod locked;
 mod namespaces;
 mod net_device;
 mod own;

@@ -11,6 +11,7 @@ mod devices;
 mod display;
 mod handed;
 mod hook;
+mod layers;
 pub mod lsm;
 mod mounts;
 mod namespaces;
@@ -37,6 +38,7 @@ use crate::plan::seccomp::Filter;
 use crate::rootfs::RootfsMount;
 use crate::shared::Shared;
 
+pub use layers::Change;
 pub use sandbox::Stay;
 
 /// What a plan must know beside config.json.
@@ -96,7 +98,11 @@ pub enum Source {
         propagation: u64,
         /// Whose ids it shows.
         idmap: Option<Idmap>,
+        /// What becomes of its flags, where the container may clear none that the host has set.
+        changes: Vec<Change>,
     },
+    /// Not a file: the ids that the parent shows in a mount that the children send it.
+    Idmap(Idmap),
     /// A new file system, detached.
     Filesystem {
         /// Its target is of no meaning.
@@ -104,14 +110,19 @@ pub enum Source {
         /// Whose ids it shows.
         idmap: Idmap,
     },
-    /// A detached copy of the host's node of this path, type and number.
+    /// A detached copy of the host's node of this path, type and number; where the host has none, a detached tmpfs with one.
     Device {
         /// What it must be.
         device: Device,
+        /// The user and group on the host that are its owner in the container; or why none can be made.
+        owner: Owner,
         /// `MS_*`
         propagation: u64,
     },
 }
+
+/// A user and a group of the host's, or why there are none.
+pub type Owner = std::result::Result<(u32, u32), &'static str>;
 
 /// Steps and all they refer to. See the module's head.
 #[derive(Debug, Default)]

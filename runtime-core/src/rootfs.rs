@@ -20,7 +20,7 @@ use crate::error::{Error, Kind, Result};
 use crate::ids;
 use options::Options;
 
-mod mountinfo;
+pub(crate) mod mountinfo;
 mod options;
 mod overlay;
 // SAFETY: one syscall wrapper; it passes a live fd, a static empty string and a struct on its own stack.

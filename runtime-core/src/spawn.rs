@@ -62,7 +62,8 @@ pub(crate) async fn spawn(
     let (ours, theirs) = channel()?;
     let channel =
         watch(ours, Interest::READABLE).map_err(|error| Error::io("watch the channel to the new process", &error))?;
-    let mut opened = Opened::new(plan, handover)?;
+    let mut idmaps = IdmapNamespaces::default();
+    let mut opened = Opened::new(plan, handover, &mut idmaps)?;
     let number = opened.lend(theirs.as_fd())?;
     let cgroup = handover.placement.unified.as_ref().map(AsFd::as_fd);
     let board = plan.memory().map_err(|errno| failed("mmap for the new process", errno))?;
@@ -72,7 +73,7 @@ pub(crate) async fn spawn(
     let family = Family { stage_one: launched.pidfd, board: Rc::new(board) };
     drop(theirs);
     let part = async |point| at(point, family.pid().map_or(launched.pid, |pid| pid.as_raw_nonzero().get())).await;
-    let console = follow(plan, &channel, &family, handover.agent.as_ref(), part).await?;
+    let console = follow(plan, &channel, &family, (handover.agent.as_ref(), &mut idmaps), part).await?;
     let pid = family.pid().ok_or_else(|| Error::new(Kind::System, "no process was forked"))?;
     let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|errno| failed("pidfd_open", errno))?;
     let waiting = Waiting { channel, board: Rc::clone(&family.board), execute: plan.last() };
@@ -102,10 +103,9 @@ struct Opened {
 }
 
 impl Opened {
-    fn new(plan: &Plan, handover: &Handover<'_>) -> Result<Self> {
+    fn new(plan: &Plan, handover: &Handover<'_>, idmaps: &mut IdmapNamespaces) -> Result<Self> {
         let first = i32::try_from(plan.first_number()).unwrap_or(i32::MAX);
         let mut opened = Self { numbers: Vec::new(), files: Vec::new(), first };
-        let mut idmaps = IdmapNamespaces::default();
         for source in plan.sources() {
             let number = match source {
                 Source::Stdio(number) => match handover.stdio {
@@ -118,11 +118,18 @@ impl Opened {
                 Source::Tasks(number) => opened.lend(handover.placement.tasks[*number].as_fd())?,
                 Source::Init => handover.init.map_or(Ok(-1), |init| opened.lend(init))?,
                 Source::Namespace(path) => opened.keep(open_namespace(path)?)?,
-                Source::Tree { path, recursive, nofollow, propagation, idmap } => {
-                    opened.keep(idmaps.tree(path, (*recursive, *nofollow), *propagation, idmap.as_ref())?)?
+                Source::Tree { path, recursive, nofollow, propagation, idmap, changes } => {
+                    let tree = handed::tree(path, (*recursive, *nofollow), *propagation, changes)?;
+                    if let Some(idmap) = idmap {
+                        idmaps.apply(&tree, &path.display().to_string(), idmap)?;
+                    }
+                    opened.keep(tree)?
                 }
+                Source::Idmap(_) => -1,
                 Source::Filesystem { mount, idmap } => opened.keep(idmaps.filesystem(mount, idmap)?)?,
-                Source::Device { device, propagation } => opened.keep(handed::device(device, *propagation)?)?,
+                Source::Device { device, owner, propagation } => {
+                    opened.keep(handed::device(device, *owner, *propagation)?)?
+                }
             };
             opened.numbers.push(number);
         }
@@ -221,7 +228,7 @@ async fn follow(
     plan: &Plan,
     channel: &AsyncFd<OwnedFd>,
     family: &Family,
-    agent: Option<&Agent<'_>>,
+    (agent, idmaps): (Option<&Agent<'_>>, &mut IdmapNamespaces),
     part: impl AsyncFn(Point) -> Result<()>,
 ) -> Result<Option<OwnedFd>> {
     let mut console = None;
@@ -237,6 +244,13 @@ async fn follow(
                     agent.ok_or_else(|| Error::new(Kind::Invalid, "a listener of a filter without an agent"))?;
                 let (pid, listener) = family.take_file(fd)?;
                 agent.give(pid, listener).await?;
+                release(channel.as_fd())?;
+            }
+            Some(Report::Idmap { ids }) => {
+                let Some((Source::Idmap(idmap), mount)) = plan.sources().get(ids as usize).zip(file) else {
+                    return Err(Error::new(Kind::System, "a mount to id-map was lost on its way: too many open files"));
+                };
+                idmaps.apply(&mount, "a mount of the container's own", idmap)?;
                 release(channel.as_fd())?;
             }
             Some(Report::Reached(Point::Ready)) => return Ok(console),

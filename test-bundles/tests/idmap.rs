@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value, json};
-use test_bundles::bundle::Bundle;
+use test_bundles::bundle::{Bundle, ours};
 
 /// A directory with a file of user 5 and group 6 in it.
 fn source(bundle: &Bundle) -> PathBuf {
@@ -106,6 +106,31 @@ fn a_tree_is_mapped_as_deep_as_asked() {
     let seen = ran.json();
     let uids = paths.map(|path| seen[path]["uid"].as_u64().unwrap());
     assert_eq!(uids, [1005, 5, 1005, 1005]);
+}
+
+#[test]
+fn what_an_earlier_mount_has_brought_is_mapped() {
+    for user in [false, true] {
+        let mut bundle = Bundle::new("idmap");
+        let source = source(&bundle);
+        if user {
+            in_user_namespace(&mut bundle);
+        }
+        let bind =
+            |from: &Path, to: &str, options: Value| json!({ "destination": to, "source": from, "options": options });
+        let earlier = bundle.rootfs().join("mnt");
+        add(&mut bundle, bind(&source, "/mnt", json!(["bind"])), &json!({}));
+        add(&mut bundle, bind(&earlier, "/mapped", json!(["bind", "idmap"])), &maps(100_001, 200_002));
+        add(&mut bundle, bind(&earlier.join("file"), "/file", json!(["rbind", "ridmap"])), &maps(100_001, 200_002));
+        let ids = if user { [6, 8] } else { [100_006, 200_008] };
+        assert_eq!(owners(&mut bundle, &["/mapped/file", "/file"]), [ids, ids], "{user}");
+        // A mount that shows other ids already cannot show others again.
+        let again = bundle.rootfs().join("mapped");
+        add(&mut bundle, bind(&again, "/again", json!(["bind", "idmap"])), &maps(1, 1));
+        let ran = bundle.run();
+        let says = "id-map a mount of the container's own: mount_setattr idmap (it is id-mapped already";
+        assert!(!ours() || (ran.status != 0 && ran.stderr.contains(says)), "{}", ran.stderr);
+    }
 }
 
 #[test]

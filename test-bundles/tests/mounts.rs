@@ -77,6 +77,35 @@ fn a_read_only_bind_refuses_writes_and_leaves_the_hosts_mount_alone() {
 }
 
 #[test]
+fn links_on_an_earlier_mount_lead_where_they_lead_in_the_container() {
+    // Others follow them on the host.
+    if !ours() {
+        return;
+    }
+    let (secret, volume) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    fs::write(secret.path().join("file"), "of the host").unwrap();
+    symlink(secret.path().join("file"), volume.path().join("link")).unwrap();
+    let mut bundle = with(&bind(volume.path(), "/mnt", &["bind"]));
+    let link = bundle.rootfs().join("mnt/link");
+    add(&mut bundle, &bind(&link, "/final", &["bind"]));
+    let ran = bundle.probe(&["read", "/final"]).run();
+    let says = "mount the container's /mnt/link at /final (bind): ENOENT";
+    assert!(ran.status != 0 && ran.stderr.contains(says), "{}", ran.stderr);
+    let inside = bundle.rootfs().join(secret.path().strip_prefix("/").unwrap());
+    fs::create_dir_all(&inside).unwrap();
+    fs::write(inside.join("file"), "of the container").unwrap();
+    assert_eq!(bundle.seen(), json!({ "/final": "of the container" }));
+    // As a link it can be bound and made anew, too.
+    for option in ["src-nofollow", "copy-symlink"] {
+        bundle.config["mounts"].as_array_mut().unwrap().pop();
+        add(&mut bundle, &bind(&link, "/final", &["bind", option]));
+        let seen = bundle.probe(&["stat", "/final"]).seen();
+        assert_eq!(seen["/final"]["target"], json!(secret.path().join("file")), "{option}");
+        let _ = fs::remove_file(bundle.rootfs().join("final"));
+    }
+}
+
+#[test]
 fn a_single_file_is_bound_on_a_destination_that_is_made() {
     let host = TempDir::new().unwrap();
     fs::write(host.path().join("hosts"), "127.0.0.1 localhost").unwrap();

@@ -125,23 +125,91 @@ fn devices_are_the_hosts_own() {
 }
 
 #[test]
-fn a_device_that_the_host_has_not_is_refused() {
-    let mut bundle = bundle();
-    for (path, error) in
-        [("/dev/zero", "/dev/zero of the host is not the device 1:3"), ("/dev/none", "/dev/none: ENOENT")]
-    {
-        bundle.config["linux"]["devices"] = json!([{ "path": path, "type": "c", "major": 1, "minor": 3 }]);
-        let ran = bundle.run();
-        assert!(!ours() || (ran.status != 0 && ran.stderr.contains(error)), "{}", ran.stderr);
+fn a_device_that_the_host_has_not_is_made() {
+    if !ours() {
+        // runc refuses these.
+        return;
     }
+    for (path, place) in [("/dev/none", "/dev/none"), ("/dev/full", "/dev/full"), ("/link", "/srv/below/zero")] {
+        let mut bundle = bundle();
+        symlink("srv/below/zero", bundle.rootfs().join("link")).unwrap();
+        let device = |kind, major, minor| json!({ "path": path, "type": kind, "major": major, "minor": minor, "fileMode": 0o640, "uid": 7, "gid": 8 });
+        bundle.config["linux"]["devices"] = json!([device("c", 1, 5)]);
+        let seen = bundle.probe(&["stat", place]).seen()[place].take();
+        assert_eq!(
+            seen,
+            json!({ "type": "c", "mode": 0o640, "uid": 7, "gid": 8, "device": [1, 5], "target": null }),
+            "{path}"
+        );
+        // Its owner may open it, who is nobody in particular on the host; and its mode holds.
+        for (user, result) in [(7, "ok"), (9, "EACCES")] {
+            bundle.config["process"]["user"] = json!({ "uid": user, "gid": user });
+            bundle.config["process"]["capabilities"] = json!({});
+            assert_eq!(bundle.probe(&["write", place]).seen(), json!({ place: result }), "{path}");
+        }
+        bundle.config["process"]["user"] = json!({ "uid": 0, "gid": 0 });
+        bundle.config["linux"]["devices"] = json!([device("b", 7, 3)]);
+        assert_eq!(bundle.probe(&["stat", place]).seen()[place]["device"], json!([7, 3]));
+    }
+}
+
+#[test]
+fn nothing_is_left_of_the_mount_that_a_device_is_made_in() {
     if !ours() {
         return;
     }
-    // Fifos can be made, though not every runtime does.
+    let mut bundle = bundle();
+    let points = |bundle: &mut Bundle| {
+        let mounts = bundle.probe(&[]).seen()["mounts"].take();
+        mounts.as_array().unwrap().iter().map(|mount| mount["mount_point"].clone()).collect::<Vec<_>>()
+    };
+    let before = points(&mut bundle);
+    bundle.config["linux"]["devices"] = json!([{ "path": "/none", "type": "c", "major": 1, "minor": 5 }]);
+    let mut after = points(&mut bundle);
+    after.retain(|point| point != "/none");
+    assert_eq!(after, before);
+}
+
+#[test]
+fn a_device_whose_owner_is_not_mapped_is_refused() {
+    let mut bundle = bundle();
+    bundle.config["linux"]["devices"] =
+        json!([{ "path": "/dev/none", "type": "c", "major": 1, "minor": 5, "uid": 70_000 }]);
+    let ran = bundle.run();
+    let says = "make device 1:5 for /dev/none, which the host has not: its owner is not mapped";
+    assert!(!ours() || (ran.status != 0 && ran.stderr.contains(says)), "{}", ran.stderr);
+}
+
+#[test]
+fn fifos_are_made_as_anywhere() {
+    // Not every runtime does.
+    if !ours() {
+        return;
+    }
+    let mut bundle = bundle();
     bundle.config["linux"]["devices"] =
         json!([{ "path": "/dev/fifo", "type": "p", "fileMode": 0o600, "uid": 3, "gid": 4 }]);
     let fifo = bundle.seen()["devices"]["/dev/fifo"].take();
     assert_eq!(fifo, json!({ "type": "p", "mode": 0o600, "uid": 3, "gid": 4, "device": null, "target": null }));
+}
+
+#[test]
+fn a_bind_may_show_what_an_earlier_mount_has_brought() {
+    let mut bundle = bundle();
+    let volume = bundle.path().join("volume");
+    fs::create_dir_all(volume.join("inner")).unwrap();
+    fs::write(volume.join("inner/file"), "of the volume").unwrap();
+    let rootfs = bundle.rootfs();
+    let bind = |from: &std::path::Path, to: &str, option: &str| json!({ "destination": to, "type": "bind", "source": from, "options": [option] });
+    let mounts = bundle.config["mounts"].as_array_mut().unwrap();
+    mounts.push(bind(&volume, "/mnt", "bind"));
+    mounts.push(bind(&rootfs.join("mnt/inner"), "/directory", "bind"));
+    mounts.push(bind(&rootfs.join("mnt/inner/file"), "/file", "rbind"));
+    mounts.push(bind(&rootfs.join("directory"), "/again", "rbind"));
+    mounts.push(bind(&rootfs, "/whole", "rbind"));
+    let paths = ["/directory/file", "/file", "/again/file", "/whole/mnt/inner/file"];
+    let seen = bundle.probe(&[&["read"], &paths[..]].concat()).seen();
+    assert!(paths.iter().all(|path| seen[path] == "of the volume"), "{seen}");
 }
 
 #[test]
@@ -215,16 +283,90 @@ fn flags_that_the_host_has_set_stay_and_its_propagation_does_not() {
     assert!(tags.iter().all(|tag| !tag.as_str().unwrap().starts_with("shared")), "{mount}");
 }
 
-/// A mount that the parent has made ready has nothing locked yet (mount_namespaces(7), "Restrictions on mount namespaces"): what
-/// config.json says in so many words is done, as without a user namespace.
+/// A mount that the parent has made ready has nothing locked (mount_namespaces(7), "Restrictions on mount namespaces"), and still
+/// nobody may clear what the host has set: not by the bind's own options, by a remount, or by a bind that shows it again.
 #[test]
-fn flags_that_the_host_has_set_are_cleared_where_that_is_said() {
+fn flags_that_the_host_has_set_are_not_cleared() {
+    if !ours() {
+        // crun and runc before 1.2 clear them.
+        return;
+    }
+    for (said, flag) in [
+        (&["rw"][..], "ro"),
+        (&["suid"], "nosuid"),
+        (&["dev"], "nodev"),
+        (&["exec", "nodev"], "noexec"),
+        (&["rexec"], "noexec"),
+        (&["relatime"], "noatime"),
+        (&["strictatime"], "noatime"),
+        (&["diratime"], "nodiratime"),
+    ] {
+        let option = said[0];
+        let options = |first| std::iter::once(first).chain(said.iter().copied()).collect::<Vec<_>>();
+        let again = json!({ "destination": "/d", "options": options("remount") });
+        let mut below = again.clone();
+        below["destination"] = json!("/d/below");
+        for (number, own, later) in [
+            (0, said, None),
+            (1, &[][..], Some(again)),
+            (1, &[], Some(below)),
+            (1, &[], Some(json!({ "destination": "/e", "source": "rootfs/d", "options": options("bind") }))),
+        ] {
+            let mut bundle = bundle();
+            let (mounted, _) = bind_of_the_hosts(&mut bundle, own);
+            let first = bundle.config["mounts"].as_array().unwrap().len() - 1;
+            bundle.config["mounts"].as_array_mut().unwrap().extend(later);
+            let ran = run(&bundle);
+            drop(mounted);
+            bundle.assert_nothing_left();
+            let option = if number == 0 { option } else { option.trim_start_matches("re") };
+            let says = format!("/mounts/{}/options: ", first + number);
+            let locked = format!(": the host has set {flag} on ");
+            assert!(
+                ran.status != 0 && ran.stderr.contains(&says) && ran.stderr.contains(&locked),
+                "{option}: {}",
+                ran.stderr
+            );
+        }
+    }
+}
+
+/// As strict as the host's, or stricter: nothing is taken away. The same where it is said twice, the second time as the host has it.
+#[test]
+fn flags_may_be_set_beside_those_of_the_host() {
+    for (host, said, expected) in [
+        ("nosuid,nodev", &["ro", "noexec"][..], json!(["ro", "nosuid", "nodev", "noexec", "relatime"])),
+        ("nosuid,relatime", &["suid", "nosuid", "rw"], json!(["rw", "nosuid", "relatime"])),
+        ("noatime", &["noatime"], json!(["rw", "noatime"])),
+        ("relatime", &["noatime", "nodiratime"], json!(["rw", "noatime", "nodiratime"])),
+        ("strictatime", &["relatime"], json!(["rw", "relatime"])),
+    ] {
+        if !ours() {
+            // runc takes no other access times than the host's.
+            return;
+        }
+        let mut bundle = bundle();
+        let (mounted, options) = bind_with(&mut bundle, host, said);
+        let ran = run(&bundle);
+        drop(mounted);
+        bundle.assert_nothing_left();
+        assert_eq!(options(&ran.json()), expected, "{host} {said:?}");
+    }
+}
+
+/// That its file system cannot be written is no flag of the mount, and nothing clears it.
+#[test]
+fn a_file_system_that_is_read_only_may_be_bound_for_writing() {
     let mut bundle = bundle();
-    let (mounted, options) = bind_of_the_hosts(&mut bundle, &["rw", "exec"]);
-    let ran = run(&bundle);
+    let (mounted, _) = bind_with(&mut bundle, "nosuid", &["rw"]);
+    let source = bundle.path().join("source");
+    for option in ["remount,ro", "remount,bind,rw"] {
+        assert!(Command::new("mount").args(["-o", option]).arg(&source).status().unwrap().success());
+    }
+    let ran = run(bundle.probe(&["write", "/d"]));
     drop(mounted);
     bundle.assert_nothing_left();
-    assert!(!ours() || options(&ran.json()) == json!(["rw", "nosuid", "nodev", "relatime"]));
+    assert_eq!(ran.json(), json!({ "/d": "EROFS" }));
 }
 
 /// Where the runtime lives among the mounts of a user namespace the host's flags are locked: they stay where nothing is said of
@@ -248,7 +390,7 @@ fn flags_that_are_locked_for_the_runtime_stay_or_it_is_told() {
         let errors = String::from_utf8_lossy(&ran.stderr);
         if kept {
             let seen = serde_json::from_slice(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {errors}"));
-            assert_eq!(options(&seen), json!(["ro", "nosuid", "nodev", "noexec", "relatime"]));
+            assert_eq!(options(&seen), json!(["ro", "nosuid", "nodev", "noexec", "noatime", "nodiratime"]));
         } else {
             let step = format!("at /d (rbind,{}): EPERM", said.last().unwrap());
             assert!(!ran.status.success() && errors.contains(&step), "{errors}");
@@ -258,9 +400,14 @@ fn flags_that_are_locked_for_the_runtime_stay_or_it_is_told() {
 
 /// Binds a mount of the host's that has all flags, and says what options it has in the container.
 fn bind_of_the_hosts(bundle: &mut Bundle, options: &[&str]) -> (Mounted, impl Fn(&Value) -> Value + use<>) {
+    bind_with(bundle, "nosuid,nodev,noexec,ro,noatime,nodiratime", options)
+}
+
+/// The same of a mount that has these.
+fn bind_with(bundle: &mut Bundle, host: &str, options: &[&str]) -> (Mounted, impl Fn(&Value) -> Value + use<>) {
     let source = bundle.path().join("source");
     fs::create_dir(&source).unwrap();
-    let mounted = Mounted::new(&source, "nosuid,nodev,noexec,ro");
+    let mounted = Mounted::new(&source, host);
     let options: Vec<_> = std::iter::once(&"rbind").chain(options).collect();
     let bind = json!({ "destination": "/d", "source": source, "options": options });
     bundle.config["mounts"].as_array_mut().unwrap().push(bind);

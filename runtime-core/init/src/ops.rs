@@ -84,9 +84,9 @@ impl<'a> Work<'a> {
                 let mount = self.or_instead(made, instead, attributes)?;
                 self.attach_filesystem(mount.as_fd(), fs_type, take_over, destination)?;
             }
-            Step::MountBind { source, tree, recursive, links, attributes, recursive_attributes, destination } => {
+            Step::MountBind { source, origin, recursive, links, attributes, recursive_attributes, destination } => {
                 let attributes = [attributes, recursive_attributes];
-                self.mount_bind((source, recursive), tree, links, attributes, destination)?;
+                self.mount_bind((source, origin, recursive), links, attributes, destination)?;
             }
             Step::SetAttributes { path, attributes, recursive } => {
                 sys::mount_setattr(self.open(path)?.as_fd(), attributes, 0, recursive)?;
@@ -143,7 +143,7 @@ impl<'a> Work<'a> {
     }
 
     fn sync(&self, point: Point) -> Result<(), Errno> {
-        self.report_and_wait(Report::Reached(point))
+        self.report_and_wait(Report::Reached(point), None)
     }
 
     /// From here on the filter is at work, and any call may be refused: each that follows says so as the error of its step. So
@@ -154,14 +154,15 @@ impl<'a> Work<'a> {
     /// must see that.
     fn seccomp(&self, flags: u32) -> Result<(), Errno> {
         match sys::load_filter(self.program.filter, flags)? {
-            Some(listener) => self.report_and_wait(Report::Listener { fd: listener.as_raw_fd() }),
+            Some(listener) => self.report_and_wait(Report::Listener { fd: listener.as_raw_fd() }, None),
             None => sync::may_read(sys::borrow(self.program.channel)?),
         }
     }
 
-    fn report_and_wait(&self, report: Report) -> Result<(), Errno> {
+    /// With a descriptor where one belongs to the report.
+    fn report_and_wait(&self, report: Report, file: Option<BorrowedFd<'_>>) -> Result<(), Errno> {
         let channel = sys::borrow(self.program.channel)?;
-        sync::send(channel, report, None)?;
+        sync::send(channel, report, file)?;
         if sync::await_go(channel)? { Ok(()) } else { sys::exit(1) }
     }
 

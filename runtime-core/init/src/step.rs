@@ -114,6 +114,25 @@ pub struct Links {
     pub copy: bool,
 }
 
+/// Where the mounts that a bind shows come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// The source is a path of the host's.
+    Host,
+    /// The parent has made a detached copy.
+    Parent(Descriptor),
+    /// A device: the parent has made a detached copy of the host's node, or a detached tmpfs with a node, [`NODE`], in it.
+    Device(Descriptor),
+    /// The source is a path of the container's, on what was mounted there before.
+    Container {
+        /// Has the parent show other ids: the descriptor stands for these.
+        idmap: Option<Descriptor>,
+    },
+}
+
+/// The name of a node in a tmpfs that is made for it.
+pub const NODE: &CStr = c"node";
+
 /// One thing to do. Paths in the container are resolved below its root, symbolic links included, at the moment of use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
@@ -203,12 +222,12 @@ pub enum Step {
         /// What is mounted where the kernel does not allow a new one (EPERM): the host's, detached.
         instead: Option<Descriptor>,
     },
-    /// Binds a host path: open_tree, mount_setattr, move_mount.
+    /// Binds a path: open_tree, mount_setattr, move_mount.
     MountBind {
-        /// Host path, resolved before the pivot.
+        /// Resolved before the pivot.
         source: Text,
-        /// The detached mount that the parent has made of it.
-        tree: Option<Descriptor>,
+        /// Whose path that is, and who opens it.
+        origin: Origin,
         /// With the mounts below it.
         recursive: bool,
         /// Symbolic ones.

@@ -3,6 +3,7 @@
 //! ```text
 //! stage one ── Reached(Namespaces) ─▶ parent  where the parent has to write id maps or clock offsets; waits for "go"
 //! stage one    forks, exits                   the kernel writes stage two's pid into a page that the parent shares
+//! stage two ── Idmap + fd ────▶ parent        for each mount of the container's own that is id-mapped; waits for "go"
 //! stage two ── Reached(Root) ─▶ parent        where hooks run or network devices move; waits for "go"
 //! stage two ── Console + fd ──▶ parent        where there is a terminal
 //! stage two ── Listener(number) ▶ parent      where a seccomp agent is to be told; waits for "go"
@@ -109,6 +110,12 @@ pub enum Report {
         /// Its number.
         fd: i32,
     },
+    /// A detached mount comes with this message. The sender waits for its go until the mount shows other ids, which wants
+    /// rights over its file system that only the parent has.
+    Idmap {
+        /// The place of these ids in the table of descriptors.
+        ids: u32,
+    },
     /// The sender waits there for its go.
     Reached(Point),
     /// A step failed; the sender exits.
@@ -129,6 +136,7 @@ impl Report {
             Self::Console => (1_i32, 0, 0, [0; DETAIL_BYTES]),
             Self::Reached(point) => (2, point.number(), 0, [0; DETAIL_BYTES]),
             Self::Listener { fd } => (4, fd, 0, [0; DETAIL_BYTES]),
+            Self::Idmap { ids } => (5, ids.cast_signed(), 0, [0; DETAIL_BYTES]),
             Self::Failed { step, errno, detail } => (3, step.cast_signed(), errno, detail),
         };
         let mut bytes = [0; REPORT_BYTES];
@@ -152,6 +160,7 @@ impl Report {
             2 => Some(Self::Reached(Point::from_number(number(4)?)?)),
             3 => Some(Self::Failed { step: number(4)?.cast_unsigned(), errno: number(8)?, detail }),
             4 => Some(Self::Listener { fd: number(4)? }),
+            5 => Some(Self::Idmap { ids: number(4)?.cast_unsigned() }),
             _ => None,
         }
     }
@@ -195,7 +204,8 @@ mod tests {
     fn reports_survive_the_wire() {
         let failed = Report::Failed { step: 17, errno: 13, detail: [b'x'; DETAIL_BYTES] };
         let reached = Point::ALL.map(Report::Reached);
-        for report in reached.into_iter().chain([Report::Console, Report::Listener { fd: 7 }, failed]) {
+        let others = [Report::Console, Report::Listener { fd: 7 }, Report::Idmap { ids: 3 }, failed];
+        for report in reached.into_iter().chain(others) {
             assert_eq!(Report::decode(&report.encode()), Some(report));
         }
         assert_eq!(Report::decode(&[]), None);

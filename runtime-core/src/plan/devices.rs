@@ -4,7 +4,7 @@ use std::path::Path;
 
 use config::container::{Device, DeviceKind};
 use init::Step;
-use init::step::{Attributes, Links};
+use init::step::{Attributes, Links, Origin};
 
 use crate::plan::{Facts, Plan, handed};
 
@@ -54,12 +54,19 @@ pub(super) fn populate(plan: &mut Plan, container: &config::Container, facts: &F
 
 fn node(plan: &mut Plan, container: &config::Container, device: &Device, facts: &Facts<'_>) {
     let path = plan.path(&device.path);
-    let tree = handed::device(plan, container, device, facts);
-    if tree.is_some() {
+    if let Some(tree) = handed::device(plan, container, device, facts) {
         let (attributes, recursive_attributes) = (Attributes::default(), Attributes::default());
         let (source, destination, recursive) = (path, path, false);
-        let links = Links::default();
-        plan.second(Step::MountBind { source, tree, recursive, links, attributes, recursive_attributes, destination });
+        let (origin, links) = (Origin::Device(tree), Links::default());
+        plan.second(Step::MountBind {
+            source,
+            origin,
+            recursive,
+            links,
+            attributes,
+            recursive_attributes,
+            destination,
+        });
         return;
     }
     let kind = match device.kind {

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use config::container::Device;
 use init::setting::{Scheduler, Setting};
-use init::step::{Attributes, Links};
+use init::step::{Attributes, Links, Origin};
 use init::sync::Point;
 use init::{Span, Step};
 
@@ -95,13 +95,18 @@ impl Plan {
                 let or = if instead.is_some() { ", or the host's" } else { "" };
                 format!("mount {} at {}{}{or}", self.show(fs_type), self.show(destination), bracketed(&words))
             }
-            Step::MountBind { source, tree, recursive, links, attributes, recursive_attributes, destination } => {
+            Step::MountBind { source, origin, recursive, links, attributes, recursive_attributes, destination } => {
                 let first = if recursive { "rbind" } else { "bind" };
                 let all = attribute_words(recursive_attributes).map(|word| format!("r{word}"));
                 let words = std::iter::once(first).chain(link_words(links)).chain(attribute_words(attributes));
                 let words = words.map(str::to_owned).chain(all);
-                let words: Vec<_> = words.chain(tree.and_then(|tree| self.idmap_word(tree))).collect();
-                format!("mount {} at {}{}", self.show(source), self.show(destination), bracketed(&words))
+                let (whose, ids) = match origin {
+                    Origin::Container { idmap } => ("the container's ", idmap),
+                    Origin::Parent(tree) => ("", Some(tree)),
+                    Origin::Host | Origin::Device(_) => ("", None),
+                };
+                let words: Vec<_> = words.chain(ids.and_then(|ids| self.idmap_word(ids))).collect();
+                format!("mount {whose}{} at {}{}", self.show(source), self.show(destination), bracketed(&words))
             }
             Step::SetAttributes { path, attributes, recursive } => {
                 let words =
@@ -229,10 +234,10 @@ impl Plan {
         Some(word)
     }
 
-    /// The option by which a handed-over mount shows other ids.
+    /// The option by which a mount shows other ids.
     fn idmap_word(&self, tree: init::Descriptor) -> Option<String> {
         match self.sources.get(tree.0 as usize)? {
-            Source::Tree { idmap: Some(idmap), .. } | Source::Filesystem { idmap, .. } => {
+            Source::Tree { idmap: Some(idmap), .. } | Source::Filesystem { idmap, .. } | Source::Idmap(idmap) => {
                 Some(if idmap.recursive { "ridmap" } else { "idmap" }.to_owned())
             }
             _ => None,
@@ -250,7 +255,7 @@ impl Plan {
                 path.display().to_string()
             }
             Some(Source::Filesystem { mount, .. }) => mount.fs_type.clone(),
-            None => "?".to_owned(),
+            Some(Source::Idmap(_)) | None => "?".to_owned(),
         }
     }
 }

@@ -4,13 +4,17 @@
 //! may not walk, devices cannot be made (mknod(2)), and of a mount with others below it that it did not make there is no copy
 //! without them. So all that comes from the host is opened by the parent, as detached mounts that are only attached
 //! in the container. And whoever id-maps a mount must own the file system: that is the parent, too.
+//!
+//! What the parent has copied has nothing locked (mount_namespaces(7), "Restrictions on mount namespaces"): the flags that the
+//! host has set could be cleared in it. So options that would clear one are refused when it is opened.
 
 use std::path::Path;
 
 use config::container::{Device, DeviceKind, Idmap, NamespaceKind, Propagation, PropagationKind};
+use config::ids::host_of;
 use init::Descriptor;
 
-use crate::plan::{Facts, Plan, Source, mounts};
+use crate::plan::{Change, Facts, Plan, Source, mounts};
 use crate::rootfs::RootfsMount;
 
 /// Whether the container has another user namespace than the runtime, new or joined.
@@ -38,20 +42,22 @@ pub(super) fn propagation(container: &config::Container) -> Propagation {
 }
 
 /// The mounts at a host path (all below it; not following a link in its last place), where the container cannot copy them
-/// itself.
+/// itself. `changes` is what is said of their flags.
 pub(super) fn tree(
     plan: &mut Plan,
     container: &config::Container,
     path: &Path,
     (recursive, nofollow): (bool, bool),
     idmap: Option<&Idmap>,
+    changes: Vec<Change>,
 ) -> Option<Descriptor> {
-    if idmap.is_none() && !has_user_namespace(container) {
+    let locks = has_user_namespace(container);
+    if idmap.is_none() && !locks {
         return None;
     }
     let propagation = mounts::flag(propagation(container).kind);
-    let (path, idmap) = (path.to_owned(), idmap.cloned());
-    Some(plan.source(Source::Tree { path, recursive, nofollow, propagation, idmap }))
+    let (path, idmap, changes) = (path.to_owned(), idmap.cloned(), if locks { changes } else { Vec::new() });
+    Some(plan.source(Source::Tree { path, recursive, nofollow, propagation, idmap, changes }))
 }
 
 /// A new file system that is id-mapped.
@@ -84,11 +90,12 @@ pub(super) fn instead(plan: &mut Plan, container: &config::Container, fs_type: &
         "mqueue" if !has(container, NamespaceKind::Ipc) => "/dev/mqueue",
         _ => return None,
     };
-    tree(plan, container, Path::new(path), (true, false), None)
+    tree(plan, container, Path::new(path), (true, false), None, Vec::new())
 }
 
 /// The host's node in place of one that cannot be made: config-linux.md "Devices" leaves that to the runtime. It keeps the owner
-/// and mode that it has on the host.
+/// and mode that it has on the host, by which the host says who may open it. One that the host has not is made by the parent, and
+/// is what config.json says.
 pub(super) fn device(
     plan: &mut Plan,
     container: &config::Container,
@@ -100,5 +107,10 @@ pub(super) fn device(
         return None;
     }
     let propagation = mounts::flag(propagation(container).kind);
-    Some(plan.source(Source::Device { device: device.clone(), propagation }))
+    let (maps, unmapped) = (&container.mappings, "its owner is not mapped by /linux/uidMappings and gidMappings");
+    let owner = match host_of(&maps.uids, device.uid).zip(host_of(&maps.gids, device.gid)) {
+        _ if !facts.makes_devices => Err("the runtime is in a user namespace, which can make none"),
+        owner => owner.ok_or(unmapped),
+    };
+    Some(plan.source(Source::Device { device: device.clone(), owner, propagation }))
 }

@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use config::container::{Mount, MountAttributes, MountKind, NamespaceKind, PropagationKind};
-use init::step::{Attributes, Links, TakeOver};
+use init::step::{Attributes, Links, Origin, TakeOver};
 use init::{Descriptor, Pair, Span, Step, Text};
 
-use crate::plan::{Facts, Plan, handed, lsm};
+use crate::plan::{Facts, Plan, Source, handed, layers, lsm};
 
 /// `MOUNT_ATTR_RDONLY`, `_NOSUID`, `_NODEV`, `_NOEXEC`: linux/mount.h.
 const RDONLY: u64 = 1;
@@ -34,8 +34,13 @@ pub(super) fn becomes_readonly_late(mount: &Mount) -> bool {
     }
 }
 
-/// The steps of one mount.
-pub(super) fn mount(plan: &mut Plan, mount: &Mount, container: &config::Container, facts: &Facts<'_>) {
+/// The steps of one mount, `number` of the container's.
+pub(super) fn mount(
+    plan: &mut Plan,
+    (number, mount): (usize, &Mount),
+    container: &config::Container,
+    facts: &Facts<'_>,
+) {
     let destination = plan.path(&mount.destination);
     let attributes = attributes(mount.attributes);
     let recursive_attributes = self::attributes(mount.recursive_attributes);
@@ -43,10 +48,17 @@ pub(super) fn mount(plan: &mut Plan, mount: &Mount, container: &config::Containe
         MountKind::Bind { source, recursive, links } => {
             let recursive = *recursive;
             let config::container::Links { source_nofollow, destination_nofollow, copy } = *links;
-            let tree = handed::tree(plan, container, source, (recursive, source_nofollow), mount.idmap.as_ref());
-            let source = plan.path(source);
+            let (path, origin) = if let Some(path) = layers::source_in_container(container, number) {
+                let idmap = mount.idmap.clone().map(|idmap| plan.source(Source::Idmap(idmap)));
+                (path, Origin::Container { idmap })
+            } else {
+                let (how, changes) = ((recursive, source_nofollow), layers::changes(container, number));
+                let tree = handed::tree(plan, container, source, how, mount.idmap.as_ref(), changes);
+                (source.clone(), tree.map_or(Origin::Host, Origin::Parent))
+            };
+            let source = plan.path(&path);
             let links = Links { source_nofollow, destination_nofollow, copy };
-            bind(plan, (source, tree, recursive), links, [attributes, recursive_attributes], destination);
+            bind(plan, (source, origin, recursive), links, [attributes, recursive_attributes], destination);
         }
         MountKind::Filesystem { fs_type, source, options, copy_up } => {
             let late = if becomes_readonly_late(mount) { RDONLY } else { 0 };
@@ -54,10 +66,10 @@ pub(super) fn mount(plan: &mut Plan, mount: &Mount, container: &config::Containe
             let label = lsm::mount_option(container, fs_type, options);
             let options: Vec<_> = options.iter().cloned().chain(label).collect();
             if let Some(idmap) = &mount.idmap {
-                let tree = Some(handed::filesystem(plan, fs_type, source, &options, idmap));
+                let origin = Origin::Parent(handed::filesystem(plan, fs_type, source, &options, idmap));
                 let source = plan.text(fs_type);
                 let attributes = [Attributes { set, clear: 0 }, recursive_attributes];
-                bind(plan, (source, tree, false), Links::default(), attributes, destination);
+                bind(plan, (source, origin, false), Links::default(), attributes, destination);
             } else {
                 // A tmpfs looks like the directory that it covers, where there is one and nothing else is said.
                 let mode = fs_type == "tmpfs" && !options.iter().any(|(key, _)| key == "mode");
@@ -68,7 +80,7 @@ pub(super) fn mount(plan: &mut Plan, mount: &Mount, container: &config::Containe
             }
         }
         MountKind::Cgroup => {
-            cgroup(plan, mount, container, facts, destination);
+            cgroup(plan, (number, mount), container, facts, destination);
             all_below(plan, recursive_attributes, destination);
         }
         MountKind::Remount => {
@@ -89,12 +101,19 @@ const UNIFIED: &str = "/sys/fs/cgroup";
 /// whole hierarchy where the container shares the host's cgroup namespace, for there /proc/self/cgroup tells whole paths.
 /// Always a bind of the host's mount: a new one, made in the host's cgroup namespace, would take away from the host's what
 /// options (`nsdelegate`, `memory_recursiveprot`) it does not name itself.
-fn cgroup(plan: &mut Plan, mount: &Mount, container: &config::Container, facts: &Facts<'_>, destination: Text) {
+fn cgroup(
+    plan: &mut Plan,
+    (number, mount): (usize, &Mount),
+    container: &config::Container,
+    facts: &Facts<'_>,
+    destination: Text,
+) {
     let bind_own = |plan: &mut Plan, host: &Path, destination: Text| {
-        let tree = handed::tree(plan, container, host, (false, false), None);
-        let source = plan.path(host);
+        let changes = layers::changes(container, number);
+        let tree = handed::tree(plan, container, host, (false, false), None, changes);
+        let (source, origin) = (plan.path(host), tree.map_or(Origin::Host, Origin::Parent));
         let (attributes, recursive_attributes) = (attributes(mount.attributes), Attributes::default());
-        bind(plan, (source, tree, false), Links::default(), [attributes, recursive_attributes], destination);
+        bind(plan, (source, origin, false), Links::default(), [attributes, recursive_attributes], destination);
     };
     if let [only] = facts.hierarchies
         && only.name.is_empty()
@@ -135,15 +154,15 @@ fn filesystem(
     plan.second(Step::MountFilesystem { fs_type, source, options, attributes, take_over, destination, instead });
 }
 
-/// A bind of `source`, as `tree` where the parent opens it.
+/// A bind of `source`, which comes from `origin`.
 fn bind(
     plan: &mut Plan,
-    (source, tree, recursive): (Text, Option<Descriptor>, bool),
+    (source, origin, recursive): (Text, Origin, bool),
     links: Links,
     [attributes, recursive_attributes]: [Attributes; 2],
     destination: Text,
 ) {
-    plan.second(Step::MountBind { source, tree, recursive, links, attributes, recursive_attributes, destination });
+    plan.second(Step::MountBind { source, origin, recursive, links, attributes, recursive_attributes, destination });
 }
 
 fn all_below(plan: &mut Plan, attributes: Attributes, path: Text) {

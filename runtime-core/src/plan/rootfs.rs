@@ -29,9 +29,9 @@ pub(super) fn build(plan: &mut Plan, container: &config::Container, facts: &Fact
     let slash = plan.text("/");
     plan.second(Step::HostPropagation { path: slash, kind: mounts::flag(kind), recursive });
     let path = plan.path(&container.root.path);
-    let tree = handed::tree(plan, container, &container.root.path, (true, false), None);
+    let tree = handed::tree(plan, container, &container.root.path, (true, false), None, Vec::new());
     plan.second(Step::OpenRoot { path, tree });
-    for mount in &container.mounts {
+    for mount in container.mounts.iter().enumerate() {
         mounts::mount(plan, mount, container, facts);
     }
     if !brings_its_own_dev(container) {

@@ -71,8 +71,8 @@ impl Plan {
 
     /// The root, opened by the parent: root of the pod's user namespace may not walk to it.
     fn root_of_the_host(&mut self, root: &Path, propagation: u64) -> Descriptor {
-        let (path, recursive, nofollow, idmap) = (root.to_owned(), false, false, None);
-        self.source(Source::Tree { path, recursive, nofollow, propagation, idmap })
+        let (path, recursive, nofollow, idmap, changes) = (root.to_owned(), false, false, None, Vec::new());
+        self.source(Source::Tree { path, recursive, nofollow, propagation, idmap, changes })
     }
 
     /// Gives up what a process can give up. `mappings` are those of its user namespace; none without one.

@@ -8,13 +8,14 @@ use config::container::{
     MountKind, Namespace, NamespaceKind, Process, Propagation, PropagationKind, Rlimit, Root, TimeOffset, User,
 };
 use config::ids::{IdMap, IdMaps};
+use init::step::Origin;
 use init::sync::Point;
 use init::{Instruction, Step};
 use proptest::prelude::*;
 
 use super::lsm::Lsm;
 use super::seccomp::Filter;
-use super::{Facts, Plan, Source, Stay};
+use super::{Facts, Plan, Source, Stay, layers};
 use crate::cgroup::Hierarchy;
 
 fn process() -> Process {
@@ -569,6 +570,63 @@ fn outside_the_first_user_namespace_devices_are_the_hosts() {
     assert!(!plan.contains("make /dev/"), "{plan}");
 }
 
+fn bind(source: &str, destination: &str, recursive: bool, clear: u64) -> Mount {
+    Mount {
+        destination: destination.into(),
+        kind: MountKind::Bind { source: source.into(), recursive, links: Links::default() },
+        attributes: MountAttributes { set: 0, clear },
+        recursive_attributes: MountAttributes::default(),
+        propagation: Vec::new(),
+        idmap: None,
+    }
+}
+
+#[test]
+fn what_an_earlier_mount_has_a_part_in_is_opened_in_the_container() {
+    let mut container = container();
+    for (earlier, source, recursive, expected) in [
+        ("/mnt", "/b/rootfs/mnt", false, Some("/mnt")),
+        ("/mnt", "/b/rootfs/mnt/x", false, Some("/mnt/x")),
+        ("/mnt", "/b/rootfs/./mnt//x/", false, Some("/mnt/x")),
+        ("/mnt/x", "/b/rootfs/mnt", true, Some("/mnt")),
+        ("/mnt/x", "/b/rootfs", true, Some("/")),
+        ("/mnt/x", "/b/rootfs/mnt", false, None),
+        ("/mnt", "/b/rootfs/mntx", true, None),
+        ("/mnt", "/mnt", false, None),
+        ("/mnt", "/b/rootfsx/mnt", false, None),
+    ] {
+        container.mounts = vec![bind("/src", earlier, true, 0), bind(source, "/final", recursive, 0)];
+        let found = layers::source_in_container(&container, 1);
+        assert_eq!(found.as_deref(), expected.map(std::path::Path::new), "{earlier} {source}");
+        container.mounts.swap(0, 1);
+        assert_eq!(layers::source_in_container(&container, 0), None, "nothing is mounted before the first");
+    }
+}
+
+#[test]
+fn whoever_changes_the_flags_of_a_mount_of_the_hosts_is_found() {
+    let mut container = container();
+    let remount = |destination: &str| Mount { kind: MountKind::Remount, ..bind("", destination, false, 2) };
+    container.mounts = vec![
+        bind("/src", "/a", true, 1),
+        bind("/other", "/a/over", false, 0),
+        remount("/a"),
+        remount("/a/below"),
+        remount("/a/over"),
+        bind("/b/rootfs/a/x", "/c", false, 4),
+        bind("/b/rootfs/a", "/d", false, 0),
+        bind("/src", "/a", false, 0),
+        remount("/a"),
+    ];
+    let changes = |number| -> Vec<_> {
+        let changes = layers::changes(&container, number).into_iter();
+        changes.map(|change| (change.mount, change.attributes.clear, change.below)).collect()
+    };
+    assert_eq!(changes(0), [(0, 1, false), (2, 2, false), (3, 2, true), (5, 4, true)]);
+    assert_eq!(changes(1), [(4, 2, false)]);
+    assert_eq!(changes(7), [(8, 2, false)]);
+}
+
 #[test]
 fn sysctls_are_written_where_a_procfs_is_to_be_had() {
     let namespace = |kind, path: Option<&str>| Namespace { kind, path: path.map(Into::into) };
@@ -671,7 +729,8 @@ proptest! {
         }
         // Nothing that comes from the host is left to the mapped root to open.
         let opened = plan.stage_two.iter().all(|step| match step {
-            Step::OpenRoot { tree, .. } | Step::MountBind { tree, .. } => tree.is_some(),
+            Step::OpenRoot { tree, .. } => tree.is_some(),
+            Step::MountBind { origin, .. } => *origin != Origin::Host,
             Step::MakeNode { mode, .. } => mode & 0o170_000 == 0o010_000,
             _ => true,
         });

@@ -12,8 +12,8 @@ use rustix::mount::{
 };
 
 use crate::ops::{Failure, Work, copy, paths};
-use crate::step::{Attributes, Descriptor, Links, Pair, Procfs, Span, TakeOver, Text, entries};
-use crate::sync::DETAIL_BYTES;
+use crate::step::{Attributes, Descriptor, Links, NODE, Origin, Pair, Procfs, Span, TakeOver, Text, entries};
+use crate::sync::{DETAIL_BYTES, Report};
 use crate::sys;
 
 /// `MS_SLAVE`, sys/mount.h.
@@ -39,7 +39,10 @@ impl Work<'_> {
     pub(super) fn open_root(&mut self, path: Text, tree: Option<Descriptor>) -> Result<(), Errno> {
         let path = if tree.is_some() { c"/" } else { self.str(path)? };
         paths::make_enclosing_mount_private(path)?;
-        let tree = self.handed_or_cloned(tree, path, true)?;
+        let tree = match tree {
+            Some(tree) => self.handed(tree)?,
+            None => clone_mount(CWD, path, true)?,
+        };
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let place = rustix::fs::open(path, flags, Mode::empty())?;
         attach(tree.as_fd(), place.as_fd())?;
@@ -90,20 +93,27 @@ impl Work<'_> {
 
     pub(super) fn mount_bind(
         &mut self,
-        (source, recursive): (Text, bool),
-        tree: Option<Descriptor>,
+        (source, origin, recursive): (Text, Origin, bool),
         links: Links,
         [own, all]: [Attributes; 2],
         destination: Text,
     ) -> Result<(), Errno> {
-        if links.copy && self.copy_link(source, destination)? {
+        if links.copy && self.copy_link((source, origin), destination)? {
             return Ok(());
         }
-        let source = self.str(source)?;
-        let mount = if tree.is_none() && links.source_nofollow {
-            clone_mount(open_as_it_is(source)?.as_fd(), c"", recursive)?
-        } else {
-            self.handed_or_cloned(tree, source, recursive)?
+        let mount = match origin {
+            Origin::Host if !links.source_nofollow => clone_mount(CWD, self.str(source)?, recursive)?,
+            Origin::Host => clone_mount(self.open_source(source, origin, true)?.as_fd(), c"", recursive)?,
+            Origin::Parent(tree) => self.handed(tree)?,
+            Origin::Device(tree) => self.node(tree)?,
+            Origin::Container { idmap } => {
+                let place = self.open_source(source, origin, links.source_nofollow)?;
+                let mount = clone_mount(place.as_fd(), c"", recursive)?;
+                if let Some(ids) = idmap {
+                    self.report_and_wait(Report::Idmap { ids: ids.0 }, Some(mount.as_fd()))?;
+                }
+                mount
+            }
         };
         if !own.is_empty() {
             sys::mount_setattr(mount.as_fd(), own, 0, false)?;
@@ -122,11 +132,34 @@ impl Work<'_> {
         attach(mount.as_fd(), place.as_fd())
     }
 
-    /// The detached mount that the parent has made, or one made here of a host path.
-    fn handed_or_cloned(&self, tree: Option<Descriptor>, path: &CStr, recursive: bool) -> Result<OwnedFd, Errno> {
-        match tree {
-            Some(tree) => rustix::io::fcntl_dupfd_cloexec(self.fd(tree)?, 3),
-            None => clone_mount(CWD, path, recursive),
+    /// A detached mount that the parent has made.
+    fn handed(&self, tree: Descriptor) -> Result<OwnedFd, Errno> {
+        rustix::io::fcntl_dupfd_cloexec(self.fd(tree)?, 3)
+    }
+
+    /// A mount of a device's node alone. Of a tmpfs that is attached nowhere the kernel makes no copy before 6.15: so it is
+    /// attached as long as that takes, over `/`, where no path leads through it.
+    fn node(&self, tree: Descriptor) -> Result<OwnedFd, Errno> {
+        let tree = self.handed(tree)?;
+        if !is_directory(tree.as_fd())? {
+            return Ok(tree);
+        }
+        let slash = rustix::fs::open(c"/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        attach(tree.as_fd(), slash.as_fd())?;
+        let node = clone_mount(tree.as_fd(), NODE, false)?;
+        rustix::process::fchdir(&tree)?;
+        unmount(c".", UnmountFlags::DETACH)?;
+        rustix::process::chdir(c"/")?;
+        Ok(node)
+    }
+
+    /// A bind's source as a place.
+    pub(super) fn open_source(&mut self, source: Text, origin: Origin, nofollow: bool) -> Result<OwnedFd, Errno> {
+        let path = self.str(source)?;
+        let flags = if nofollow { OFlags::NOFOLLOW } else { OFlags::empty() };
+        match origin {
+            Origin::Container { .. } => paths::open_in(self.root()?, path, flags),
+            _ => rustix::fs::open(path, flags | OFlags::PATH | OFlags::CLOEXEC, Mode::empty()),
         }
     }
 
@@ -279,11 +312,6 @@ pub(super) fn clone_mount(dir: BorrowedFd<'_>, path: &CStr, recursive: bool) -> 
 pub(super) fn attach(mount: BorrowedFd<'_>, place: BorrowedFd<'_>) -> Result<(), Errno> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     move_mount(mount, c"", place, c"", flags)
-}
-
-/// What is at a host path, be it a symbolic link.
-fn open_as_it_is(path: &CStr) -> Result<OwnedFd, Errno> {
-    rustix::fs::open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
 }
 
 fn is_directory(file: BorrowedFd<'_>) -> Result<bool, Errno> {

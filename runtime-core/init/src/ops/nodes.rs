@@ -4,15 +4,15 @@
 use core::ffi::CStr;
 use core::mem::MaybeUninit;
 
-use rustix::fd::BorrowedFd;
+use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::{
-    AtFlags, CWD, FileType, Gid, Mode, Uid, chownat, makedev, mknodat, readlinkat_raw, statat, symlinkat, unlinkat,
+    AtFlags, FileType, Gid, Mode, Uid, chownat, fstat, makedev, mknodat, readlinkat_raw, statat, symlinkat, unlinkat,
 };
 use rustix::io::Errno;
 
 use crate::ops::Work;
 use crate::ops::path_buffer::PATH_BYTES;
-use crate::step::Text;
+use crate::step::{Origin, Text};
 
 impl Work<'_> {
     /// A link in the last place is followed inside the root, as runc does. An image that may have a link among the parents could
@@ -43,10 +43,14 @@ impl Work<'_> {
         })
     }
 
-    /// Makes the link that is at the host path `source` anew at `destination`. False where there is none; EEXIST where
-    /// another thing than such a link is at the destination.
-    pub(super) fn copy_link(&mut self, source: Text, destination: Text) -> Result<bool, Errno> {
-        let copied = with_target(CWD, self.str(source)?, |target| {
+    /// Makes the link that is at `source` anew at `destination`. False where there is none; EEXIST where another thing than
+    /// such a link is at the destination.
+    pub(super) fn copy_link(&mut self, (source, origin): (Text, Origin), destination: Text) -> Result<bool, Errno> {
+        let source = self.open_source(source, origin, true)?;
+        if FileType::from_raw_mode(fstat(&source)?.st_mode) != FileType::Symlink {
+            return Ok(false);
+        }
+        let copied = with_target(source.as_fd(), c"", |target| {
             self.in_parent(destination, |parent, name| match symlinkat(target, parent, name) {
                 Err(Errno::EXIST) => match with_target(parent, name, |there| Ok(there == target))? {
                     Some(true) => Ok(()),
