@@ -70,7 +70,7 @@ pub(crate) fn container(
         id: id.clone(),
         bundle: bundle.to_owned(),
         root: root(spec.root().as_ref(), bundle).at("/root")?,
-        hooks: hooks::resolve(spec.hooks().as_ref(), &process.env).at("/hooks")?,
+        hooks: hooks::resolve(spec.hooks().as_ref()).at("/hooks")?,
         process,
         hostname: names::resolve(spec.hostname().as_deref(), &namespaces).at("/hostname")?,
         domainname: names::resolve(spec.domainname().as_deref(), &namespaces).at("/domainname")?,

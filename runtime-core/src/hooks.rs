@@ -15,6 +15,12 @@
 //! and no descriptor of ours reaches a hook. What it gets is the state object on stdin and its own environment. What it says
 //! is kept for the error, the end of it; one that leaves a daemon behind which holds its output is not waited for.
 //!
+//! The specification does not say which environment a hook has that config.json gives none. A startContainer hook has that of
+//! the process, `HOME` included, as with runc and crun. All others have the runtime's `PATH` and nothing else, so that they
+//! find the programs that they run. runc and crun give them all of their own environment. Ours is a shim's: it names sockets
+//! of containerd (`TTRPC_ADDRESS`, `GRPC_ADDRESS`, `NOTIFY_SOCKET`) and may hold a proxy's password, which is nobody's
+//! business; and a poststop hook would not have the same as the others, for it may be run by another process of ours.
+//!
 //! Nothing here blocks: a hook is a [`Process`], awaited by its pidfd. Past its timeout, and when the future that runs it is
 //! dropped, it is killed with its whole process group.
 //!
@@ -84,7 +90,7 @@ pub(crate) async fn before_pivot(container: &config::Container, inside: &Inside<
     outside("createRuntime", &hooks.create_runtime, &subject.bundle, &state).await?;
     let state = subject.state(Status::Creating, inside.own_pid()).to_json();
     for (number, hook) in hooks.create_container.iter().enumerate() {
-        let plan = Plan::hook_before_pivot(hook, container, inside.facts)?;
+        let plan = Plan::hook_before_pivot(hook, container, &path_alone(), inside.facts)?;
         inside.run(hook, &plan, &state).await.map_err(named("createContainer", number))?;
     }
     Ok(())
@@ -132,7 +138,12 @@ async fn outside(kind: &str, hooks: &[Hook], bundle: &Path, state: &[u8]) -> Res
 
 async fn run_outside(hook: &Hook, bundle: &Path, state: &[u8]) -> Result<()> {
     let around = Around { placement: &Placement::default(), init: None, agent: None };
-    run(hook, &Plan::hook_outside(hook, bundle)?, state, around).await
+    run(hook, &Plan::hook_outside(hook, bundle, &path_alone())?, state, around).await
+}
+
+/// The environment of a hook of the host's that has none of its own.
+fn path_alone() -> Vec<String> {
+    std::env::var("PATH").ok().map(|path| format!("PATH={path}")).into_iter().collect()
 }
 
 /// `/hooks/poststop/0: …`

@@ -85,8 +85,12 @@ mod tests {
     fn a_record_is_read_as_written_and_removed_once() {
         let bundle = tempfile::tempdir().unwrap();
         assert_eq!(State::read(bundle.path()).unwrap(), None);
-        let hook =
-            Hook { path: "/h".into(), args: vec!["h".into()], env: Vec::new(), timeout: Some(Duration::from_secs(3)) };
+        let hook = Hook {
+            path: "/h".into(),
+            args: vec!["h".into()],
+            env: Some(Vec::new()),
+            timeout: Some(Duration::from_secs(3)),
+        };
         let subject = Subject { id: "c1".into(), bundle: "/b".into(), annotations: vec![("a".into(), "b".into())] };
         let cgroup = vec!["/sys/fs/cgroup/pids/x".into()];
         let state = State { pid: 7, start_time: 9, cgroup, unit: None, poststop: vec![hook], subject };

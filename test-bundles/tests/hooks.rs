@@ -74,15 +74,33 @@ fn it_has_its_own_arguments_and_environment_and_nothing_else() {
 }
 
 #[test]
-fn a_start_container_hook_without_an_environment_has_the_processs() {
+fn one_without_an_environment_has_the_processs_in_the_container_and_path_on_the_host() {
     let mut bundle = recording();
-    bundle.config["process"]["env"] = json!(["PATH=/", "OF=the-process"]);
+    bundle.config["process"]["env"] = json!(["PATH=/", "OF=nobody", "OF=the-process", "HOME="]);
     bundle.start();
     end(&bundle);
-    let of = |kind| lines(&bundle).into_iter().find(|line| line["hook"] == kind).unwrap()["seen"]["env"].clone();
-    assert!(of("startContainer").as_array().unwrap().contains(&json!("OF=the-process")));
-    // Others that name none have none; runc gives them its own.
-    assert!(!ours() || of("createRuntime") == json!([]));
+    for line in lines(&bundle) {
+        let (hook, env) = (line["hook"].as_str().unwrap(), &line["seen"]["env"]);
+        let runtimes_own = json!([format!("PATH={}", std::env::var("PATH").unwrap())]);
+        match hook {
+            "startContainer" => assert_eq!(*env, json!(["PATH=/", "OF=the-process", "HOME=/"])),
+            // Other runtimes give them all of their own.
+            _ => assert!(!ours() || *env == runtimes_own, "{hook}: {env}"),
+        }
+    }
+}
+
+#[test]
+fn an_environment_without_home_is_left_alone_and_of_a_repeated_name_the_last_counts() {
+    let mut bundle = recording();
+    for kind in KINDS {
+        bundle.config["hooks"][kind][0]["env"] = json!(["A=first", "B=b", "A=second"]);
+    }
+    bundle.start();
+    end(&bundle);
+    for line in lines(&bundle) {
+        assert_eq!(line["seen"]["env"], json!(["B=b", "A=second"]), "{}", line["hook"]);
+    }
 }
 
 #[test]

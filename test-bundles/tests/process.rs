@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used)] // Helpers of tests are tests, which clippy does not see.
 
-use serde_json::json;
+use std::fs;
+
+use serde_json::{Value, json};
 use test_bundles::bundle::Bundle;
 
 #[test]
@@ -15,6 +17,45 @@ fn arguments_and_environment_arrive_as_written() {
     let environment = seen["env"].as_array().unwrap();
     let others: Vec<_> = environment.iter().filter(|entry| !entry.as_str().unwrap().starts_with("HOME=")).collect();
     assert_eq!(json!(others), json!(["PATH=/", "GREETING=hello world", "EMPTY=", "TWICE=a=b"]));
+}
+
+#[test]
+fn of_a_variable_that_is_repeated_the_last_value_counts() {
+    let mut bundle = Bundle::new("process");
+    let env = json!(["A=first", "PATH=/nowhere", "B=b", "A=second", "PATH=/"]);
+    bundle.config["process"]["env"] = env.clone();
+    bundle.config["process"]["args"] = json!(["probe"]);
+    let expected = json!(["B=b", "A=second", "PATH=/", "HOME=/"]);
+    assert_eq!(bundle.seen()["env"], expected);
+
+    bundle.probe(&["sleep"]).start();
+    let mut process = bundle.config["process"].clone();
+    process["args"] = json!(["probe"]);
+    assert_eq!(bundle.exec(&process).json()["env"], expected);
+}
+
+#[test]
+fn an_empty_home_is_that_of_passwd() {
+    let mut bundle = Bundle::new("process");
+    fs::create_dir(bundle.rootfs().join("etc")).unwrap();
+    fs::write(bundle.rootfs().join("etc/passwd"), "web:x:1000:1000::/var/www:/bin/false\n").unwrap();
+    let process = |bundle: &Bundle, env: &Value| {
+        let mut process = bundle.config["process"].clone();
+        (process["args"], process["env"]) = (json!(["/probe"]), env.clone());
+        process
+    };
+    // Of a repeated one the last is looked at.
+    for (env, expected) in [
+        (json!(["HOME=", "A=b"]), json!(["A=b", "HOME=/var/www"])),
+        (json!(["HOME=/given", "A=b", "HOME="]), json!(["A=b", "HOME=/var/www"])),
+        (json!(["HOME=", "A=b", "HOME=/given"]), json!(["A=b", "HOME=/given"])),
+    ] {
+        bundle.config["process"] = process(&bundle, &env);
+        assert_eq!(bundle.seen()["env"], expected, "{env}");
+    }
+    bundle.probe(&["sleep"]).start();
+    let process = process(&bundle, &json!(["HOME=", "A=b"]));
+    assert_eq!(bundle.exec(&process).json()["env"], json!(["A=b", "HOME=/var/www"]));
 }
 
 #[test]

@@ -29,8 +29,8 @@ pub struct Hook {
     pub path: PathBuf,
     /// `args`: the program's own name is the first; never empty.
     pub args: Vec<String>,
-    /// `env`: all that it gets.
-    pub env: Vec<String>,
+    /// `env`: all that it gets. None where config.json does not say: the runtime core's `hooks` has the default of each kind.
+    pub env: Option<Vec<String>>,
     /// `timeout`: how long it may take.
     pub timeout: Option<Duration>,
 }

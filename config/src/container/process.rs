@@ -13,7 +13,7 @@ pub struct Process {
     pub cwd: PathBuf,
     /// `args`: never empty.
     pub args: Vec<String>,
-    /// `env`: `NAME=value`.
+    /// `env`: `NAME=value`, each name once.
     pub env: Vec<String>,
     /// `user`.
     pub user: User,

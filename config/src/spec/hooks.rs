@@ -8,37 +8,33 @@ use crate::container::{Hook, Hooks};
 use crate::refuse::{At, Refusal};
 use crate::spec::{paths, process};
 
-/// Resolves the six lists. `process_env` is what a startContainer hook without an environment gets: the specification is
-/// silent there, and hooks that were written for runc rely on it.
-pub(super) fn resolve(hooks: Option<&oci::Hooks>, process_env: &[String]) -> Result<Hooks, Refusal> {
+/// Resolves the six lists.
+pub(super) fn resolve(hooks: Option<&oci::Hooks>) -> Result<Hooks, Refusal> {
     let Some(hooks) = hooks else { return Ok(Hooks::default()) };
     #[allow(deprecated, reason = "clients still send it")]
     let prestart = hooks.prestart();
     Ok(Hooks {
-        prestart: list(prestart.as_ref(), &[]).at("/prestart")?,
-        create_runtime: list(hooks.create_runtime().as_ref(), &[]).at("/createRuntime")?,
-        create_container: list(hooks.create_container().as_ref(), &[]).at("/createContainer")?,
-        start_container: list(hooks.start_container().as_ref(), process_env).at("/startContainer")?,
-        poststart: list(hooks.poststart().as_ref(), &[]).at("/poststart")?,
-        poststop: list(hooks.poststop().as_ref(), &[]).at("/poststop")?,
+        prestart: list(prestart.as_ref()).at("/prestart")?,
+        create_runtime: list(hooks.create_runtime().as_ref()).at("/createRuntime")?,
+        create_container: list(hooks.create_container().as_ref()).at("/createContainer")?,
+        start_container: list(hooks.start_container().as_ref()).at("/startContainer")?,
+        poststart: list(hooks.poststart().as_ref()).at("/poststart")?,
+        poststop: list(hooks.poststop().as_ref()).at("/poststop")?,
     })
 }
 
-fn list(hooks: Option<&Vec<oci::Hook>>, default_env: &[String]) -> Result<Vec<Hook>, Refusal> {
+fn list(hooks: Option<&Vec<oci::Hook>>) -> Result<Vec<Hook>, Refusal> {
     let hooks = hooks.into_iter().flatten().enumerate();
-    hooks.map(|(index, given)| hook(given, default_env).at_index(index)).collect()
+    hooks.map(|(index, given)| hook(given).at_index(index)).collect()
 }
 
-fn hook(hook: &oci::Hook, default_env: &[String]) -> Result<Hook, Refusal> {
+fn hook(hook: &oci::Hook) -> Result<Hook, Refusal> {
     let path = paths::absolute(hook.path()).at("/path")?;
     let args = match hook.args().as_deref() {
         None | Some([]) => vec![path.to_string_lossy().into_owned()],
         Some(args) => args.to_vec(),
     };
-    let env = match hook.env() {
-        Some(env) => process::env(Some(env)).at("/env")?,
-        None => default_env.to_vec(),
-    };
+    let env = hook.env().as_deref().map(process::env).transpose().at("/env")?;
     Ok(Hook { path, args, env, timeout: hook.timeout().map(timeout).transpose().at("/timeout")? })
 }
 

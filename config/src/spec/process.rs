@@ -1,5 +1,7 @@
 //! `process`, config.md "Process": the same for a container's init and for an exec request.
 
+use std::collections::HashSet;
+
 use nix::sys::resource::Resource;
 use oci_spec::runtime as oci;
 
@@ -19,7 +21,7 @@ pub(crate) fn resolve(process: &oci::Process) -> Result<Process, Refusal> {
         console_size: process.console_size().filter(|_| terminal).map(console_size).transpose().at("/consoleSize")?,
         cwd: paths::absolute(process.cwd()).at("/cwd")?,
         args: args(process.args().as_deref()).at("/args")?,
-        env: env(process.env().as_deref()).at("/env")?,
+        env: env(process.env().as_deref().unwrap_or_default()).at("/env")?,
         user: user(process.user()).at("/user")?,
         capabilities: capabilities::resolve(process.capabilities().as_ref()).at("/capabilities")?,
         rlimits: rlimits(process.rlimits().as_deref().unwrap_or_default()).at("/rlimits")?,
@@ -60,13 +62,19 @@ fn args(args: Option<&[String]>) -> Result<Vec<String>, Refusal> {
     }
 }
 
-/// Kept as it is, in order; a variable that is given twice is the program's to judge.
-pub(super) fn env(env: Option<&[String]>) -> Result<Vec<String>, Refusal> {
-    let env = env.unwrap_or_default();
-    match env.iter().position(|variable| variable.find('=').is_none_or(|equals| equals == 0)) {
-        Some(index) => Err(Refusal::new(format!("/{index}"), format!("{:?} is not NAME=value", env[index]))),
-        None => Ok(env.to_vec()),
+/// Each name once, in order: of a repeated name the last entry stays, in its own place, as runc has it. A program would find
+/// the first one (getenv(3)), which is not the one that the client has added last.
+pub(super) fn env(env: &[String]) -> Result<Vec<String>, Refusal> {
+    fn name(variable: &str) -> Option<&str> {
+        variable.split_once('=').map(|(name, _)| name).filter(|name| !name.is_empty())
     }
+    if let Some(index) = env.iter().position(|variable| name(variable).is_none()) {
+        return Err(Refusal::new(format!("/{index}"), format!("{:?} is not NAME=value", env[index])));
+    }
+    let mut names = HashSet::with_capacity(env.len());
+    let mut kept: Vec<String> = env.iter().rev().filter(|variable| names.insert(name(variable))).cloned().collect();
+    kept.reverse();
+    Ok(kept)
 }
 
 fn user(user: &oci::User) -> Result<User, Refusal> {

@@ -15,25 +15,32 @@ use crate::error::Result;
 const UMASK: u32 = 0o022;
 
 impl Plan {
-    /// A hook in the runtime's own namespaces, standing in the bundle as with other runtimes.
-    pub fn hook_outside(hook: &Hook, bundle: &Path) -> Result<Self> {
+    /// A hook in the runtime's own namespaces, standing in the bundle as with other runtimes. `env` is for one that has no
+    /// environment of its own.
+    pub fn hook_outside(hook: &Hook, bundle: &Path, env: &[String]) -> Result<Self> {
         let mut plan = Self::default();
         plan.begin_hook(0);
-        plan.run_hook(hook, bundle)
+        plan.run_hook(hook, bundle, env)
     }
 
     /// A createContainer hook: in the cgroup and the namespaces of an init that has not pivoted, with all rights there, so
-    /// that paths are still the host's. It stands in the root file system.
-    pub fn hook_before_pivot(hook: &Hook, container: &config::Container, facts: &Facts<'_>) -> Result<Self> {
+    /// that paths are still the host's. It stands in the root file system. `env` is for one that has no environment of its own.
+    pub fn hook_before_pivot(
+        hook: &Hook,
+        container: &config::Container,
+        env: &[String],
+        facts: &Facts<'_>,
+    ) -> Result<Self> {
         let mut plan = Self::default();
         namespaces::join_container(&mut plan, &container.process, &container.namespaces, facts);
         plan.begin_hook(0);
         process::keyring(&mut plan, facts, false);
         process::become_root(&mut plan);
-        plan.run_hook(hook, &container.root.path)
+        plan.run_hook(hook, &container.root.path, env)
     }
 
-    /// A startContainer hook: a process executed into the container with the identity of its init, `process`.
+    /// A startContainer hook: a process executed into the container with the identity of its init, `process`, and with its
+    /// environment where it has none of its own.
     pub fn hook_inside(
         hook: &Hook,
         process: &Process,
@@ -45,7 +52,9 @@ impl Plan {
         plan.begin_hook(process.user.uid);
         process::keyring(&mut plan, facts, false);
         process::settle(&mut plan, &process.cwd, false);
-        process::execute(&mut plan, process, &executed(hook), facts);
+        let finds_home = hook.env.is_none() && process::finds_home(&process.env);
+        let executed = Executed { finds_home, ..executed(hook, &process.env) };
+        process::execute(&mut plan, process, &executed, facts);
         plan.checked()
     }
 
@@ -55,10 +64,10 @@ impl Plan {
         process::set_stdio(self, uid);
     }
 
-    fn run_hook(mut self, hook: &Hook, directory: &Path) -> Result<Self> {
+    fn run_hook(mut self, hook: &Hook, directory: &Path, env: &[String]) -> Result<Self> {
         process::settle(&mut self, directory, false);
         self.second(Step::Umask { mask: UMASK });
-        process::find(&mut self, &executed(hook));
+        process::find(&mut self, &executed(hook, env));
         self.close_on_exec();
         self.second(Step::Sync { point: Point::Ready });
         self.second(Step::Execute);
@@ -66,7 +75,9 @@ impl Plan {
     }
 }
 
-fn executed(hook: &Hook) -> Executed<'_> {
+/// `env` is for a hook that has no environment of its own.
+fn executed<'a>(hook: &'a Hook, env: &'a [String]) -> Executed<'a> {
     let path = hook.path.to_string_lossy().into_owned();
-    Executed { args: &hook.args, env: &hook.env, candidates: Candidates::from([path]), finds_home: false }
+    let env = hook.env.as_deref().unwrap_or(env);
+    Executed { args: &hook.args, env, candidates: Candidates::from([path]), finds_home: false }
 }

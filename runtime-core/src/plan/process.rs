@@ -40,11 +40,16 @@ pub(super) struct Executed<'a> {
 }
 
 impl<'a> Executed<'a> {
-    /// A process's own program; with a `HOME` where its environment has none.
+    /// A process's own program, in the environment of the process.
     pub(super) fn of(process: &'a Process) -> Self {
-        let finds_home = !process.env.iter().any(|entry| entry.starts_with(HOME));
+        let finds_home = finds_home(&process.env);
         Self { args: &process.args, env: &process.env, candidates: candidates(process), finds_home }
     }
+}
+
+/// Whether a process with the environment `env` gets a `HOME`: where it has none, or an empty one, as images leave it.
+pub(super) fn finds_home(env: &[String]) -> bool {
+    !env.iter().any(|entry| entry.strip_prefix(HOME).is_some_and(|home| !home.is_empty()))
 }
 
 /// Descriptors 0, 1 and 2. Init's terminal is /dev/console besides.
@@ -160,7 +165,8 @@ pub(super) fn find(plan: &mut Plan, executed: &Executed<'_>) {
         let text = plan.text(arg);
         plan.args.push(text);
     }
-    for entry in executed.env {
+    // What is found takes the place of an empty one, at the end.
+    for entry in executed.env.iter().filter(|entry| !(executed.finds_home && *entry == HOME)) {
         let text = plan.text(entry);
         plan.env.push(text);
     }
@@ -173,13 +179,13 @@ pub(super) fn find(plan: &mut Plan, executed: &Executed<'_>) {
     plan.second(Step::FindExecutable { candidates });
 }
 
-/// A name with a slash is a path; any other is looked for in PATH (the last one set), like execvp(3).
+/// A name with a slash is a path; any other is looked for in PATH, like execvp(3).
 fn candidates(process: &Process) -> Candidates {
     let Some(name) = process.args.first() else { return Vec::new() };
     if name.contains('/') {
         return vec![name.clone()];
     }
-    let path = process.env.iter().rev().find_map(|entry| entry.strip_prefix("PATH=")).unwrap_or(DEFAULT_PATH);
+    let path = process.env.iter().find_map(|entry| entry.strip_prefix("PATH=")).unwrap_or(DEFAULT_PATH);
     let in_directory = |dir: &str| if dir.is_empty() { format!("./{name}") } else { format!("{dir}/{name}") };
     path.split(':').map(in_directory).collect()
 }

@@ -463,12 +463,12 @@ fn preserved_descriptors_come_first_and_all_behind_them_are_closed() {
     for preserved in [0, 2] {
         let facts = Facts { preserved, ..facts(&[], None) };
         let (container, process) = (container(), process());
-        let hook = Hook { path: "/hook".into(), args: Vec::new(), env: Vec::new(), timeout: None };
+        let hook = Hook { path: "/hook".into(), args: Vec::new(), env: None, timeout: None };
         let plans = [
             (Plan::init(&container, &facts), preserved),
             (Plan::exec(&process, &container.namespaces, &facts), preserved),
             // A hook is not the program.
-            (Plan::hook_before_pivot(&hook, &container, &facts), 0),
+            (Plan::hook_before_pivot(&hook, &container, &[], &facts), 0),
             (Plan::hook_inside(&hook, &process, &container.namespaces, &facts), 0),
         ];
         for (plan, count) in plans {
