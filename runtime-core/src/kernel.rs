@@ -1,4 +1,4 @@
-//! Facts of the running kernel and of where we are, read once.
+//! Facts of the running kernel and of where we are, most of them read once.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::OnceLock;
@@ -31,6 +31,12 @@ pub(crate) fn last_capability() -> u32 {
         let text = std::fs::read_to_string("/proc/sys/kernel/cap_last_cap").unwrap_or_default();
         text.trim().parse().unwrap_or(63)
     })
+}
+
+/// How many files the kernel lets any process have open: fs.nr_open of proc_sys_fs(5). Read anew each time, for it may be
+/// changed.
+pub(crate) fn most_files() -> Option<u64> {
+    std::fs::read_to_string("/proc/sys/fs/nr_open").ok()?.trim().parse().ok()
 }
 
 /// `PROC_USER_INIT_INO` (linux/proc_ns.h): how the machine's first user namespace is known. Not by its map: another may map each

@@ -10,6 +10,7 @@
 mod devices;
 mod display;
 mod handed;
+pub(crate) mod hint;
 mod hook;
 mod layers;
 pub mod lsm;
@@ -27,7 +28,6 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use config::container::{Device, Idmap, Namespace, Process};
 use init::sync;
 use init::{Descriptor, Instruction, Pair, Program, Span, Step, Text};
-use nix::errno::Errno;
 
 use crate::cgroup::Hierarchy;
 use crate::error::{Error, Kind, Result};
@@ -69,9 +69,6 @@ const HOME: &str = "HOME=";
 
 /// PATH_MAX, linux/limits.h.
 const LONGEST_PATH: usize = 4096;
-
-/// Why execve(2) itself may be refused.
-pub(crate) const FORBIDS_EXECVE: &str = "the seccomp profile may forbid execve";
 
 /// An open file that the children need, by what it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -268,38 +265,15 @@ impl Plan {
             sync::FORK => return "fork the container's process".to_owned(),
             _ => {}
         }
-        let place = place as usize;
-        let steps = self.stage_one.iter().chain(&self.stage_two);
-        match steps.enumerate().nth(place) {
-            Some((_, step)) => format!("step {}: {}", place + 1, self.describe(step)),
+        match self.step(place) {
+            Some(step) => format!("step {}: {}", place + 1, self.describe(step)),
             None => format!("step {}", place + 1),
         }
     }
 
-    /// What `errno` means for the step at `place`, where the number alone would mislead.
-    pub(crate) fn hint(&self, place: u32, errno: Errno) -> Option<&'static str> {
-        let step = self.stage_one.iter().chain(&self.stage_two).nth(place as usize)?;
-        match *step {
-            Step::WriteProc { path, .. } if errno == Errno::ENOENT && self.show(path) == lsm::APPARMOR => {
-                Some("no such AppArmor profile is loaded")
-            }
-            Step::MountFilesystem { .. } | Step::MountBind { .. } if errno == Errno::EROFS => {
-                Some("there is nothing to mount on, and on a read-only file system it cannot be made")
-            }
-            Step::MakeNode { .. } if errno == Errno::EEXIST => Some("what is there is another thing"),
-            _ => self.forbidden(place),
-        }
-    }
-
-    /// What a container's seccomp profile may forbid that the step at `place` calls; none before the filter is loaded.
-    pub(crate) fn forbidden(&self, place: u32) -> Option<&'static str> {
-        let place = (place as usize).checked_sub(self.stage_one.len())?;
-        let filter = self.stage_two.iter().position(|step| matches!(step, Step::Seccomp { .. }))?;
-        match self.stage_two.get(place).filter(|_| place >= filter)? {
-            Step::Capabilities { .. } => Some("the seccomp profile may forbid capset or prctl"),
-            Step::Execute => Some(FORBIDS_EXECVE),
-            _ => Some("the seccomp profile may forbid write or read"),
-        }
+    /// The step at a place counted from 0 over both stages.
+    fn step(&self, place: u32) -> Option<&Step> {
+        self.stage_one.iter().chain(&self.stage_two).nth(place as usize)
     }
 
     /// The name of the last step, execve.

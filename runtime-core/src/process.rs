@@ -15,7 +15,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::time::timeout;
 
 use crate::error::{Error, Kind, Result};
-use crate::plan::FORBIDS_EXECVE;
+use crate::plan::hint;
 use crate::reaper::{self, Owned};
 use crate::shared::Shared;
 use crate::watch::watch;
@@ -136,8 +136,8 @@ impl Process {
         let waiting = waiting.ok_or_else(|| Error::new(Kind::Precondition, "the process was started before"))?;
         spawn::release(waiting.channel.as_fd())?;
         match spawn::receive(&waiting.channel).await?.0 {
-            None => waiting.board.failure().map_or(Ok(()), |(_, errno)| Err(waiting.failed(errno))),
-            Some(Report::Failed { errno, .. }) => Err(waiting.failed(errno)),
+            None => waiting.board.failure().map_or(Ok(()), |(_, errno)| Err(waiting.failed(errno, &[]))),
+            Some(Report::Failed { errno, detail, .. }) => Err(waiting.failed(errno, &detail)),
             Some(report) => Err(Error::new(Kind::System, format!("the process sent {report:?} after its go"))),
         }
     }
@@ -199,13 +199,9 @@ impl Process {
 
 impl Waiting {
     /// It was not executed.
-    fn failed(&self, errno: i32) -> Error {
-        let error = Error::sys(&self.execute, Errno::from_raw(errno));
-        // These come from a seccomp profile far more often than from the file.
-        match Errno::from_raw(errno) {
-            Errno::EPERM | Errno::ENOSYS => Error::new(error.kind(), format!("{error} [{FORBIDS_EXECVE}]")),
-            _ => error,
-        }
+    fn failed(&self, errno: i32, detail: &[u8]) -> Error {
+        let errno = Errno::from_raw(errno);
+        hint::error(&self.execute, errno, &hint::execution(errno, detail))
     }
 }
 

@@ -24,10 +24,10 @@ use tokio::io::unix::AsyncFd;
 
 use crate::agent::Agent;
 use crate::cgroup::Placement;
-use crate::error::{Error, Kind, Result, errno_text};
+use crate::error::{Error, Kind, Result};
 use crate::handed::{self, IdmapNamespaces};
 use crate::heap;
-use crate::plan::{Plan, Source};
+use crate::plan::{Plan, Source, hint};
 use crate::process::{Process, Stdio, WALL, Waiting};
 use crate::shared::Shared;
 use crate::timing;
@@ -295,21 +295,10 @@ fn receive_now(socket: BorrowedFd<'_>) -> std::io::Result<(Vec<u8>, Option<Owned
     Ok((bytes, file))
 }
 
-/// `step 17: mount proc at /proc (nosuid,nodev,noexec): EPERM (operation not permitted)`, and what the kernel wrote.
+/// `step 17: mount proc at /proc (nosuid,nodev,noexec): EPERM (operation not permitted)`, and what there is to say about it.
 pub(crate) fn failure(plan: &Plan, step: u32, errno: i32, detail: &[u8; DETAIL_BYTES]) -> Error {
     let errno = Errno::from_raw(errno);
-    let mut text = format!("{}: {}", plan.name(step), errno_text(errno));
-    let detail = String::from_utf8_lossy(detail);
-    // "e overlay: No changes allowed in reconfigure": fsopen(2)'s messages begin with their severity.
-    let detail = detail.trim_end_matches(['\0', '\n']);
-    let detail = detail.strip_prefix("e ").unwrap_or(detail);
-    let detail = plan.hint(step, errno).unwrap_or(detail);
-    if !detail.is_empty() {
-        text.push_str(" [");
-        text.push_str(detail);
-        text.push(']');
-    }
-    Error::new(Kind::System, text)
+    hint::error(&plan.name(step), errno, &plan.hint(step, errno, detail))
 }
 
 /// Lets a child go that waits at a point.

@@ -135,6 +135,111 @@ fn a_program_that_cannot_be_executed_is_named_and_the_container_ends() {
 }
 
 #[test]
+fn an_interpreter_that_is_missing_is_named() {
+    let missing = |name: &str| format!("ENOENT (no such file or directory) [its interpreter {name} is missing");
+    let long = "/".repeat(130);
+    let elf = |interpreter: &str| elf(interpreter.as_bytes());
+    for (content, expected) in [
+        (b"#! /no/such -e\n".to_vec(), missing(r#""/no/such""#) + "]"),
+        (b"#!/bin/sh\r\necho\r\n".to_vec(), missing(r#""/bin/sh\r""#) + ": the script's lines end with CR LF]"),
+        (b"#!/no/\x1b[2J\n".to_vec(), missing(r#""/no/\u{1b}[2J""#) + "]"),
+        (format!("#!{long}x\n").into_bytes(), missing(&format!("{:?}…", &long[..120])) + "]"),
+        // Its interpreter is a script that has none.
+        (b"#!/script\n".to_vec(), missing(r#""/no/such""#) + "]"),
+        (b"#!/probe/x\n".to_vec(), "ENOTDIR (not a directory) [its interpreter \"/probe/x\" is missing]".to_owned()),
+        (
+            b"#!/plain\n".to_vec(),
+            "EACCES (permission denied) [its interpreter \"/plain\" cannot be executed]".to_owned(),
+        ),
+        (elf("/lib/ld-missing.so.1"), missing(r#""/lib/ld-missing.so.1""#) + "]"),
+        // The program itself is told of without an interpreter.
+        (b"neither".to_vec(), "ENOEXEC (exec format error)\n".to_owned()),
+    ] {
+        let mut bundle = Bundle::new("bad_input");
+        for (file, content, mode) in
+            [("program", &content[..], 0o755), ("script", b"#!/no/such\n", 0o755), ("plain", b"", 0o644)]
+        {
+            let path = bundle.rootfs().join(file);
+            fs::write(&path, content).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        }
+        bundle.config["process"]["args"] = json!(["/program"]);
+        let ran = bundle.run();
+        assert_ne!(ran.status, 0, "{expected}");
+        assert!(!ours() || ran.stderr.contains(&expected), "{}, not {expected}", ran.stderr);
+
+        bundle.probe(&["sleep"]).start();
+        let mut process = bundle.config["process"].clone();
+        process["args"] = json!(["/program"]);
+        let ran = bundle.exec(&process);
+        assert!(ran.status != 0 && (!ours() || ran.stderr.contains(&expected)), "{}, not {expected}", ran.stderr);
+    }
+}
+
+/// A filter may refuse to look into files; the interpreter is told all the same, for it was looked for before.
+#[test]
+fn an_interpreter_that_is_missing_is_named_under_a_filter() {
+    let mut bundle = Bundle::new("bad_input");
+    let path = bundle.rootfs().join("script");
+    fs::write(&path, "#!/no/such\n").unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    bundle.config["process"]["args"] = json!(["/script"]);
+    let files = json!(["open", "openat", "openat2", "pread64", "stat", "newfstatat"]);
+    bundle.config["linux"]["seccomp"] = json!({
+        "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{ "names": files, "action": "SCMP_ACT_KILL_PROCESS" }]
+    });
+    let ran = bundle.run();
+    assert!(ran.status != 0 && (!ours() || ran.stderr.contains("[its interpreter")), "{}", ran.stderr);
+}
+
+#[test]
+fn a_path_to_execute_has_the_kernels_own_error() {
+    let name = "x".repeat(300);
+    for (program, errno) in [
+        ("/probe/x", "ENOTDIR (not a directory)"),
+        ("/no/such", "ENOENT (no such file or directory)"),
+        ("/loop", "ELOOP"),
+        (&*format!("/{name}"), "ENAMETOOLONG"),
+        ("/", "EACCES"),
+        // Where a name is looked for in vain, it is just not there.
+        ("x", "ENOENT (no such file or directory)"),
+    ] {
+        let mut bundle = Bundle::new("bad_input");
+        symlink("loop", bundle.rootfs().join("loop")).unwrap();
+        bundle.config["process"]["env"] = json!(["PATH=/no:/probe"]);
+        bundle.config["process"]["args"] = json!([program]);
+        let ran = bundle.run();
+        assert!(ran.status != 0 && (!ours() || ran.stderr.contains(errno)), "{program}: {}", ran.stderr);
+    }
+}
+
+/// The least ELF file that has an interpreter: elf(5).
+fn elf(interpreter: &[u8]) -> Vec<u8> {
+    const HEADER: u64 = 64;
+    const PROGRAM_HEADER: u64 = 56;
+    let mut file = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
+    if cfg!(target_endian = "big") {
+        file[5] = 2;
+    }
+    let machine: u16 = if cfg!(target_arch = "aarch64") { 183 } else { 62 };
+    // ET_EXEC; then version, entry, the table of program headers, the table of sections.
+    [2, machine].iter().for_each(|half| file.extend(half.to_ne_bytes()));
+    file.extend(1_u32.to_ne_bytes());
+    [0, HEADER, 0].iter().for_each(|word| file.extend(word.to_ne_bytes()));
+    file.extend(0_u32.to_ne_bytes());
+    // Sizes: of this header, of a program header, how many; sections.
+    [64_u16, 56, 1, 64, 0, 0].iter().for_each(|half| file.extend(half.to_ne_bytes()));
+    // PT_INTERP, readable.
+    [3_u32, 4].iter().for_each(|half| file.extend(half.to_ne_bytes()));
+    let length = interpreter.len() as u64 + 1;
+    let offset = HEADER + PROGRAM_HEADER;
+    [offset, 0, 0, length, length, 1].iter().for_each(|word| file.extend(word.to_ne_bytes()));
+    file.extend(interpreter);
+    file.push(0);
+    file
+}
+
+#[test]
 fn path_finds_what_may_be_executed_behind_what_may_not() {
     let mut bundle = Bundle::new("bad_input");
     let rootfs = bundle.rootfs();

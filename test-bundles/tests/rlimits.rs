@@ -16,6 +16,36 @@ fn soft_and_hard_limits_are_set() {
 }
 
 #[test]
+fn one_that_cannot_be_set_tells_why() {
+    let most: u64 = std::fs::read_to_string("/proc/sys/fs/nr_open").unwrap().trim().parse().unwrap();
+    let mut bundle = Bundle::new("rlimits");
+    bundle.config["process"]["rlimits"] = json!([{ "type": "RLIMIT_NOFILE", "soft": most, "hard": most + 1 }]);
+    let ran = bundle.run();
+    let why = format!(
+        "set RLIMIT_NOFILE to {most}:{}: EPERM (operation not permitted) [it is above the sysctl fs.nr_open, which is {most}]",
+        most + 1
+    );
+    assert!(ran.status != 0 && (!ours() || ran.stderr.contains(&why)), "{}", ran.stderr);
+}
+
+/// Nobody but who has CAP_SYS_RESOURCE may raise a hard limit: setrlimit(2).
+#[test]
+fn one_above_the_runtimes_own_tells_what_it_takes() {
+    let mut bundle = Bundle::new("rlimits");
+    bundle.config["process"]["rlimits"] = json!([{ "type": "RLIMIT_MSGQUEUE", "soft": 5, "hard": 6 }]);
+    let run = bundle.command();
+    let mut without = std::process::Command::new("setpriv");
+    without.args(["--bounding-set=-sys_resource", "--inh-caps=-sys_resource"]);
+    without.args(["prlimit", "--msgqueue=5:5"]).arg(run.get_program()).args(run.get_args());
+    without.args(["run", "--bundle", bundle.path().to_str().unwrap(), bundle.id()]);
+    let output = without.output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    let why = "set RLIMIT_MSGQUEUE to 5:6: EPERM (operation not permitted) [to raise a hard limit above the runtime's own takes CAP_SYS_RESOURCE]";
+    assert!(!output.status.success() && (!ours() || error.contains(why)), "{error}");
+    bundle.assert_nothing_left();
+}
+
+#[test]
 fn exec_has_limits_of_its_own() {
     let mut bundle = Bundle::new("rlimits");
     bundle.probe(&["sleep"]).start();

@@ -6,6 +6,7 @@ mod console;
 mod copy;
 mod home;
 mod identity;
+mod interpreter;
 mod mounts;
 mod move_root;
 mod nodes;
@@ -29,7 +30,7 @@ use crate::sys;
 pub(crate) struct Failure {
     /// The error number.
     pub(crate) errno: Errno,
-    /// What the kernel wrote about it; zeros at the end.
+    /// What the kernel wrote about it, or for [`Step::Execute`] the interpreter that it is about; zeros at the end.
     pub(crate) detail: [u8; DETAIL_BYTES],
 }
 
@@ -50,11 +51,13 @@ pub(crate) struct Work<'a> {
     mask: Option<OwnedFd>,
     /// What `FindExecutable` found.
     executable: Option<Text>,
+    /// What its interpreter will have execve fail with.
+    interpreter: Option<Failure>,
 }
 
 impl<'a> Work<'a> {
     pub(crate) fn new(program: &'a Program<'a>) -> Self {
-        Self { program, root: None, procfs: None, mask: None, executable: None }
+        Self { program, root: None, procfs: None, mask: None, executable: None, interpreter: None }
     }
 
     /// Does one step.
@@ -121,7 +124,7 @@ impl<'a> Work<'a> {
             }
             Step::NoNewPrivileges => identity::no_new_privileges()?,
             Step::Seccomp { flags } => self.seccomp(flags)?,
-            Step::FindExecutable { candidates } => self.find_executable(candidates)?,
+            Step::FindExecutable { candidates, searched } => self.find_executable(candidates, searched)?,
             Step::CloseOnExec { from } => sys::close_range(from, u32::MAX, sys::CLOSE_RANGE_CLOEXEC)?,
             Step::Sync { point } => self.sync(point)?,
             Step::Execute => return Err(self.execute()),
@@ -172,6 +175,7 @@ impl<'a> Work<'a> {
         };
         #[allow(unsafe_code)]
         // SAFETY: the parent built both vectors from its string pool and ended them with null pointers.
-        unsafe { sys::execute(path, self.program.argv, self.program.envp) }.into()
+        let errno = unsafe { sys::execute(path, self.program.argv, self.program.envp) };
+        self.interpreter.filter(|failure| failure.errno == errno).unwrap_or(errno.into())
     }
 }

@@ -384,6 +384,8 @@ pub enum Step {
     FindExecutable {
         /// Into [`Program::candidates`].
         candidates: Span,
+        /// Whether they are the places where a name without a slash may be.
+        searched: bool,
     },
     /// Marks every descriptor behind the preserved ones close-on-exec, whoever opened it.
     CloseOnExec {

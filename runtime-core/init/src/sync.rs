@@ -26,7 +26,7 @@ use rustix::fd::{AsFd, BorrowedFd};
 use rustix::io::{Errno, IoSlice};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
-/// How many bytes of the kernel's own explanation travel with a failure.
+/// How many bytes of explanation travel with a failure.
 pub const DETAIL_BYTES: usize = 120;
 
 /// Length of an encoded [`Report`].
@@ -124,7 +124,8 @@ pub enum Report {
         step: u32,
         /// Why.
         errno: i32,
-        /// What the kernel wrote about it (fsopen(2) contexts do); zeros at the end.
+        /// What the kernel wrote about it (fsopen(2) contexts do), or the interpreter that execve(2) failed for; zeros at the
+        /// end.
         detail: [u8; DETAIL_BYTES],
     },
 }

@@ -159,13 +159,9 @@ impl Plan {
                 let agent = if flags & Filter::NEW_LISTENER == 0 { "" } else { ", and give its listener to the agent" };
                 format!("load the seccomp filter ({} instructions, flags {flags:#x}){agent}", self.filter.len())
             }
-            Step::FindExecutable { .. } => {
+            Step::FindExecutable { searched, .. } => {
                 let name = self.args.first().map(|name| self.show(*name)).unwrap_or_default();
-                if name.contains('/') {
-                    format!("find executable {}", quoted(&name))
-                } else {
-                    format!("find executable {} in $PATH", quoted(&name))
-                }
+                format!("find executable {}{}", quoted(&name), if searched { " in $PATH" } else { "" })
             }
             Step::Home { uid } => format!("find HOME of user {uid} in /etc/passwd"),
             Step::CloseOnExec { .. } => "mark all other files close-on-exec".to_owned(),

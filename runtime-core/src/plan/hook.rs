@@ -79,5 +79,5 @@ impl Plan {
 fn executed<'a>(hook: &'a Hook, env: &'a [String]) -> Executed<'a> {
     let path = hook.path.to_string_lossy().into_owned();
     let env = hook.env.as_deref().unwrap_or(env);
-    Executed { args: &hook.args, env, candidates: Candidates::from([path]), finds_home: false }
+    Executed { args: &hook.args, env, candidates: Candidates::from([path]), searched: false, finds_home: false }
 }

@@ -35,6 +35,8 @@ pub(super) struct Executed<'a> {
     pub(super) args: &'a [String],
     pub(super) env: &'a [String],
     pub(super) candidates: Candidates,
+    /// Whether they are the places where a name without a slash may be.
+    pub(super) searched: bool,
     /// Whether the children look for a `HOME` of its user.
     pub(super) finds_home: bool,
 }
@@ -42,8 +44,8 @@ pub(super) struct Executed<'a> {
 impl<'a> Executed<'a> {
     /// A process's own program, in the environment of the process.
     pub(super) fn of(process: &'a Process) -> Self {
-        let finds_home = finds_home(&process.env);
-        Self { args: &process.args, env: &process.env, candidates: candidates(process), finds_home }
+        let (candidates, searched) = candidates(process);
+        Self { args: &process.args, env: &process.env, candidates, searched, finds_home: finds_home(&process.env) }
     }
 }
 
@@ -176,16 +178,16 @@ pub(super) fn find(plan: &mut Plan, executed: &Executed<'_>) {
         plan.candidates.push(text);
     }
     let candidates = Plan::span(start, plan.candidates.len());
-    plan.second(Step::FindExecutable { candidates });
+    plan.second(Step::FindExecutable { candidates, searched: executed.searched });
 }
 
-/// A name with a slash is a path; any other is looked for in PATH, like execvp(3).
-fn candidates(process: &Process) -> Candidates {
-    let Some(name) = process.args.first() else { return Vec::new() };
+/// A name with a slash is a path; any other is looked for in PATH, like execvp(3). And whether it is.
+fn candidates(process: &Process) -> (Candidates, bool) {
+    let Some(name) = process.args.first() else { return (Vec::new(), false) };
     if name.contains('/') {
-        return vec![name.clone()];
+        return (vec![name.clone()], false);
     }
     let path = process.env.iter().find_map(|entry| entry.strip_prefix("PATH=")).unwrap_or(DEFAULT_PATH);
     let in_directory = |dir: &str| if dir.is_empty() { format!("./{name}") } else { format!("{dir}/{name}") };
-    path.split(':').map(in_directory).collect()
+    (path.split(':').map(in_directory).collect(), true)
 }

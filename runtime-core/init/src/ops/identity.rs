@@ -1,9 +1,11 @@
 //! Who the program is: ids, capabilities, no_new_privs; and where it stands: working directory and executable.
 
+use core::ffi::CStr;
+
 use rustix::fs::{Access, AtFlags, CWD, FileType, ResolveFlags, accessat, fstat, stat};
 use rustix::io::Errno;
 
-use crate::ops::Work;
+use crate::ops::{Work, interpreter};
 use crate::setting::Setting;
 use crate::step::{Span, Text, entries};
 use crate::sys;
@@ -50,29 +52,32 @@ impl Work<'_> {
         if sys::cwd_is_reachable()? { Ok(()) } else { Err(Errno::XDEV) }
     }
 
-    /// Like execvp(3): a candidate that exists but may not be executed is remembered, for it says more than "not found".
-    pub(super) fn find_executable(&mut self, candidates: Span) -> Result<(), Errno> {
+    /// Candidates that are `searched` are tried like execvp(3): one that exists but may not be executed is remembered, for it
+    /// says more than "not found". Of any other the error is the kernel's own.
+    pub(super) fn find_executable(&mut self, candidates: Span, searched: bool) -> Result<(), Errno> {
         let mut worst = Errno::NOENT;
         for text in entries(self.program.candidates, candidates)? {
-            match self.may_execute(*text) {
+            let path = self.str(*text)?;
+            match may_execute(path) {
                 Ok(()) => {
                     self.executable = Some(*text);
+                    self.interpreter = interpreter::failure(path);
                     return Ok(());
                 }
-                Err(Errno::NOENT | Errno::NOTDIR) => {}
+                Err(Errno::NOENT | Errno::NOTDIR) if searched => {}
                 Err(errno) => worst = errno,
             }
         }
         Err(worst)
     }
+}
 
-    fn may_execute(&self, path: Text) -> Result<(), Errno> {
-        let path = self.str(path)?;
-        if FileType::from_raw_mode(stat(path)?.st_mode) != FileType::RegularFile {
-            return Err(Errno::ACCESS);
-        }
-        accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS)
+/// The error that execve(2) would have for `path`, as far as it can be known before.
+pub(super) fn may_execute(path: &CStr) -> Result<(), Errno> {
+    if FileType::from_raw_mode(stat(path)?.st_mode) != FileType::RegularFile {
+        return Err(Errno::ACCESS);
     }
+    accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS)
 }
 
 /// A change of user or of user namespace resets it to fs.suid_dumpable, by which the user's other processes might look into us.
