@@ -1,7 +1,8 @@
 //! The one error of this crate: what failed, in words with the call's arguments, and of which kind.
 //!
 //! The kind is what callers act on (the shim turns it into a ttrpc code in one exhaustive match); the text is what a user
-//! reads: `mount overlay at /run/b/rootfs (lowerdir=…): ENOENT (no such file or directory)`.
+//! reads: `mount overlay at /run/b/rootfs (lowerdir=…): ENOENT (no such file or directory)`. Parts of the text are an image's, or
+//! what a hook has said, and clients print it on terminals as it is: [`visible`] takes away what a terminal would act on.
 
 use std::fmt;
 
@@ -37,7 +38,7 @@ pub struct Error {
 impl Error {
     /// An error of `kind` that says `text` (lower case, no full stop).
     pub fn new(kind: Kind, text: impl Into<String>) -> Self {
-        Self { kind, text: text.into() }
+        Self { kind, text: visible(text.into()) }
     }
 
     /// `what` failed with `errno`; `what` is the call with its arguments.
@@ -61,7 +62,7 @@ impl Error {
     /// The same error with `context: ` in front.
     #[must_use]
     pub fn context(self, context: impl fmt::Display) -> Self {
-        Self { kind: self.kind, text: format!("{context}: {}", self.text) }
+        Self::new(self.kind, format!("{context}: {}", self.text))
     }
 }
 
@@ -79,6 +80,23 @@ impl From<config::Refusal> for Error {
     }
 }
 
+/// `text` with its control characters written as Rust writes them, `\u{1b}` or `\n`: it becomes one line, which says no more to a
+/// terminal than what can be read.
+pub fn visible(text: String) -> String {
+    if !text.contains(char::is_control) {
+        return text;
+    }
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_control() {
+            shown.extend(character.escape_debug());
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
+}
+
 /// `ENOENT (no such file or directory)`: the name for those who search, the words for those who read (and for Docker,
 /// which finds its exit codes 126 and 127 by them).
 pub fn errno_text(errno: Errno) -> String {
@@ -86,4 +104,17 @@ pub fn errno_text(errno: Errno) -> String {
     let mut chars = words.chars();
     let first = chars.next().map(|c| c.to_ascii_lowercase());
     format!("{errno:?} ({}{})", first.map(String::from).unwrap_or_default(), chars.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_are_written_out_wherever_they_come_from() {
+        let error = Error::new(Kind::System, "a\u{1b}[2Jb\r\nc\u{9b}d").context("x\ty é\u{7f}");
+        assert_eq!(error.to_string(), r"x\ty é\u{7f}: a\u{1b}[2Jb\r\nc\u{9b}d");
+        // What is quoted already stays as it is.
+        assert_eq!(Error::new(Kind::System, format!("{:?}", "\r")).to_string(), r#""\r""#);
+    }
 }

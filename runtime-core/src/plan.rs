@@ -30,7 +30,7 @@ use init::sync;
 use init::{Descriptor, Instruction, Pair, Program, Span, Step, Text};
 
 use crate::cgroup::Hierarchy;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, visible};
 use crate::own;
 use crate::plan::lsm::Lsm;
 use crate::plan::process::Executed;
@@ -255,7 +255,7 @@ impl Plan {
     /// All steps with their numbers, as errors name them: `  17  mount proc at /proc (nosuid,nodev,noexec)`.
     pub fn lines(&self) -> impl Iterator<Item = String> + '_ {
         let steps = self.stage_one.iter().chain(&self.stage_two);
-        steps.enumerate().map(|(place, step)| format!("{:4}  {}", place + 1, self.describe(step)))
+        steps.enumerate().map(|(place, step)| format!("{:4}  {}", place + 1, visible(self.describe(step))))
     }
 
     /// `step 17: mount proc at /proc (nosuid,nodev,noexec)` for a place counted from 0 over both stages.

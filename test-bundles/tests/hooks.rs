@@ -184,6 +184,15 @@ fn one_that_fails_before_the_process_runs_ends_the_container() {
 }
 
 #[test]
+fn what_one_says_is_no_command_to_a_terminal() {
+    let mut bundle = recording();
+    bundle.config["hooks"]["createRuntime"] = json!([shell(r"printf 'a\033[2Jb\nc\rd\007e'; exit 3")]);
+    let ran = bundle.run();
+    says(&ran, &[r"status 3: a\u{1b}[2Jb; c\rd\u{7}e"]);
+    assert!(!ours() || !ran.stderr.trim_end().contains(char::is_control), "{:?}", ran.stderr);
+}
+
+#[test]
 fn one_that_fails_after_the_process_runs_ends_the_container() {
     if !ours() {
         // runc runs it before the process, up to 1.5.1.

@@ -213,6 +213,18 @@ fn a_path_to_execute_has_the_kernels_own_error() {
     }
 }
 
+#[test]
+fn what_an_image_says_by_its_names_is_no_command_to_a_terminal() {
+    let mut bundle = Bundle::new("bad_input");
+    let name = "title\u{1b}]0;owned\u{7}\rline\n2";
+    fs::write(bundle.rootfs().join(name), "").unwrap();
+    bundle.config["process"]["cwd"] = json!(format!("/{name}"));
+    let ran = bundle.run();
+    assert_ne!(ran.status, 0);
+    assert!(!ours() || ran.stderr.contains(r"/title\u{1b}]0;owned\u{7}\rline\n2: ENOTDIR"), "{:?}", ran.stderr);
+    assert!(!ours() || !ran.stderr.trim_end().contains(char::is_control), "{:?}", ran.stderr);
+}
+
 /// The least ELF file that has an interpreter: elf(5).
 fn elf(interpreter: &[u8]) -> Vec<u8> {
     const HEADER: u64 = 64;
