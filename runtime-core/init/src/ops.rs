@@ -51,13 +51,11 @@ pub(crate) struct Work<'a> {
     mask: Option<OwnedFd>,
     /// What `FindExecutable` found.
     executable: Option<Text>,
-    /// What its interpreter will have execve fail with.
-    interpreter: Option<Failure>,
 }
 
 impl<'a> Work<'a> {
     pub(crate) fn new(program: &'a Program<'a>) -> Self {
-        Self { program, root: None, procfs: None, mask: None, executable: None, interpreter: None }
+        Self { program, root: None, procfs: None, mask: None, executable: None }
     }
 
     /// Does one step.
@@ -127,7 +125,7 @@ impl<'a> Work<'a> {
             Step::FindExecutable { candidates, searched } => self.find_executable(candidates, searched)?,
             Step::CloseOnExec { from } => sys::close_range(from, u32::MAX, sys::CLOSE_RANGE_CLOEXEC)?,
             Step::Sync { point } => self.sync(point)?,
-            Step::Execute => return Err(self.execute()),
+            Step::Execute => return Err(self.execute().into()),
             Step::Stay => keep::reap(self.program.own),
         }
         Ok(())
@@ -169,13 +167,25 @@ impl<'a> Work<'a> {
         if sync::await_go(channel)? { Ok(()) } else { sys::exit(1) }
     }
 
-    fn execute(&self) -> Failure {
-        let Some(Ok(path)) = self.executable.map(|text| self.str(text)) else {
-            return Errno::NOENT.into();
-        };
+    fn execute(&self) -> Errno {
+        let Some(path) = self.found() else { return Errno::NOENT };
         #[allow(unsafe_code)]
         // SAFETY: the parent built both vectors from its string pool and ended them with null pointers.
-        let errno = unsafe { sys::execute(path, self.program.argv, self.program.envp) };
-        self.interpreter.filter(|failure| failure.errno == errno).unwrap_or(errno.into())
+        unsafe {
+            sys::execute(path, self.program.argv, self.program.envp)
+        }
+    }
+
+    fn found(&self) -> Option<&'a CStr> {
+        self.executable.and_then(|text| self.str(text).ok())
+    }
+
+    /// What more can be found out of why `step` has failed, once its failure is noted: the attempt may be the end of us.
+    pub(crate) fn explain(&self, step: &Step, failure: Failure) -> Failure {
+        let interpreter = match step {
+            Step::Execute => self.found().and_then(interpreter::failure),
+            _ => None,
+        };
+        interpreter.filter(|interpreter| interpreter.errno == failure.errno).unwrap_or(failure)
     }
 }

@@ -125,7 +125,8 @@ fn perform(work: &mut Work<'_>, program: &Program<'_>, steps: &[Step], first: u3
     let mut place = first;
     for step in steps {
         if let Err(failure) = work.perform(step) {
-            fail(program, place, failure);
+            program.board.fail(place, failure.errno);
+            fail(program, place, work.explain(step, failure));
         }
         if let Some(stamp) = usize::try_from(place).ok().and_then(|place| program.board.done.get(place)) {
             stamp.store(sys::now(), Ordering::Relaxed);

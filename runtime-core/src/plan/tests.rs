@@ -276,8 +276,8 @@ fn labels_are_set_before_the_hosts_tree_is_left() {
             "write \"system_u:system_r:container_t:s0\" to /proc/thread-self/attr/exec"
         ]
     );
-    assert_eq!(plan.hint(0, nix::errno::Errno::ENOENT), Some("no such AppArmor profile is loaded"));
-    assert_eq!(plan.hint(1, nix::errno::Errno::ENOENT), None);
+    assert_eq!(plan.hint(0, nix::errno::Errno::ENOENT, &[]), "no such AppArmor profile is loaded");
+    assert_eq!(plan.hint(1, nix::errno::Errno::ENOENT, &[]), "");
 }
 
 #[test]

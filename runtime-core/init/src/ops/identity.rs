@@ -5,7 +5,7 @@ use core::ffi::CStr;
 use rustix::fs::{Access, AtFlags, CWD, FileType, ResolveFlags, accessat, fstat, stat};
 use rustix::io::Errno;
 
-use crate::ops::{Work, interpreter};
+use crate::ops::Work;
 use crate::setting::Setting;
 use crate::step::{Span, Text, entries};
 use crate::sys;
@@ -61,7 +61,6 @@ impl Work<'_> {
             match may_execute(path) {
                 Ok(()) => {
                     self.executable = Some(*text);
-                    self.interpreter = interpreter::failure(path);
                     return Ok(());
                 }
                 Err(Errno::NOENT | Errno::NOTDIR) if searched => {}

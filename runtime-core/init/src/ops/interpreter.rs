@@ -2,10 +2,9 @@
 //! dynamic executable has in its PT_INTERP header (elf(5)). The kernel does not tell the two apart, and the user looks for a
 //! file that is in plain sight. Typical: a script with CR LF line ends, and a program of glibc in an image of musl.
 //!
-//! Looked for here, as the user who executes it and before the seccomp filter is loaded, for a filter may refuse to open
-//! anything; told only where execve fails with the same error, for a hook that runs meanwhile may bring the interpreter. It is
-//! not the parent that looks: the file is the image's, and may lie on a file system (FUSE) that never answers. A child can be
-//! killed.
+//! Looked for once execve has failed, so that it costs nothing where all is well. A seccomp filter may refuse to open anything
+//! by then, or end the process for it: the failure itself was noted before. It is not the parent that looks: the file is the
+//! image's, and may lie on a file system (FUSE) that never answers. A child can be killed.
 
 use core::ffi::CStr;
 
