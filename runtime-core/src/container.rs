@@ -210,14 +210,14 @@ impl Container {
     }
 
     /// Forks a further process into the container's namespaces and cgroup and leaves it waiting just before execve.
-    /// Kind `Precondition` when init has ended, or somebody has frozen the container.
+    /// Kind `Precondition` when init has ended. In a frozen container it stands still, and this waits: see
+    /// [`Container::refuse_frozen`].
     pub async fn exec(&self, process: &config::Process, descriptors: Descriptors) -> Result<Process> {
         let gone = || Error::new(Kind::Precondition, "the container's init has ended");
         self.init.signal(0).map_err(|_| gone())?;
         self.mappings.refuse_unmapped(&process.user)?;
         let mut process = process.clone();
         process.inherit(&self.process);
-        self.cgroup.refuse_frozen()?;
         let placement = self.cgroup.placement_beside(self.init.pid())?;
         let Descriptors { stdio, preserved } = &descriptors;
         let facts = Facts { preserved: count(preserved), ..self.facts(&placement.directories) };
@@ -289,6 +289,11 @@ impl Container {
     /// Stops every process of the container where it is; waits for that a bounded time, and takes it back on error.
     pub async fn freeze(&self) -> Result<()> {
         self.cgroup.freeze().await
+    }
+
+    /// Kind `Precondition` where somebody has frozen the container, or a cgroup above it: a new process would stand still in it.
+    pub fn refuse_frozen(&self) -> Result<()> {
+        self.cgroup.refuse_frozen()
     }
 
     /// Lets every process of the container go on.
@@ -389,8 +394,21 @@ fn facts<'a>(
 ) -> Facts<'a> {
     let (lsm, grantable) = (kernel::lsm(), capabilities::grantable(namespaces));
     let makes_devices = kernel::in_first_user_namespace();
+    let joins_pids = namespaces.iter().any(|there| there.kind == NamespaceKind::Pid && there.path.is_some());
+    let proc_for_others = joins_pids && kernel::mounts_proc_for_others();
     let (no_pivot_root, keyring, preserved) = (false, None, 0);
-    Facts { hierarchies, joins, filter, lsm, grantable, makes_devices, no_pivot_root, keyring, preserved }
+    Facts {
+        hierarchies,
+        joins,
+        filter,
+        lsm,
+        grantable,
+        proc_for_others,
+        makes_devices,
+        no_pivot_root,
+        keyring,
+        preserved,
+    }
 }
 
 /// How many there are; more than that no process can have open.

@@ -95,6 +95,7 @@ pub(super) async fn prepare(
     owner: &Owner,
 ) -> Result<(Process, Io)> {
     spec.terminal = streams.terminal;
+    container.refuse_frozen()?;
     let (mut io, stdio) = Io::open(streams, owner).await?;
     let process = container.exec(&spec, stdio.into()).await?;
     attach(&process, &mut io).await?;

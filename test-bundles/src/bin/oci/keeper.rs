@@ -258,6 +258,9 @@ impl Keeper {
             let text = format!("container {} is paused: resume it first, or --ignore-paused", self.id);
             return Err(Error::new(Kind::Precondition, text));
         }
+        if !exec.ignore_paused {
+            kept.container.refuse_frozen()?;
+        }
         let spec = Bundle::process(exec.process.as_bytes())?;
         let fds = descriptors(spec.terminal, exec.console_socket.as_deref(), fds)?;
         let process = kept.container.exec(&spec, fds).await?;
