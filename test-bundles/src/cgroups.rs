@@ -27,6 +27,14 @@ pub fn directory(controller: &str, path: &str) -> PathBuf {
     either(Path::new(ROOT).join(controller), PathBuf::from(ROOT)).join(path)
 }
 
+/// Whether a line of /proc/PID/cgroup is of a hierarchy that is mounted where all are. Others may be mounted elsewhere, in another
+/// mount namespace; no runtime sees those.
+pub fn is_mounted(line: &str) -> bool {
+    let controllers = line.split(':').nth(1).unwrap_or_default();
+    let names = std::iter::once(controllers.trim_start_matches("name=")).chain(controllers.split(','));
+    controllers.is_empty() || names.into_iter().any(|name| Path::new(ROOT).join(name).exists())
+}
+
 /// A file of cgroup `path`, as the kernel reports it; what stands before its first dot names the controller.
 pub fn read(path: &str, file: &str) -> Result<String> {
     let file = directory(file.split('.').next().unwrap_or_default(), path).join(file);
