@@ -3,6 +3,8 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::OnceLock;
 
+use rustix::mount::{FsOpenFlags, fsconfig_set_string, fsopen};
+
 use crate::plan::lsm::Lsm;
 
 /// `SELINUX_MAGIC`, linux/magic.h.
@@ -30,6 +32,16 @@ pub(crate) fn last_capability() -> u32 {
     *LAST.get_or_init(|| {
         let text = std::fs::read_to_string("/proc/sys/kernel/cap_last_cap").unwrap_or_default();
         text.trim().parse().unwrap_or(63)
+    })
+}
+
+/// Whether a proc can be mounted for another pid namespace than its maker's: its option `pidns` (6.18).
+pub(crate) fn mounts_proc_for_others() -> bool {
+    static DOES: OnceLock<bool> = OnceLock::new();
+    *DOES.get_or_init(|| {
+        let asked = fsopen(c"proc", FsOpenFlags::FSOPEN_CLOEXEC)
+            .and_then(|context| fsconfig_set_string(&context, c"pidns", c"/proc/self/ns/pid"));
+        asked.is_ok()
     })
 }
 

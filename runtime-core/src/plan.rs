@@ -54,6 +54,8 @@ pub struct Facts<'a> {
     pub lsm: Lsm,
     /// The capabilities that the process can be given; those that it asks for beside them are left out.
     pub grantable: u64,
+    /// Whether a proc can be mounted for a pid namespace that its maker is not in.
+    pub proc_for_others: bool,
     /// Whether the runtime may make device nodes: only in the machine's first user namespace.
     pub makes_devices: bool,
     /// `no_pivot_root`: `/` is a ramdisk, which pivot_root(2) cannot leave.
@@ -127,6 +129,10 @@ pub struct Plan {
     text: Vec<u8>,
     stage_one: Vec<Step>,
     stage_two: Vec<Step>,
+    /// Whether what is planned from here on is stage two's.
+    forked: bool,
+    /// The pid namespace that is joined.
+    pid_namespace: Option<Descriptor>,
     sources: Vec<Source>,
     pairs: Vec<Pair>,
     gids: Vec<u32>,
@@ -144,16 +150,21 @@ pub struct Plan {
 impl Plan {
     /// The plan of a container's init.
     ///
-    /// The order of the second stage: mounts before the pivot, while the host's paths are there; paths of the container
-    /// masked after it; the working directory after the masks, for it must not lie below one; the root read-only last of
-    /// all that writes. Then the process: what needs rights first, rights away, seccomp as near to execve as it can be.
+    /// The order: mounts before the pivot, while the host's paths are there; paths of the container masked after it; the
+    /// working directory after the masks, for it must not lie below one; the root read-only last of all that writes. Then the
+    /// process: what needs rights first, rights away, seccomp as near to execve as it can be.
+    ///
+    /// The fork comes before all this where the pid namespace is a new one, for only who is in it can mount its proc. Where
+    /// one is joined there are others who look on, and it comes as late as it can: see [`rootfs::build`].
     pub fn init(container: &config::Container, facts: &Facts<'_>) -> Result<Self> {
         let mut plan = Self::default();
         plan.preserve(facts.preserved);
         lsm::confine(&mut plan, &container.process, facts, "/process")?;
         lsm::check_mounts(container, facts)?;
         namespaces::enter(&mut plan, container, facts);
-        plan.second(Step::NewSession);
+        if plan.pid_namespace.is_none() {
+            plan.fork();
+        }
         process::keyring(&mut plan, facts, true);
         rootfs::build(&mut plan, container, facts)?;
         process::attach(&mut plan, &container.process, true);
@@ -164,13 +175,13 @@ impl Plan {
         plan.checked()
     }
 
-    /// The plan of a process executed into a container whose namespaces are `namespaces`.
+    /// The plan of a process executed into a container whose namespaces are `namespaces`. What it does before the fork the
+    /// container cannot see.
     pub fn exec(process: &Process, namespaces: &[Namespace], facts: &Facts<'_>) -> Result<Self> {
         let mut plan = Self::default();
         plan.preserve(facts.preserved);
         lsm::confine(&mut plan, process, facts, "")?;
         namespaces::join_container(&mut plan, process, namespaces, facts);
-        plan.second(Step::NewSession);
         process::keyring(&mut plan, facts, false);
         process::attach(&mut plan, process, false);
         process::settle(&mut plan, &process.cwd, false);
@@ -286,21 +297,23 @@ impl Plan {
     fn preserve(&mut self, count: u32) {
         let files: Vec<_> = (0..count as usize).map(|number| self.source(Source::Preserved(number))).collect();
         if let Some(first) = files.first() {
-            self.first(Step::Preserve { first: *first, count });
+            self.push(Step::Preserve { first: *first, count });
         }
         self.preserved = count;
     }
 
-    fn close_on_exec(&mut self) {
-        self.second(Step::CloseOnExec { from: self.first_number() });
+    fn close_others(&mut self) {
+        self.push(Step::CloseOthers { from: self.first_number() });
     }
 
-    fn first(&mut self, step: Step) {
-        self.stage_one.push(step);
+    fn push(&mut self, step: Step) {
+        let stage = if self.forked { &mut self.stage_two } else { &mut self.stage_one };
+        stage.push(step);
     }
 
-    fn second(&mut self, step: Step) {
-        self.stage_two.push(step);
+    /// What follows is done by stage two, which others in its pid namespace can see.
+    fn fork(&mut self) {
+        self.forked = true;
     }
 
     /// Puts a string into the pool. It holds no NUL: `config` refused those.

@@ -167,9 +167,12 @@ struct Family {
 }
 
 impl Family {
-    /// Stage two, once it was forked.
+    /// Stage two, once it was forked. Both children can write where the kernel has written its pid; so it counts only if it is
+    /// a child of ours.
     fn pid(&self) -> Option<Pid> {
-        Pid::from_raw(self.board.pid.load(Ordering::Relaxed))
+        let pid = Pid::from_raw(self.board.pid.load(Ordering::Relaxed))?;
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT | WALL;
+        waitid(WaitId::Pid(pid), look).is_ok().then_some(pid)
     }
 
     /// Stage two's pid and a copy of its descriptor `fd`.

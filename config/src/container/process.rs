@@ -83,6 +83,16 @@ pub struct Scheduler {
     pub period: u64,
 }
 
+impl Scheduler {
+    /// Whether a child of a process that is scheduled so is not: sched(7), "Resetting scheduling policy for child processes",
+    /// and `SCHED_DEADLINE`, with which a process cannot even fork.
+    pub fn is_not_inherited(&self) -> bool {
+        const SCHED_DEADLINE: u32 = 6;
+        const SCHED_FLAG_RESET_ON_FORK: u64 = 1;
+        self.policy == SCHED_DEADLINE || self.flags & SCHED_FLAG_RESET_ON_FORK != 0
+    }
+}
+
 /// `process.execCPUAffinity`: CPUs as bits, CPU n in word n / 64.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CpuAffinity {

@@ -34,7 +34,7 @@ fn keep_in(namespaces: u64) -> Result<Launched, Errno> {
 fn stay(parent: usize) -> ! {
     let tied = sys::prctl(PR_SET_PDEATHSIG, SIGKILL, 0).is_ok();
     // A parent that died before the tie was made sends nothing.
-    if !tied || sys::close_range(0, u32::MAX, 0).is_err() || sys::parent_pid() != parent {
+    if !tied || sys::close_range(0, u32::MAX).is_err() || sys::parent_pid() != parent {
         sys::exit(1);
     }
     loop {
@@ -50,7 +50,7 @@ fn stay(parent: usize) -> ! {
 pub(crate) fn reap(own: OwnStrings) -> ! {
     show_as(&own, c"pause");
 
-    if sys::ignore_children().is_err() || sys::close_range(0, u32::MAX, 0).is_err() {
+    if sys::ignore_children().is_err() || sys::close_range(0, u32::MAX).is_err() {
         sys::exit(1);
     }
     #[allow(unsafe_code)]

@@ -11,16 +11,21 @@
 //!
 //! ```text
 //! parent (runtime-core/spawn) ──clone3──▶ stage one ──clone3(CLONE_PARENT)──▶ stage two ──execve──▶ the user's program
-//!                                         joins the cgroup                    builds the root, pivots,
-//!                                         and the namespaces                  drops rights, waits for `go`
+//!                                         joins the cgroup                    a session of its own,
+//!                                         and the namespaces                  waits for `go`
+//!                                              └── builds the root, pivots, drops rights: in either ──┘
 //! ```
 //!
 //! Two forks, because `setns` and `unshare` of a pid namespace move only children, and an existing pid namespace cannot be
 //! entered by clone (pid_namespaces(7)). CLONE_PARENT makes stage two the runtime's own child, which waits for it by pidfd.
 //!
-//! An exec has both, too. The runtime could set the pid namespace of its children while it forks, and one would do: tried, an exec
-//! costs 9 % less CPU. But its child would be in the container's sight while it still has the host's mounts, for whoever may trace
-//! it to walk through /proc/PID/root. Stage two in stage one's memory, as with vfork(2), saves 3 %.
+//! What is done before the fork is out of the container's sight, for stage one is in no pid namespace that it joins. So where
+//! others are there already, as for an exec or in a pod that shares one, all that takes rights or sees the host is done by
+//! stage one: what a container can see, stop or trace has its own root and no more than its own rights. In a new pid namespace
+//! nobody else is, and stage two does it, for a procfs shows the namespace of its maker.
+//!
+//! One fork would do for an exec: the runtime could set the pid namespace of its children while it forks. Tried, it costs 9 % less
+//! CPU, and has all of this in the container's sight. Stage two in stage one's memory, as with vfork(2), saves 3 %.
 //!
 //! The contract of this crate: no allocator, no locks, no panics, system calls only. A forked child of a program with
 //! threads may do no more than that (signal-safety(7)), and here the compiler keeps it so: the crate is `no_std` without
@@ -41,5 +46,8 @@ mod run;
 mod sys;
 
 pub use keep::{keep, keep_user_namespace};
+
+/// The first argument of the clone(2) by which stage one forks stage two, for who asks whether a seccomp filter allows it.
+pub const FORK_FLAGS: u64 = sys::SIBLING;
 pub use run::{Launched, launch};
 pub use step::{Descriptor, Instruction, Pair, Program, Span, Step, Text};

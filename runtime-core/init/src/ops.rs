@@ -51,11 +51,18 @@ pub(crate) struct Work<'a> {
     mask: Option<OwnedFd>,
     /// What `FindExecutable` found.
     executable: Option<Text>,
+    /// Whether the seccomp filter is at work.
+    filtered: bool,
 }
 
 impl<'a> Work<'a> {
     pub(crate) fn new(program: &'a Program<'a>) -> Self {
-        Self { program, root: None, procfs: None, mask: None, executable: None }
+        Self { program, root: None, procfs: None, mask: None, executable: None, filtered: false }
+    }
+
+    /// Whether any call may be refused from here on.
+    pub(crate) fn is_filtered(&self) -> bool {
+        self.filtered
     }
 
     /// Does one step.
@@ -74,14 +81,24 @@ impl<'a> Work<'a> {
                 identity::stay_hidden()?;
             }
             Step::LoopbackUp => sys::loopback_up()?,
-            Step::NewSession => rustix::process::setsid().map(|_| ())?,
+            Step::NewSession { terminal } => console::new_session(terminal)?,
             Step::SessionKeyring { name, permissions } => sys::join_session_keyring(self.str(name)?, permissions)?,
             Step::HostPropagation { path, kind, recursive } => {
                 sys::mount_setattr_at(self.str(path)?, kind, recursive)?;
             }
             Step::OpenRoot { path, tree } => self.open_root(path, tree)?,
-            Step::MountFilesystem { fs_type, source, options, attributes, take_over, destination, instead } => {
-                let made = self.new_filesystem(self.str(fs_type)?, self.str(source)?, options, attributes);
+            Step::MountFilesystem {
+                fs_type,
+                source,
+                options,
+                attributes,
+                take_over,
+                destination,
+                instead,
+                pid_namespace,
+            } => {
+                let namespace = pid_namespace.map(|namespace| self.fd(namespace)).transpose()?;
+                let made = self.new_filesystem((self.str(fs_type)?, namespace), self.str(source)?, options, attributes);
                 let mount = self.or_instead(made, instead, attributes)?;
                 self.attach_filesystem(mount.as_fd(), fs_type, take_over, destination)?;
             }
@@ -123,7 +140,7 @@ impl<'a> Work<'a> {
             Step::NoNewPrivileges => identity::no_new_privileges()?,
             Step::Seccomp { flags } => self.seccomp(flags)?,
             Step::FindExecutable { candidates, searched } => self.find_executable(candidates, searched)?,
-            Step::CloseOnExec { from } => sys::close_range(from, u32::MAX, sys::CLOSE_RANGE_CLOEXEC)?,
+            Step::CloseOthers { from } => self.close_others(from)?,
             Step::Sync { point } => self.sync(point)?,
             Step::Execute => return Err(self.execute().into()),
             Step::Stay => keep::reap(self.program.own),
@@ -153,7 +170,8 @@ impl<'a> Work<'a> {
     /// With a listener, nothing but write(2) is called until the parent has the other end: any other call may be one that its
     /// agent has to let through. Then ours is closed: were the agent to end, nobody would be left to answer, and the kernel
     /// must see that.
-    fn seccomp(&self, flags: u32) -> Result<(), Errno> {
+    fn seccomp(&mut self, flags: u32) -> Result<(), Errno> {
+        self.filtered = true;
         match sys::load_filter(self.program.filter, flags)? {
             Some(listener) => self.report_and_wait(Report::Listener { fd: listener.as_raw_fd() }, None),
             None => sync::may_read(sys::borrow(self.program.channel)?),

@@ -180,7 +180,10 @@ pub enum Step {
 
     // Stage two: the root file system.
     /// setsid(2): a session of its own, so that no terminal of ours is its own.
-    NewSession,
+    NewSession {
+        /// Makes the terminal on descriptor 0 the session's: TIOCSCTTY of ioctl_tty(2).
+        terminal: bool,
+    },
     /// Joins the session keyring of this name, made where there is none: keyctl_join_session_keyring(3).
     SessionKeyring {
         /// `_ses.ID`
@@ -221,6 +224,8 @@ pub enum Step {
         destination: Text,
         /// What is mounted where the kernel does not allow a new one (EPERM): the host's, detached.
         instead: Option<Descriptor>,
+        /// Of a proc: the pid namespace that it shows, where that is not the one of the process that mounts it.
+        pid_namespace: Option<Descriptor>,
     },
     /// Binds a path: open_tree, mount_setattr, move_mount.
     MountBind {
@@ -305,8 +310,7 @@ pub enum Step {
     },
 
     // Stage two: the process.
-    /// Makes a terminal in the container's devpts, makes it the controlling one and descriptors 0, 1 and 2, and sends its
-    /// master up.
+    /// Makes a terminal in the container's devpts, makes it descriptors 0, 1 and 2, and sends its master up.
     OpenConsole {
         /// (rows, columns)
         size: Option<(u16, u16)>,
@@ -387,8 +391,9 @@ pub enum Step {
         /// Whether they are the places where a name without a slash may be.
         searched: bool,
     },
-    /// Marks every descriptor behind the preserved ones close-on-exec, whoever opened it.
-    CloseOnExec {
+    /// Closes every descriptor behind the preserved ones but the channel, whoever opened it: a created container may wait for
+    /// its start for days, and a container that may trace others can use what a process has open.
+    CloseOthers {
         /// The first; 3 where none are preserved.
         from: u32,
     },
@@ -418,7 +423,7 @@ pub struct OwnStrings {
 pub struct Program<'a> {
     /// The string pool: NUL-terminated strings, one after the other.
     pub text: &'a [u8],
-    /// Steps of stage one.
+    /// Steps of stage one, which is in no pid namespace that it joins.
     pub stage_one: &'a [Step],
     /// Steps of stage two.
     pub stage_two: &'a [Step],

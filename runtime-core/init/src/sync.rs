@@ -51,7 +51,7 @@ pub struct Board {
     pub failure: AtomicU64,
     /// When stage one was forked. Times are those of `CLOCK_MONOTONIC`, in nanoseconds.
     pub begun: AtomicU64,
-    /// When each step, by its place over both stages, was done; 0 before.
+    /// When each step, by its place over both stages, was done; 0 before, and 1 where the time was not to be had.
     pub done: [AtomicU64; STAMPS],
 }
 

@@ -22,6 +22,9 @@ const AT_EMPTY_PATH: u32 = 0x1000;
 const AT_RECURSIVE: u32 = 0x8000;
 const AT_SYMLINK_NOFOLLOW: u32 = 0x100;
 
+/// The flags of the clone(2) that forks a sibling.
+pub(crate) const SIBLING: u64 = CLONE_PARENT | CLONE_PARENT_SETTID;
+
 /// linux/mount.h `struct mount_attr`.
 #[repr(C)]
 struct MountAttr {
@@ -82,7 +85,9 @@ pub(crate) enum Kinship<'a> {
     Sibling(&'a AtomicI32),
 }
 
-/// Forks with clone3(2): memory is copied, nothing is shared. Signal handlers are reset in the child.
+/// Forks: memory is copied, nothing is shared. Signal handlers are reset in a child, with clone3(2). A sibling is forked by a
+/// process that has none, and with clone(2): a seccomp filter may be at work by then, and cannot look into what clone3(2) is
+/// given, so that the usual profiles refuse that one.
 ///
 /// The exit signal is 0, and a sibling inherits it: until execve sets it to SIGCHLD (fs/exec.c, `de_thread`) such a child
 /// is invisible to a wait without `__WALL`, so that the sweep for strangers cannot take it before its pid is known.
@@ -91,24 +96,21 @@ pub(crate) enum Kinship<'a> {
 /// The child may only run code of this crate: it has one thread of possibly many, and their locks as they were.
 pub(crate) unsafe fn fork(kinship: &Kinship<'_>) -> Result<Fork, Errno> {
     let mut pidfd: RawFd = -1;
-    let mut args = CloneArgs { flags: CLONE_CLEAR_SIGHAND, ..CloneArgs::default() };
-    match kinship {
-        Kinship::Sibling(pid) => {
-            args.flags |= CLONE_PARENT | CLONE_PARENT_SETTID;
-            args.parent_tid = pid.as_ptr().expose_provenance().try_into().map_err(|_| Errno::INVAL)?;
-        }
+    let pid = match kinship {
+        // SAFETY: the pid lives through the call; without CLONE_VM the child has its own copy of the stack it returns on.
+        Kinship::Sibling(pid) => result(unsafe { syscall!(Sysno::clone, SIBLING, 0, pid.as_ptr(), 0, 0) })?,
         Kinship::Child(cgroup, namespaces) => {
-            args.flags |= CLONE_PIDFD | *namespaces;
-            args.pidfd = ptr::from_mut(&mut pidfd).expose_provenance().try_into().map_err(|_| Errno::INVAL)?;
+            let pidfd = ptr::from_mut(&mut pidfd).expose_provenance().try_into().map_err(|_| Errno::INVAL)?;
+            let flags = CLONE_CLEAR_SIGHAND | CLONE_PIDFD | *namespaces;
+            let mut args = CloneArgs { flags, pidfd, ..CloneArgs::default() };
             if let Some(cgroup) = cgroup {
                 args.flags |= CLONE_INTO_CGROUP;
                 args.cgroup = cgroup.as_raw_fd().try_into().map_err(|_| Errno::BADF)?;
             }
+            // SAFETY: `args` is a valid clone_args and lives through the call; for the rest as above.
+            result(unsafe { syscall!(Sysno::clone3, ptr::from_ref(&args), size_of::<CloneArgs>()) })?
         }
-    }
-    // SAFETY: `args` is a valid clone_args and lives through the call; without CLONE_VM the child has its own copy of the
-    // stack it returns on.
-    let pid = result(unsafe { syscall!(Sysno::clone3, ptr::from_ref(&args), size_of::<CloneArgs>()) })?;
+    };
     if pid == 0 {
         return Ok(Fork::Child);
     }
@@ -241,14 +243,11 @@ pub(crate) fn unshare(kinds: u32) -> Result<(), Errno> {
     result(unsafe { syscall!(Sysno::unshare, kinds) }).map(|_| ())
 }
 
-/// Of close_range(2): marks close-on-exec in place of closing.
-pub(crate) const CLOSE_RANGE_CLOEXEC: u32 = 4;
-
 /// close_range(2) over both ends and what lies between.
-pub(crate) fn close_range(first: u32, last: u32, flags: u32) -> Result<(), Errno> {
+pub(crate) fn close_range(first: u32, last: u32) -> Result<(), Errno> {
     // SAFETY: takes numbers. What is closed belongs to objects of the parent's memory, of which this process has a copy that
     // it never uses: children run this crate only, and it refers to files by the numbers of its program.
-    result(unsafe { syscall!(Sysno::close_range, first, last, flags) }).map(|_| ())
+    result(unsafe { syscall!(Sysno::close_range, first, last, 0) }).map(|_| ())
 }
 
 /// Of seccomp(2): the call returns a descriptor.

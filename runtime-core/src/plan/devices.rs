@@ -48,7 +48,7 @@ pub(super) fn populate(plan: &mut Plan, container: &config::Container, facts: &F
     }
     for (path, target) in LINKS.into_iter().filter(|(path, _)| !is_mounted(path)) {
         let (target, path) = (plan.text(target), plan.text(path));
-        plan.second(Step::MakeLink { target, path });
+        plan.push(Step::MakeLink { target, path });
     }
 }
 
@@ -58,15 +58,7 @@ fn node(plan: &mut Plan, container: &config::Container, device: &Device, facts: 
         let (attributes, recursive_attributes) = (Attributes::default(), Attributes::default());
         let (source, destination, recursive) = (path, path, false);
         let (origin, links) = (Origin::Device(tree), Links::default());
-        plan.second(Step::MountBind {
-            source,
-            origin,
-            recursive,
-            links,
-            attributes,
-            recursive_attributes,
-            destination,
-        });
+        plan.push(Step::MountBind { source, origin, recursive, links, attributes, recursive_attributes, destination });
         return;
     }
     let kind = match device.kind {
@@ -75,5 +67,5 @@ fn node(plan: &mut Plan, container: &config::Container, device: &Device, facts: 
         DeviceKind::Fifo => FIFO,
     };
     let Device { major, minor, mode, uid, gid, .. } = *device;
-    plan.second(Step::MakeNode { path, mode: kind | mode, major, minor, uid, gid });
+    plan.push(Step::MakeNode { path, mode: kind | mode, major, minor, uid, gid });
 }

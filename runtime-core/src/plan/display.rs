@@ -74,7 +74,8 @@ impl Plan {
             }
             Step::NewNamespaces { kinds } => format!("make new {}", namespaces(kinds)),
             Step::LoopbackUp => "bring up the loopback interface".to_owned(),
-            Step::NewSession => "start a session".to_owned(),
+            Step::NewSession { terminal: false } => "start a session".to_owned(),
+            Step::NewSession { terminal: true } => "start a session on the terminal".to_owned(),
             Step::SessionKeyring { name, permissions } => match permissions {
                 Some(permissions) => format!("join session keyring {} ({permissions:08x})", self.show(name)),
                 None => format!("join session keyring {}", self.show(name)),
@@ -87,13 +88,23 @@ impl Plan {
             }
             Step::Hostname { name } => format!("set hostname {}", self.show(name)),
             Step::Domainname { name } => format!("set domainname {}", self.show(name)),
-            Step::MountFilesystem { fs_type, source: _, options, attributes, take_over, destination, instead } => {
+            Step::MountFilesystem {
+                fs_type,
+                source: _,
+                options,
+                attributes,
+                take_over,
+                destination,
+                instead,
+                pid_namespace,
+            } => {
                 let set = Attributes { set: attributes, clear: 0 };
                 let own = (options.start..options.start + options.len).filter_map(|at| self.option(at));
                 let copy = take_over.content.then(|| "tmpcopyup".to_owned());
                 let words: Vec<_> = attribute_words(set).map(str::to_owned).chain(own).chain(copy).collect();
                 let or = if instead.is_some() { ", or the host's" } else { "" };
-                format!("mount {} at {}{}{or}", self.show(fs_type), self.show(destination), bracketed(&words))
+                let of = pid_namespace.map_or(String::new(), |of| format!(" of {}", self.source_name(of)));
+                format!("mount {}{of} at {}{}{or}", self.show(fs_type), self.show(destination), bracketed(&words))
             }
             Step::MountBind { source, origin, recursive, links, attributes, recursive_attributes, destination } => {
                 let first = if recursive { "rbind" } else { "bind" };
@@ -164,7 +175,7 @@ impl Plan {
                 format!("find executable {}{}", quoted(&name), if searched { " in $PATH" } else { "" })
             }
             Step::Home { uid } => format!("find HOME of user {uid} in /etc/passwd"),
-            Step::CloseOnExec { .. } => "mark all other files close-on-exec".to_owned(),
+            Step::CloseOthers { .. } => "close all other files".to_owned(),
             Step::Sync { point: Point::Namespaces } => "wait for id maps and clock offsets".to_owned(),
             Step::Sync { point: Point::Root } => "wait for hooks and network devices".to_owned(),
             Step::Sync { point: Point::Ready } => "wait for start".to_owned(),

@@ -12,7 +12,7 @@ use std::path::Path;
 
 use config::container::{Device, DeviceKind, Idmap, NamespaceKind, Propagation, PropagationKind};
 use config::ids::host_of;
-use init::Descriptor;
+use init::{Descriptor, Step};
 
 use crate::plan::{Change, Facts, Plan, Source, mounts};
 use crate::rootfs::RootfsMount;
@@ -52,7 +52,9 @@ pub(super) fn tree(
     changes: Vec<Change>,
 ) -> Option<Descriptor> {
     let locks = has_user_namespace(container);
-    if idmap.is_none() && !locks {
+    // After the pivot there is no path of the host's any more.
+    let comes_late = plan.stage_one.contains(&Step::PivotRoot);
+    if idmap.is_none() && !locks && !comes_late {
         return None;
     }
     let propagation = mounts::flag(propagation(container).kind);

@@ -19,12 +19,13 @@ impl Plan {
     /// environment of its own.
     pub fn hook_outside(hook: &Hook, bundle: &Path, env: &[String]) -> Result<Self> {
         let mut plan = Self::default();
-        plan.begin_hook(0);
+        plan.begin_hook();
         plan.run_hook(hook, bundle, env)
     }
 
     /// A createContainer hook: in the cgroup and the namespaces of an init that has not pivoted, with all rights there, so
-    /// that paths are still the host's. It stands in the root file system. `env` is for one that has no environment of its own.
+    /// that paths are still the host's. Therefore it is not in a pid namespace that the container joins: who waits for it, and
+    /// whose namespaces it enters, is not there yet. It stands in the root file system. `env` is for one that has no environment of its own.
     pub fn hook_before_pivot(
         hook: &Hook,
         container: &config::Container,
@@ -33,7 +34,7 @@ impl Plan {
     ) -> Result<Self> {
         let mut plan = Self::default();
         namespaces::join_container(&mut plan, &container.process, &container.namespaces, facts);
-        plan.begin_hook(0);
+        plan.begin_hook();
         process::keyring(&mut plan, facts, false);
         process::become_root(&mut plan);
         plan.run_hook(hook, &container.root.path, env)
@@ -49,8 +50,8 @@ impl Plan {
     ) -> Result<Self> {
         let mut plan = Self::default();
         namespaces::join_container(&mut plan, process, namespaces, facts);
-        plan.begin_hook(process.user.uid);
         process::keyring(&mut plan, facts, false);
+        process::set_stdio(&mut plan, process.user.uid);
         process::settle(&mut plan, &process.cwd, false);
         let finds_home = hook.env.is_none() && process::finds_home(&process.env);
         let executed = Executed { finds_home, ..executed(hook, &process.env) };
@@ -59,18 +60,19 @@ impl Plan {
     }
 
     /// A session of its own, so that it can be ended with all that it has started.
-    fn begin_hook(&mut self, uid: u32) {
-        self.second(Step::NewSession);
-        process::set_stdio(self, uid);
+    fn begin_hook(&mut self) {
+        self.fork();
+        self.push(Step::NewSession { terminal: false });
+        process::set_stdio(self, 0);
     }
 
     fn run_hook(mut self, hook: &Hook, directory: &Path, env: &[String]) -> Result<Self> {
         process::settle(&mut self, directory, false);
-        self.second(Step::Umask { mask: UMASK });
+        self.push(Step::Umask { mask: UMASK });
         process::find(&mut self, &executed(hook, env));
-        self.close_on_exec();
-        self.second(Step::Sync { point: Point::Ready });
-        self.second(Step::Execute);
+        self.close_others();
+        self.push(Step::Sync { point: Point::Ready });
+        self.push(Step::Execute);
         self.checked()
     }
 }

@@ -85,5 +85,5 @@ fn required(there: bool, pointer: std::fmt::Arguments<'_>, module: &str) -> Resu
 
 fn write(plan: &mut Plan, path: &str, value: &str) {
     let (path, value) = (plan.text(path), plan.text(value));
-    plan.first(Step::WriteProc { procfs: Procfs::Host, path, value });
+    plan.push(Step::WriteProc { procfs: Procfs::Host, path, value });
 }

@@ -84,13 +84,13 @@ pub(super) fn mount(
             all_below(plan, recursive_attributes, destination);
         }
         MountKind::Remount => {
-            plan.second(Step::SetAttributes { path: destination, attributes, recursive: false });
+            plan.push(Step::SetAttributes { path: destination, attributes, recursive: false });
             all_below(plan, recursive_attributes, destination);
         }
     }
     for propagation in &mount.propagation {
         let (kind, recursive) = (flag(propagation.kind), propagation.recursive);
-        plan.second(Step::SetPropagation { path: destination, kind, recursive });
+        plan.push(Step::SetPropagation { path: destination, kind, recursive });
     }
 }
 
@@ -131,7 +131,7 @@ fn cgroup(
         for link in &hierarchy.links {
             let target = plan.text(&hierarchy.name);
             let path = plan.path(&mount.destination.join(link));
-            plan.second(Step::MakeLink { target, path });
+            plan.push(Step::MakeLink { target, path });
         }
     }
 }
@@ -150,8 +150,19 @@ fn filesystem(
         plan.pairs.push(pair);
     }
     let options: Span = Plan::span(start, plan.pairs.len());
+    // Who is in the namespace needs not name it.
+    let pid_namespace = plan.pid_namespace.filter(|_| fs_type == "proc" && !plan.forked);
     let (fs_type, source) = (plan.text(fs_type), plan.text(source));
-    plan.second(Step::MountFilesystem { fs_type, source, options, attributes, take_over, destination, instead });
+    plan.push(Step::MountFilesystem {
+        fs_type,
+        source,
+        options,
+        attributes,
+        take_over,
+        destination,
+        instead,
+        pid_namespace,
+    });
 }
 
 /// A bind of `source`, which comes from `origin`.
@@ -162,12 +173,12 @@ fn bind(
     [attributes, recursive_attributes]: [Attributes; 2],
     destination: Text,
 ) {
-    plan.second(Step::MountBind { source, origin, recursive, links, attributes, recursive_attributes, destination });
+    plan.push(Step::MountBind { source, origin, recursive, links, attributes, recursive_attributes, destination });
 }
 
 fn all_below(plan: &mut Plan, attributes: Attributes, path: Text) {
     if !attributes.is_empty() {
-        plan.second(Step::SetAttributes { path, attributes, recursive: true });
+        plan.push(Step::SetAttributes { path, attributes, recursive: true });
     }
 }
 

@@ -64,7 +64,10 @@ pub(super) fn separate(plan: &mut Plan, namespaces: &[Namespace], has_offsets: b
         match path {
             Some(path) => {
                 let target = plan.source(Source::Namespace(path.clone()));
-                plan.first(Step::JoinNamespaces { target, kinds: bit(*kind) });
+                plan.push(Step::JoinNamespaces { target, kinds: bit(*kind) });
+                if *kind == NamespaceKind::Pid {
+                    plan.pid_namespace = Some(target);
+                }
             }
             None => new |= bit(*kind),
         }
@@ -72,20 +75,20 @@ pub(super) fn separate(plan: &mut Plan, namespaces: &[Namespace], has_offsets: b
     let time = if has_offsets { bit(NamespaceKind::Time) } else { 0 };
     let waits = new & (bit(NamespaceKind::User) | time);
     if waits != 0 {
-        plan.first(Step::NewNamespaces { kinds: waits });
+        plan.push(Step::NewNamespaces { kinds: waits });
     }
     if waits != 0 || has_user {
-        plan.first(Step::Sync { point: Point::Namespaces });
+        plan.push(Step::Sync { point: Point::Namespaces });
     }
     if has_user {
-        plan.first(ROOT);
+        plan.push(ROOT);
     }
     new &= !waits;
     if new != 0 {
-        plan.first(Step::NewNamespaces { kinds: new });
+        plan.push(Step::NewNamespaces { kinds: new });
     }
     if new & bit(NamespaceKind::Network) != 0 {
-        plan.first(Step::LoopbackUp);
+        plan.push(Step::LoopbackUp);
     }
 }
 
@@ -102,17 +105,17 @@ pub(super) fn join_container(plan: &mut Plan, process: &Process, namespaces: &[N
     prepare(plan, process, facts, (initial, last), has_user);
     if kinds != 0 {
         let target = plan.source(Source::Init);
-        plan.first(Step::JoinNamespaces { target, kinds });
+        plan.push(Step::JoinNamespaces { target, kinds });
     }
     if has_user {
-        plan.first(Step::Sync { point: Point::Namespaces });
-        plan.first(ROOT);
+        plan.push(Step::Sync { point: Point::Namespaces });
+        plan.push(ROOT);
     }
 }
 
 fn run_on(plan: &mut Plan, cpus: &[u64]) {
     let cpus = plan.set(cpus);
-    plan.first(Step::Set(Setting::Affinity(cpus)));
+    plan.push(Step::Set(Setting::Affinity(cpus)));
 }
 
 /// Root without groups, in the runtime's user namespace or, later, in the container's.
@@ -135,9 +138,9 @@ fn prepare(
     }
     if leaves_rights {
         for limit in &process.rlimits {
-            plan.first(Step::Rlimit { resource: limit.resource, soft: None, hard: limit.hard });
+            plan.push(Step::Rlimit { resource: limit.resource, soft: None, hard: limit.hard });
         }
-        plan.first(ROOT);
+        plan.push(ROOT);
     }
 }
 
@@ -145,10 +148,10 @@ fn prepare(
 pub(super) fn join_cgroup(plan: &mut Plan, oom_score_adj: Option<i32>, directories: &[PathBuf]) {
     for (number, directory) in directories.iter().enumerate() {
         let (tasks, directory) = (plan.source(Source::Tasks(number)), plan.path(directory));
-        plan.first(Step::JoinCgroup { tasks, directory });
+        plan.push(Step::JoinCgroup { tasks, directory });
     }
     if let Some(value) = oom_score_adj {
         let (path, value) = (plan.text("self/oom_score_adj"), plan.text(value.to_string()));
-        plan.first(Step::WriteProc { procfs: Procfs::Host, path, value });
+        plan.push(Step::WriteProc { procfs: Procfs::Host, path, value });
     }
 }

@@ -3,10 +3,13 @@
 use std::path::Path;
 
 use config::container::{Capabilities, Process};
-use init::Step;
 use init::setting::{Scheduler, Setting};
 use init::sync::Point;
+use init::{FORK_FLAGS, Step};
+use nix::libc;
+use syscalls::Sysno;
 
+use crate::plan::seccomp::Filter;
 use crate::plan::{Facts, HOME, Plan, Source};
 
 /// Where a program is looked for when the environment has no PATH: confstr(3) `_CS_PATH`.
@@ -14,6 +17,12 @@ const DEFAULT_PATH: &str = "/bin:/usr/bin";
 
 /// CAP_SYS_ADMIN, without which seccomp(2) wants no_new_privs.
 const SYS_ADMIN: u64 = 1 << 21;
+
+/// The limit that a fork counts against.
+const NPROC: u32 = libc::RLIMIT_NPROC;
+
+/// Of ioctl_tty(2).
+const TIOCSCTTY: u64 = libc::TIOCSCTTY;
 
 /// What a session keyring's owner and its possessor may do: `KEY_POS_ALL`, and `KEY_USR_VIEW`, `READ`, `SEARCH` and `LINK`. The
 /// kernel leaves out SEARCH, without which an exec, which comes as init's root, would not find it by its name. linux/key.h.
@@ -24,7 +33,7 @@ const KEYRING: u32 = 0x3f1b_0000;
 pub(super) fn keyring(plan: &mut Plan, facts: &Facts<'_>, init: bool) {
     let Some(name) = facts.keyring else { return };
     let name = plan.text(name);
-    plan.second(Step::SessionKeyring { name, permissions: init.then_some(KEYRING) });
+    plan.push(Step::SessionKeyring { name, permissions: init.then_some(KEYRING) });
 }
 
 /// Where a program may be.
@@ -54,12 +63,12 @@ pub(super) fn finds_home(env: &[String]) -> bool {
     !env.iter().any(|entry| entry.strip_prefix(HOME).is_some_and(|home| !home.is_empty()))
 }
 
-/// Descriptors 0, 1 and 2. Init's terminal is /dev/console besides.
+/// Descriptors 0, 1 and 2. Init's terminal is /dev/console besides. The controlling terminal it becomes later: see [`execute`].
 pub(super) fn attach(plan: &mut Plan, process: &Process, init: bool) {
     let uid = process.user.uid;
     if process.terminal {
         let mount = init.then(|| plan.text("/dev/console"));
-        plan.second(Step::OpenConsole { size: process.console_size, uid, mount });
+        plan.push(Step::OpenConsole { size: process.console_size, uid, mount });
     } else {
         set_stdio(plan, uid);
     }
@@ -68,62 +77,106 @@ pub(super) fn attach(plan: &mut Plan, process: &Process, init: bool) {
 /// Three handed-over files.
 pub(super) fn set_stdio(plan: &mut Plan, uid: u32) {
     let files = [0, 1, 2].map(|number| plan.source(Source::Stdio(number)));
-    plan.second(Step::SetStdio { files, uid });
+    plan.push(Step::SetStdio { files, uid });
 }
 
 /// Where it stands. It may have to be made, so before the root is read-only.
 pub(super) fn settle(plan: &mut Plan, directory: &Path, init: bool) {
     let path = plan.path(directory);
-    plan.second(Step::WorkingDirectory { path, make: init });
+    plan.push(Step::WorkingDirectory { path, make: init });
 }
 
 /// Who it is, and on to execve.
 ///
+/// All that takes rights or opens files comes before the fork, where the plan has not forked yet: what others see of this
+/// process has no more than its own rights. Two limits come after it. RLIMIT_NPROC would count stage one, too. And a child does
+/// not inherit a deadline, nor what is to be reset when it is forked; a process with such a scheduler is forked before.
+///
 /// With no_new_privileges the filter is loaded by the process as it will be. Without, loading wants CAP_SYS_ADMIN: it is kept
-/// beside the process's own rights until the filter is in, so that after it only capset, prctl, sendmsg, read and execve are
-/// called and a profile need allow no more than these.
+/// beside the process's own rights until the filter is in. Where the filter lets through what comes after, it is loaded before
+/// the fork, so that nobody sees that right. Else it comes as late as it can, so that a profile need allow no more than capset,
+/// prctl, write, read and execve. That is so with a listener, too: its agent is to know the process by its own pid.
 pub(super) fn execute(plan: &mut Plan, process: &Process, executed: &Executed<'_>, facts: &Facts<'_>) {
-    let Capabilities { bounding, effective, inheritable, permitted, ambient } = process.capabilities;
-    let [bounding, effective, inheritable, permitted, ambient] =
-        [bounding, effective, inheritable, permitted, ambient].map(|mask| mask & facts.grantable);
-    let own = Step::Capabilities { effective, permitted, inheritable, ambient };
-    let filter = facts.filter;
-
+    if process.scheduler.is_some_and(|scheduler| scheduler.is_not_inherited()) {
+        plan.fork();
+    }
     settings(plan, process);
     // With the rights of root in the container, who can read it whatever its mode.
     if executed.finds_home {
         plan.finds_home = true;
-        plan.second(Step::Home { uid: process.user.uid });
+        plan.push(Step::Home { uid: process.user.uid });
     }
-    // While it has the right to raise them, and once no file is opened any more: it may be allowed fewer than we hold.
+    limits(plan, process);
+    let own = become_user(plan, process, facts);
+    find(plan, executed);
+    plan.close_others();
+    let rights_first = facts.filter.filter(|_| !process.no_new_privileges);
+    let early = rights_first.filter(|filter| !plan.forked && lets_start(filter, process));
+    if let Some(filter) = early {
+        load(plan, filter, Some(own));
+    }
+    plan.fork();
+    plan.push(Step::NewSession { terminal: process.terminal });
+    for limit in process.rlimits.iter().filter(|limit| limit.resource == NPROC) {
+        plan.push(Step::Rlimit { resource: limit.resource, soft: Some(limit.soft), hard: limit.hard });
+    }
+    if let Some(filter) = facts.filter.filter(|_| early.is_none()) {
+        load(plan, filter, rights_first.map(|_| own));
+    }
+    plan.push(Step::Sync { point: Point::Ready });
+    plan.push(Step::Execute);
+}
+
+/// While it has the right to raise them, and once no file is opened any more: it may be allowed fewer than we hold. One is only
+/// raised here, and set later.
+fn limits(plan: &mut Plan, process: &Process) {
     for limit in &process.rlimits {
-        plan.second(Step::Rlimit { resource: limit.resource, soft: Some(limit.soft), hard: limit.hard });
+        let soft = (limit.resource != NPROC).then_some(limit.soft);
+        plan.push(Step::Rlimit { resource: limit.resource, soft, hard: limit.hard });
     }
-    plan.second(Step::BoundingSet { keep: bounding });
+}
+
+/// Gives up what is not the user's, all but the right to load a filter. Gives the step that gives that up, too.
+fn become_user(plan: &mut Plan, process: &Process, facts: &Facts<'_>) -> Step {
+    let Capabilities { bounding, effective, inheritable, permitted, ambient } = process.capabilities;
+    let [bounding, effective, inheritable, permitted, ambient] =
+        [bounding, effective, inheritable, permitted, ambient].map(|mask| mask & facts.grantable);
+    let own = Step::Capabilities { effective, permitted, inheritable, ambient };
+    plan.push(Step::BoundingSet { keep: bounding });
     identity(plan, process);
-    match filter {
-        Some(_) if !process.no_new_privileges => plan.second(Step::Capabilities {
+    match facts.filter {
+        Some(_) if !process.no_new_privileges => plan.push(Step::Capabilities {
             effective: effective | SYS_ADMIN,
             permitted: permitted | SYS_ADMIN,
             inheritable,
             ambient: 0,
         }),
-        _ => plan.second(own),
+        _ => plan.push(own),
     }
     if process.no_new_privileges {
-        plan.second(Step::NoNewPrivileges);
+        plan.push(Step::NoNewPrivileges);
     }
-    find(plan, executed);
-    plan.close_on_exec();
-    if let Some(filter) = filter {
-        plan.filter.clone_from(&filter.program);
-        plan.second(Step::Seccomp { flags: filter.flags });
-        if !process.no_new_privileges {
-            plan.second(own);
-        }
+    own
+}
+
+/// Loads the filter, and gives up what loading it has taken, if it has taken anything.
+fn load(plan: &mut Plan, filter: &Filter, own: Option<Step>) {
+    plan.filter.clone_from(&filter.program);
+    plan.push(Step::Seccomp { flags: filter.flags });
+    if let Some(own) = own {
+        plan.push(own);
     }
-    plan.second(Step::Sync { point: Point::Ready });
-    plan.second(Step::Execute);
+}
+
+/// Whether `filter` allows what stage two calls on the way to its program, beside what follows a filter always.
+fn lets_start(filter: &Filter, process: &Process) -> bool {
+    let has_listener = filter.flags & Filter::NEW_LISTENER != 0;
+    let limited = process.rlimits.iter().any(|limit| limit.resource == NPROC);
+    !has_listener
+        && filter.allows(Sysno::clone, &[FORK_FLAGS])
+        && filter.allows(Sysno::setsid, &[])
+        && (!process.terminal || filter.allows(Sysno::ioctl, &[0, TIOCSCTTY]))
+        && (!limited || filter.allows(Sysno::prlimit64, &[0, NPROC.into()]))
 }
 
 /// How it is scheduled and what it takes the kernel for; while it has the right to say so, and before the filter is in.
@@ -133,23 +186,23 @@ fn settings(plan: &mut Plan, process: &Process) {
         let size = Scheduler::SIZE;
         let clamps = [0; 2];
         let attributes = Scheduler { size, policy, flags, nice, priority, runtime, deadline, period, clamps };
-        plan.second(Step::Set(Setting::Scheduler(attributes)));
+        plan.push(Step::Set(Setting::Scheduler(attributes)));
     }
     if let Some(priority) = process.io_priority {
-        plan.second(Step::Set(Setting::IoPriority(priority)));
+        plan.push(Step::Set(Setting::IoPriority(priority)));
     }
     if let Some(policy) = &process.memory_policy {
         let nodes = plan.set(&policy.nodes);
-        plan.second(Step::Set(Setting::MemoryPolicy { mode: policy.mode, nodes }));
+        plan.push(Step::Set(Setting::MemoryPolicy { mode: policy.mode, nodes }));
     }
     if let Some(persona) = process.personality {
-        plan.second(Step::Set(Setting::Personality(persona)));
+        plan.push(Step::Set(Setting::Personality(persona)));
     }
 }
 
 /// Root of the user namespace, with no further groups.
 pub(super) fn become_root(plan: &mut Plan) {
-    plan.second(Step::Identity { uid: 0, gid: 0, groups: Plan::span(0, 0) });
+    plan.push(Step::Identity { uid: 0, gid: 0, groups: Plan::span(0, 0) });
 }
 
 fn identity(plan: &mut Plan, process: &Process) {
@@ -157,8 +210,8 @@ fn identity(plan: &mut Plan, process: &Process) {
     let start = plan.gids.len();
     plan.gids.extend(&user.additional_gids);
     let groups = Plan::span(start, plan.gids.len());
-    plan.second(Step::Identity { uid: user.uid, gid: user.gid, groups });
-    plan.second(Step::Umask { mask: user.umask });
+    plan.push(Step::Identity { uid: user.uid, gid: user.gid, groups });
+    plan.push(Step::Umask { mask: user.umask });
 }
 
 /// The arguments, the environment and where the program may be.
@@ -178,7 +231,7 @@ pub(super) fn find(plan: &mut Plan, executed: &Executed<'_>) {
         plan.candidates.push(text);
     }
     let candidates = Plan::span(start, plan.candidates.len());
-    plan.second(Step::FindExecutable { candidates, searched: executed.searched });
+    plan.push(Step::FindExecutable { candidates, searched: executed.searched });
 }
 
 /// A name with a slash is a path; any other is looked for in PATH, like execvp(3). And whether it is.

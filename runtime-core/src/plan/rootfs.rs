@@ -1,7 +1,7 @@
 //! The container's root: config.md "Root" and "Mounts", config-linux.md "Devices", "Masked Paths", "Readonly Paths",
 //! "Sysctl" and "Rootfs Mount Propagation".
 
-use config::container::{Hooks, MountKind, NamespaceKind, Propagation, PropagationKind};
+use config::container::{Hooks, Mount, MountKind, NamespaceKind, Propagation, PropagationKind};
 use init::Step;
 use init::step::{Attributes, Procfs};
 use init::sync::Point;
@@ -16,6 +16,13 @@ const READONLY: Attributes = Attributes { set: 1, clear: 0 };
 ///
 /// Without a pivot the host's mounts stay in the namespace and are detached one by one, so then they are slaves always, or
 /// they would go on the host too.
+///
+/// Where a pid namespace is joined, whoever is there could look through this process at the host: at its mounts, by
+/// /proc/PID/mountinfo, and with CAP_SYS_PTRACE at its files, by /proc/PID/root. So stage one does it all, for it is not in there.
+/// Before Linux 6.18 a proc shows the pid namespace of its maker alone: there the proc, and what lies on it, is mounted by stage
+/// two, which is forked after the pivot. Not in a user namespace, where a proc can be mounted only while another one is in sight:
+/// there stage two does it all. Its memory belongs to the runtime's user namespace, so that nobody there may look through it;
+/// that leaves the names in mountinfo.
 pub(super) fn build(plan: &mut Plan, container: &config::Container, facts: &Facts<'_>) -> Result<()> {
     let mut propagation = handed::propagation(container);
     if facts.no_pivot_root {
@@ -27,36 +34,64 @@ pub(super) fn build(plan: &mut Plan, container: &config::Container, facts: &Fact
     }
     let Propagation { kind, recursive } = propagation;
     let slash = plan.text("/");
-    plan.second(Step::HostPropagation { path: slash, kind: mounts::flag(kind), recursive });
+    plan.push(Step::HostPropagation { path: slash, kind: mounts::flag(kind), recursive });
     let path = plan.path(&container.root.path);
     let tree = handed::tree(plan, container, &container.root.path, (true, false), None, Vec::new());
-    plan.second(Step::OpenRoot { path, tree });
-    for mount in container.mounts.iter().enumerate() {
-        mounts::mount(plan, mount, container, facts);
+    plan.push(Step::OpenRoot { path, tree });
+    let inner = procs_last(plan, container, facts);
+    for (number, mount) in container.mounts.iter().enumerate().filter(|(number, _)| !inner.contains(number)) {
+        mounts::mount(plan, (number, mount), container, facts);
     }
     if !brings_its_own_dev(container) {
         devices::populate(plan, container, facts);
     }
     if waits_at_root(container) {
-        plan.second(Step::Sync { point: Point::Root });
+        plan.push(Step::Sync { point: Point::Root });
     }
     let procfs = procfs(container, facts);
     if procfs == Procfs::Host {
         sysctls(plan, container, procfs);
     }
-    plan.second(if facts.no_pivot_root { Step::MoveRoot } else { Step::PivotRoot });
+    plan.push(if facts.no_pivot_root { Step::MoveRoot } else { Step::PivotRoot });
+    if !inner.is_empty() {
+        plan.fork();
+    }
+    for (number, mount) in container.mounts.iter().enumerate().filter(|(number, _)| inner.contains(number)) {
+        mounts::mount(plan, (number, mount), container, facts);
+    }
     if let Some(name) = &container.hostname {
         let name = plan.text(name);
-        plan.second(Step::Hostname { name });
+        plan.push(Step::Hostname { name });
     }
     if let Some(name) = &container.domainname {
         let name = plan.text(name);
-        plan.second(Step::Domainname { name });
+        plan.push(Step::Domainname { name });
     }
     if procfs == Procfs::Own {
         sysctls(plan, container, procfs);
     }
     Ok(())
+}
+
+/// The mounts that stage two makes in a pid namespace that it joins: by their place, each proc and what lies on it. None where
+/// stage one can make them all, or stage two makes everything.
+fn procs_last(plan: &mut Plan, container: &config::Container, facts: &Facts<'_>) -> Vec<usize> {
+    if plan.forked || facts.proc_for_others {
+        return Vec::new();
+    }
+    let is_proc = |mount: &Mount| matches!(&mount.kind, MountKind::Filesystem { fs_type, .. } if fs_type == "proc");
+    if !container.mounts.iter().any(is_proc) {
+        return Vec::new();
+    }
+    if handed::has_user_namespace(container) {
+        plan.fork();
+        return Vec::new();
+    }
+    let procs: Vec<_> =
+        container.mounts.iter().filter(|mount| is_proc(mount)).map(|mount| &mount.destination).collect();
+    let lies_on_one = |mount: &Mount| procs.iter().any(|proc| mount.destination.starts_with(proc));
+    let inner = container.mounts.iter().enumerate().filter(|(_, mount)| lies_on_one(mount));
+    inner.map(|(number, _)| number).collect()
 }
 
 /// The procfs that sysctls are written through: which namespaces are meant is seen by the writer's own. In a user namespace the
@@ -78,7 +113,7 @@ fn sysctls(plan: &mut Plan, container: &config::Container, procfs: Procfs) {
     for (path, value) in &container.sysctl {
         let path = plan.text(format!("sys/{path}"));
         let value = plan.text(value);
-        plan.second(Step::WriteProc { procfs, path, value });
+        plan.push(Step::WriteProc { procfs, path, value });
     }
 }
 
@@ -93,11 +128,11 @@ fn waits_at_root(container: &config::Container) -> bool {
 pub(super) fn protect(plan: &mut Plan, container: &config::Container) {
     for path in &container.masked_paths {
         let path = plan.path(path);
-        plan.second(Step::MaskPath { path });
+        plan.push(Step::MaskPath { path });
     }
     for path in &container.readonly_paths {
         let path = plan.path(path);
-        plan.second(Step::ReadonlyPath { path });
+        plan.push(Step::ReadonlyPath { path });
     }
 }
 
@@ -105,16 +140,16 @@ pub(super) fn protect(plan: &mut Plan, container: &config::Container) {
 pub(super) fn finish(plan: &mut Plan, container: &config::Container) {
     for mount in container.mounts.iter().filter(|mount| mounts::becomes_readonly_late(mount)) {
         let path = plan.path(&mount.destination);
-        plan.second(Step::SetAttributes { path, attributes: READONLY, recursive: false });
+        plan.push(Step::SetAttributes { path, attributes: READONLY, recursive: false });
     }
     let slash = plan.text("/");
     if container.root.readonly {
-        plan.second(Step::SetAttributes { path: slash, attributes: READONLY, recursive: false });
+        plan.push(Step::SetAttributes { path: slash, attributes: READONLY, recursive: false });
     }
     if let Some(Propagation { kind: kind @ (PropagationKind::Shared | PropagationKind::Unbindable), recursive }) =
         container.rootfs_propagation
     {
-        plan.second(Step::SetPropagation { path: slash, kind: mounts::flag(kind), recursive });
+        plan.push(Step::SetPropagation { path: slash, kind: mounts::flag(kind), recursive });
     }
 }
 

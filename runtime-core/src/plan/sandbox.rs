@@ -42,29 +42,30 @@ impl Plan {
             own.push(Namespace { kind: NamespaceKind::Mount, path: None });
         }
         namespaces::separate(&mut plan, &own, false);
-        plan.second(Step::NewSession);
+        plan.fork();
+        plan.push(Step::NewSession { terminal: false });
         if let Some(name) = &sandbox.hostname {
             let name = plan.text(name);
-            plan.second(Step::Hostname { name });
+            plan.push(Step::Hostname { name });
         }
         // The host's procfs is at hand, and a user namespace may make none where it shares a pid namespace.
         let procfs = if sandbox.has(NamespaceKind::User) { Procfs::Host } else { Procfs::Own };
         for (path, value) in &sandbox.sysctl {
             let (path, value) = (plan.text(format!("sys/{path}")), plan.text(value));
-            plan.second(Step::WriteProc { procfs, path, value });
+            plan.push(Step::WriteProc { procfs, path, value });
         }
         if let Some(stay) = stay {
             let (slash, path) = (plan.text("/"), plan.path(stay.root));
             let propagation = mounts::flag(PropagationKind::Slave);
-            plan.second(Step::HostPropagation { path: slash, kind: propagation, recursive: true });
+            plan.push(Step::HostPropagation { path: slash, kind: propagation, recursive: true });
             let tree = sandbox.has(NamespaceKind::User).then(|| plan.root_of_the_host(stay.root, propagation));
-            plan.second(Step::OpenRoot { path, tree });
-            plan.second(Step::PivotRoot);
+            plan.push(Step::OpenRoot { path, tree });
+            plan.push(Step::PivotRoot);
             plan.renounce(&sandbox.mappings)?;
         }
-        plan.second(Step::Sync { point: Point::Ready });
+        plan.push(Step::Sync { point: Point::Ready });
         if stay.is_some() {
-            plan.second(Step::Stay);
+            plan.push(Step::Stay);
         }
         plan.checked()
     }
@@ -83,13 +84,13 @@ impl Plan {
             return Err(Error::new(Kind::Invalid, text));
         }
         let path = self.text("/");
-        self.second(Step::WorkingDirectory { path, make: false });
-        self.second(Step::SetAttributes { path, attributes: INERT, recursive: false });
-        self.second(Step::BoundingSet { keep: 0 });
+        self.push(Step::WorkingDirectory { path, make: false });
+        self.push(Step::SetAttributes { path, attributes: INERT, recursive: false });
+        self.push(Step::BoundingSet { keep: 0 });
         let groups = Self::span(self.gids.len(), self.gids.len());
-        self.second(Step::Identity { uid: NOBODY, gid: NOBODY, groups });
-        self.second(Step::Capabilities { effective: 0, permitted: 0, inheritable: 0, ambient: 0 });
-        self.second(Step::NoNewPrivileges);
+        self.push(Step::Identity { uid: NOBODY, gid: NOBODY, groups });
+        self.push(Step::Capabilities { effective: 0, permitted: 0, inheritable: 0, ambient: 0 });
+        self.push(Step::NoNewPrivileges);
         Ok(())
     }
 }

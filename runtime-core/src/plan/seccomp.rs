@@ -25,6 +25,7 @@ mod bpf;
 mod cache;
 mod newer;
 mod ranges;
+mod verdict;
 
 /// `BPF_MAXINSNS`: the kernel takes no longer program.
 const LONGEST_PROGRAM: usize = 4096;

@@ -141,8 +141,18 @@ fn filter() -> Filter {
 
 fn facts<'a>(hierarchies: &'a [Hierarchy], filter: Option<&'a Filter>) -> Facts<'a> {
     let (lsm, keyring) = (Lsm::default(), Some("_ses.c1"));
-    let (grantable, makes_devices, no_pivot_root, preserved) = (u64::MAX >> 23, true, false, 0);
-    Facts { hierarchies, joins: &[], filter, lsm, grantable, makes_devices, no_pivot_root, keyring, preserved }
+    Facts {
+        hierarchies,
+        joins: &[],
+        filter,
+        lsm,
+        grantable: u64::MAX >> 23,
+        proc_for_others: true,
+        makes_devices: true,
+        no_pivot_root: false,
+        keyring,
+        preserved: 0,
+    }
 }
 
 fn text(plan: &Plan) -> String {
@@ -226,7 +236,8 @@ fn where_an_exec_may_run() {
         let affinity = affinity.map(|(initial, last)| CpuAffinity { initial: set(initial), last: set(last) });
         let process = Process { exec_cpu_affinity: affinity, oom_score_adj: None, ..process() };
         let plan = Plan::exec(&process, &[], &Facts { joins, ..facts(&[], None) }).unwrap();
-        let steps: Vec<_> = plan.stage_one.iter().map(|step| plan.describe(step)).collect();
+        let settles = |step: &&Step| !matches!(step, Step::SessionKeyring { .. });
+        let steps: Vec<_> = plan.stage_one.iter().take_while(settles).map(|step| plan.describe(step)).collect();
         steps.join("; ")
     };
     let join = "join cgroup /sys/fs/cgroup/cpuset/a/c1";
@@ -375,6 +386,87 @@ fn a_bind_over_dev_keeps_its_own_devices() {
     assert!(!text(&plan).contains("make /dev/"));
 }
 
+/// What takes no right and opens nothing.
+fn is_harmless(step: &Step) -> bool {
+    match step {
+        Step::Rlimit { resource, .. } => *resource == nix::libc::RLIMIT_NPROC,
+        step => matches!(step, Step::NewSession { .. } | Step::Seccomp { .. } | Step::Sync { .. } | Step::Execute),
+    }
+}
+
+/// With a filter that forbids clone(2).
+fn no_clone() -> Filter {
+    let load = |k| Instruction { code: 0x20, jt: 0, jf: 0, k };
+    let number = u32::try_from(syscalls::Sysno::clone.id()).unwrap();
+    let program = [
+        load(0),
+        Instruction { code: 0x15, jt: 0, jf: 1, k: number },
+        Instruction { code: 6, jt: 0, jf: 0, k: 0x0005_0001 },
+        Instruction { code: 6, jt: 0, jf: 0, k: 0x7fff_0000 },
+    ];
+    Filter { program: program.into(), flags: 0 }
+}
+
+#[test]
+fn what_others_can_see_of_a_process_has_no_more_than_its_own_rights() {
+    let (hierarchies, allows, forbids) = (hierarchies(), filter(), no_clone());
+    let mut joined = container();
+    joined.namespaces.retain(|namespace| namespace.kind != NamespaceKind::Pid);
+    joined.namespaces.push(Namespace { kind: NamespaceKind::Pid, path: Some("/p".into()) });
+    for (filter, no_new_privileges, keeps_a_right) in [
+        (None, false, false),
+        (Some(&allows), true, false),
+        (Some(&allows), false, false),
+        (Some(&forbids), true, false),
+        // There is no other way: whoever loads a filter must be forked before.
+        (Some(&forbids), false, true),
+    ] {
+        let facts = facts(&hierarchies, filter);
+        let container = Container { process: Process { no_new_privileges, ..process() }, ..joined.clone() };
+        let hook = Hook { path: "/h".into(), args: Vec::new(), env: None, timeout: None };
+        let plans = [
+            Plan::init(&container, &facts),
+            Plan::exec(&container.process, &container.namespaces, &facts),
+            Plan::hook_inside(&hook, &container.process, &container.namespaces, &facts),
+        ];
+        for plan in plans.map(Result::unwrap) {
+            let seen: Vec<_> = plan.stage_two.iter().filter(|step| !is_harmless(step)).collect();
+            let right = |step: &&Step| matches!(step, Step::Capabilities { .. });
+            assert_eq!(seen.iter().filter(|step| right(step)).count(), usize::from(keeps_a_right), "{}", text(&plan));
+            assert!(seen.iter().all(right), "{}", text(&plan));
+        }
+    }
+}
+
+/// Before Linux 6.18.
+#[test]
+fn without_a_proc_for_others_a_joined_pid_namespace_is_entered_after_the_pivot() {
+    let hierarchies = hierarchies();
+    let facts = Facts { proc_for_others: false, ..facts(&hierarchies, None) };
+    let mut container = container();
+    container.namespaces.retain(|namespace| namespace.kind != NamespaceKind::Pid);
+    container.namespaces.push(Namespace { kind: NamespaceKind::Pid, path: Some("/p".into()) });
+    container.mounts.push(bind("/host/uptime", "/proc/uptime", false, 0));
+    let plan = Plan::init(&container, &facts).unwrap();
+    assert_eq!(plan.stage_one.last(), Some(&Step::PivotRoot), "{}", text(&plan));
+    let inner = |step: &&Step| matches!(step, Step::MountFilesystem { .. } | Step::MountBind { .. });
+    let inner: Vec<_> = plan.stage_two.iter().filter(inner).collect();
+    let [Step::MountFilesystem { fs_type, pid_namespace: None, .. }, Step::MountBind { origin: Origin::Parent(_), .. }] =
+        inner[..]
+    else {
+        panic!("{}", text(&plan));
+    };
+    assert_eq!(plan.show(*fs_type), "proc");
+}
+
+/// A child has no deadline, and what is to be reset at a fork would be.
+#[test]
+fn a_scheduler_that_is_not_inherited_is_set_after_the_fork() {
+    let facts = Facts { lsm: BOTH, ..facts(&[], None) };
+    let plan = Plan::exec(&particular(), &container().namespaces, &facts).unwrap();
+    assert!(plan.stage_two.iter().any(|step| matches!(step, Step::Set(init::setting::Setting::Scheduler(_)))));
+}
+
 /// Where the only step of its kind stands.
 fn at(plan: &Plan, kind: impl Fn(&Step) -> bool) -> Option<usize> {
     let steps = plan.stage_one.iter().chain(&plan.stage_two);
@@ -407,7 +499,7 @@ proptest! {
         let place = |kind: fn(&Step) -> bool| at(&plan, kind);
         let pivot = place(|s| matches!(s, Step::PivotRoot)).unwrap();
         let identity = place(|s| matches!(s, Step::Identity { .. })).unwrap();
-        let close = place(|s| matches!(s, Step::CloseOnExec { .. })).unwrap();
+        let close = place(|s| matches!(s, Step::CloseOthers { .. })).unwrap();
         let go = place(|s| matches!(s, Step::Sync { point: Point::Ready })).unwrap();
         let execute = place(|s| matches!(s, Step::Execute)).unwrap();
         let mounted = place(|s| matches!(s, Step::MountFilesystem { .. } | Step::MountBind { .. } | Step::MakeNode { .. }));
@@ -424,7 +516,7 @@ proptest! {
         prop_assert_eq!(seccomp.is_some(), filtered);
         prop_assert!(seccomp.is_none_or(|place| identity < place && close < place && place < go));
         // A process may be allowed fewer files than are open by then.
-        let limit = place(|s| matches!(s, Step::Rlimit { .. })).unwrap();
+        let limit = place(|s| matches!(s, Step::Rlimit { resource, .. } if *resource != nix::libc::RLIMIT_NPROC)).unwrap();
         let home = place(|s| matches!(s, Step::Home { .. })).unwrap();
         prop_assert!(pivot < home && home < limit);
         let opened = place(|s| matches!(s, Step::SetAttributes { .. } | Step::SetPropagation { .. })).unwrap_or(cwd);
@@ -476,7 +568,7 @@ fn preserved_descriptors_come_first_and_all_behind_them_are_closed() {
             let first = plan.lines().next().unwrap();
             assert_eq!(first.ends_with("set descriptors 3 to 4"), count == 2, "{first}");
             assert_eq!(plan.first_number(), 3 + count);
-            let closes = at(&plan, |step| *step == Step::CloseOnExec { from: 3 + count });
+            let closes = at(&plan, |step| *step == Step::CloseOthers { from: 3 + count });
             assert!(closes.is_some(), "{}", text(&plan));
         }
     }
@@ -644,8 +736,8 @@ fn sysctls_are_written_where_a_procfs_is_to_be_had() {
         let plan = Plan::init(&container, &Facts { makes_devices, ..facts(&[], None) }).unwrap();
         let place = |text: &str| plan.lines().position(|line| line.contains(text)).unwrap();
         assert_eq!(place("/proc/sys/net") < place("pivot"), before, "{:?}", container.namespaces);
-        let procfs = plan.stage_two.iter().find_map(|step| match step {
-            Step::WriteProc { procfs, .. } => Some(*procfs),
+        let procfs = plan.stage_one.iter().chain(&plan.stage_two).find_map(|step| match step {
+            Step::WriteProc { procfs, path, .. } if plan.show(*path).starts_with("sys/") => Some(*procfs),
             _ => None,
         });
         assert_eq!(procfs == Some(init::step::Procfs::Host), before);
@@ -687,7 +779,10 @@ proptest! {
     #[test]
     fn every_combination_of_namespaces_is_entered_in_order(container in combinations()) {
         let plan = Plan::init(&container, &facts(&[], None)).unwrap();
-        let steps = &plan.stage_one;
+        // Up to where the root is built, in whichever stage.
+        let builds = |step: &Step| matches!(step, Step::SessionKeyring { .. });
+        let all: Vec<Step> = plan.stage_one.iter().chain(&plan.stage_two).copied().collect();
+        let steps = &all[..all.iter().position(builds).unwrap()];
         let user = super::namespaces::bit(NamespaceKind::User);
         let place = |of: &dyn Fn(&Step) -> bool| steps.iter().position(of);
         let (mut joined, mut made) = (0, 0);
@@ -728,7 +823,7 @@ proptest! {
             prop_assert!(rest == 0 || makes.unwrap() > roots[1], "what is made is the mapped root's");
         }
         // Nothing that comes from the host is left to the mapped root to open.
-        let opened = plan.stage_two.iter().all(|step| match step {
+        let opened = all.iter().all(|step| match step {
             Step::OpenRoot { tree, .. } => tree.is_some(),
             Step::MountBind { origin, .. } => *origin != Origin::Host,
             Step::MakeNode { mode, .. } => mode & 0o170_000 == 0o010_000,

@@ -38,6 +38,7 @@ pub fn plan(container: &Container) {
             filter,
             lsm: Lsm { apparmor: true, selinux: true },
             grantable: u64::MAX >> 23,
+            proc_for_others: true,
             makes_devices: true,
             no_pivot_root,
             keyring: Some("_ses.fuzz"),
@@ -69,7 +70,7 @@ fn check(plan: &Plan, init: bool, filtered: bool) {
 }
 
 fn laws(program: &Program<'_>, init: bool, filtered: bool) {
-    let steps = program.stage_two;
+    let steps = [program.stage_one, program.stage_two].concat();
     let all = |kind: fn(&Step) -> bool| -> Vec<usize> {
         steps.iter().enumerate().filter(|(_, step)| kind(step)).map(|(place, _)| place).collect()
     };
@@ -80,13 +81,14 @@ fn laws(program: &Program<'_>, init: bool, filtered: bool) {
     let execute = one(|s| matches!(s, Step::Execute));
     let ready = one(|s| matches!(s, Step::Sync { point: Point::Ready }));
     // Behind the two that are preserved.
-    let close = one(|s| matches!(s, Step::CloseOnExec { from: 5 }));
-    let identity = one(|s| matches!(s, Step::Identity { .. }));
+    let close = one(|s| matches!(s, Step::CloseOthers { from: 5 }));
+    // Those before are of the way into a user namespace.
+    let identity = *all(|s| matches!(s, Step::Identity { .. })).last().expect("a process has a user");
     let bounding = one(|s| matches!(s, Step::BoundingSet { .. }));
     let cwd = one(|s| matches!(s, Step::WorkingDirectory { .. }));
     let capabilities = all(|s| matches!(s, Step::Capabilities { .. }));
     assert_eq!(execute + 1, steps.len(), "nothing comes after execve");
-    assert!(close < ready && ready < execute, "files are close-on-exec before the start is waited for");
+    assert!(close < ready && ready < execute, "files are closed before the start is waited for");
     assert!(bounding < identity && capabilities.iter().all(|place| identity < *place), "rights go with the user");
     assert!(!capabilities.is_empty() && cwd < identity);
 
@@ -94,7 +96,16 @@ fn laws(program: &Program<'_>, init: bool, filtered: bool) {
     assert_eq!(seccomp.len(), usize::from(filtered));
     for place in seccomp {
         assert!(identity < place && close < place && place < ready);
-        let late = |step: &Step| matches!(step, Step::Capabilities { .. } | Step::Sync { .. } | Step::Execute);
+        let late = |step: &Step| {
+            matches!(
+                step,
+                Step::Capabilities { .. }
+                    | Step::NewSession { .. }
+                    | Step::Rlimit { .. }
+                    | Step::Sync { .. }
+                    | Step::Execute
+            )
+        };
         assert!(steps[place + 1..].iter().all(late), "a filter forbids what it likes of what comes after it");
     }
     if init {

@@ -25,7 +25,7 @@ use std::ffi::{c_char, c_int};
 use std::io::Write;
 
 const USAGE: &str = "usage: probe [exit N | signal N | sleep | fork-orphan | fork N | allocate MIB | spin | write-through PATH MIB | nest | hook NAME FILE | env NAME | tty-size | \
-    read PATH… | write PATH… | list PATH… | stat PATH… | syscall NAME… | escape PATH… | beneath PATH… | spy | kill-all]";
+    read PATH… | write PATH… | list PATH… | stat PATH… | syscall NAME… | escape PATH… | beneath PATH… | spy | watch HOST-PATH ALLOWED TIMES | kill-all]";
 
 /// What libc's start-up calls.
 // SAFETY: this is the program's only `main`, and has the signature that libc calls.

@@ -9,7 +9,7 @@ use rustix::termios::{Winsize, tcsetwinsize};
 use crate::ops::{Work, mounts};
 use crate::step::{Descriptor, Text};
 use crate::sync::{self, Report};
-use crate::sys;
+use crate::{run, sys};
 
 /// `DEVPTS_SUPER_MAGIC`, linux/magic.h.
 const DEVPTS_MAGIC: u64 = 0x1cd1;
@@ -41,7 +41,6 @@ impl Work<'_> {
             self.refuse_proc(place.as_fd(), path)?;
             mounts::attach(cover.as_fd(), place.as_fd())?;
         }
-        rustix::process::ioctl_tiocsctty(&slave)?;
         for number in 0..3 {
             sys::duplicate_onto(slave.as_fd(), number)?;
         }
@@ -57,6 +56,11 @@ impl Work<'_> {
         Ok(())
     }
 
+    /// What the objects of this program hold is closed under them: nothing uses them any more, and nobody drops them.
+    pub(super) fn close_others(&self, from: u32) -> Result<(), Errno> {
+        run::close_from(from, &[self.program.channel])
+    }
+
     /// The parent lends what it lends under higher numbers, and it has all closed that is not lent: nothing is overwritten.
     pub(super) fn preserve(&self, first: Descriptor, count: u32) -> Result<(), Errno> {
         for (number, nth) in (3..).zip(0..count) {
@@ -65,6 +69,12 @@ impl Work<'_> {
         }
         Ok(())
     }
+}
+
+/// Neither takes a right: this process leads no group yet, and the terminal is nobody's.
+pub(super) fn new_session(terminal: bool) -> Result<(), Errno> {
+    rustix::process::setsid()?;
+    if terminal { rustix::process::ioctl_tiocsctty(sys::borrow(0)?) } else { Ok(()) }
 }
 
 fn verify_ptmx(file: BorrowedFd<'_>) -> Result<(), Errno> {

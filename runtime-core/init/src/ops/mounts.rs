@@ -8,7 +8,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, fsconfig_create,
-    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree, unmount,
+    fsconfig_set_fd, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, open_tree, unmount,
 };
 
 use crate::ops::{Failure, Work, copy, paths};
@@ -204,7 +204,7 @@ impl Work<'_> {
     /// A procfs that is attached nowhere, made when it is first needed.
     pub(super) fn own_procfs(&mut self) -> Result<BorrowedFd<'_>, Failure> {
         if self.procfs.is_none() {
-            self.procfs = Some(self.new_filesystem(c"proc", c"proc", NO_OPTIONS, INERT)?);
+            self.procfs = Some(self.new_filesystem((c"proc", None), c"proc", NO_OPTIONS, INERT)?);
         }
         Ok(self.procfs.as_ref().ok_or(Errno::BADF)?.as_fd())
     }
@@ -253,7 +253,7 @@ impl Work<'_> {
             let cover = clone_mount(mask.as_fd(), c"", false)?;
             return Ok(attach(cover.as_fd(), place)?);
         }
-        let mask = self.new_filesystem(c"tmpfs", c"tmpfs", NO_OPTIONS, SEALED)?;
+        let mask = self.new_filesystem((c"tmpfs", None), c"tmpfs", NO_OPTIONS, SEALED)?;
         attach(mask.as_fd(), place)?;
         self.mask = Some(mask);
         Ok(())
@@ -270,10 +270,10 @@ impl Work<'_> {
         clone_mount(null.as_fd(), c"", false)
     }
 
-    /// A new file system, attached nowhere.
+    /// A new file system, attached nowhere; a proc shows the pid namespace that is given with its type.
     pub(super) fn new_filesystem(
         &self,
-        fs_type: &CStr,
+        (fs_type, pid_namespace): (&CStr, Option<BorrowedFd<'_>>),
         source: &CStr,
         options: Span,
         attributes: u64,
@@ -281,7 +281,9 @@ impl Work<'_> {
         let options = entries(self.program.pairs, options)?;
         let context = fsopen(fs_type, FsOpenFlags::FSOPEN_CLOEXEC)?;
         let attributes = MountAttrFlags::from_bits_retain(u32::try_from(attributes).map_err(|_| Errno::INVAL)?);
-        self.configure(context.as_fd(), source, options)
+        let shown = pid_namespace.map_or(Ok(()), |namespace| fsconfig_set_fd(&context, c"pidns", namespace));
+        shown
+            .and_then(|()| self.configure(context.as_fd(), source, options))
             .and_then(|()| fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes))
             .map_err(|errno| explain(context.as_fd(), errno))
     }

@@ -6,41 +6,11 @@ use std::path::PathBuf;
 
 use proptest::prelude::*;
 
+use super::verdict::{Call, verdict};
 use super::*;
 
-/// What a filter is shown: `struct seccomp_data` without the instruction pointer.
-#[derive(Debug, Clone, Copy)]
-struct Call {
-    arch: u32,
-    nr: u32,
-    args: [u64; 6],
-}
-
-impl Call {
-    fn native(name: &str, args: &[u64]) -> Self {
-        let nr = ScmpSyscall::from_name(name).unwrap().as_raw_syscall();
-        let mut all = [0; 6];
-        all[..args.len()].copy_from_slice(args);
-        Self { arch: native_arch(), nr: nr.try_into().unwrap(), args: all }
-    }
-
-    fn word(&self, offset: u32) -> u32 {
-        let low_first = |value: u64, offset: u32| {
-            let shift = if offset.is_multiple_of(8) == cfg!(target_endian = "little") { 0 } else { 32 };
-            u32::try_from(value >> shift & 0xffff_ffff).unwrap()
-        };
-        match offset {
-            0 => self.nr,
-            4 => self.arch,
-            16..64 => low_first(self.args[(offset as usize - 16) / 8], offset),
-            _ => panic!("load from {offset}"),
-        }
-    }
-}
-
-/// linux/audit.h
-fn native_arch() -> u32 {
-    if cfg!(target_arch = "x86_64") { 0xc000_003e } else { 0xc000_00b7 }
+fn native(name: &str, args: &[u64]) -> Call {
+    Call::native(name.parse().unwrap(), args)
 }
 
 fn run(program: &[Instruction], call: &Call) -> u32 {
@@ -49,24 +19,7 @@ fn run(program: &[Instruction], call: &Call) -> u32 {
 
 /// What the program returns and after how many instructions.
 fn run_counting(program: &[Instruction], call: &Call) -> (u32, usize) {
-    let (mut pc, mut a) = (0, 0);
-    for steps in 1.. {
-        let Instruction { code, jt, jf, k } = program[pc];
-        pc += 1;
-        let mut branch = |taken| pc += usize::from(if taken { jt } else { jf });
-        match code {
-            0x20 => a = call.word(k),
-            0x05 => pc += k as usize,
-            0x15 => branch(a == k),
-            0x25 => branch(a > k),
-            0x35 => branch(a >= k),
-            0x45 => branch(a & k != 0),
-            0x54 => a &= k,
-            0x06 => return (k, steps),
-            _ => panic!("instruction {code:#x}"),
-        }
-    }
-    unreachable!("jumps only go forward")
+    verdict(program, call).expect("the kernel would take it")
 }
 
 /// What the kernel makes of an action, linux/seccomp.h.
@@ -155,7 +108,7 @@ fn the_usual_profile() {
     let filter = compile(&profile).unwrap();
     assert_eq!(filter.flags, 4);
     let check = |name: &str, args: &[u64], action| {
-        assert_eq!(run(&filter.program, &Call::native(name, args)), value(action), "{name} {args:?}");
+        assert_eq!(run(&filter.program, &native(name, args)), value(action), "{name} {args:?}");
     };
     check("read", &[], SeccompAction::Allow);
     check("mount", &[], SeccompAction::Errno(1));
@@ -167,7 +120,7 @@ fn the_usual_profile() {
     check("socket", &[2, 5], SeccompAction::Allow);
     check("socket", &[40, 5], SeccompAction::Errno(1));
     check("socket", &[2, 6], SeccompAction::Errno(1));
-    let foreign = Call { arch: 0x1234, ..Call::native("read", &[]) };
+    let foreign = Call { arch: 0x1234, ..native("read", &[]) };
     assert_eq!(run(&filter.program, &foreign), value(SeccompAction::KillThread));
 }
 
@@ -190,7 +143,7 @@ fn a_long_profile_is_a_short_program() {
     let list = list(&usual_profile()).unwrap();
     assert!(program.len() < 200 && list.len() > 600, "{} of {}", program.len(), list.len());
     for name in ["read", "mount", "socketpair", "uname", "statx"] {
-        let (_, steps) = run_counting(&program, &Call::native(name, &[]));
+        let (_, steps) = run_counting(&program, &native(name, &[]));
         assert!(steps < 16, "{name}: {steps} of {}", program.len());
     }
 }
@@ -229,7 +182,7 @@ proptest! {
         // Two actions for one call with the same arguments are refused.
         let Ok(list) = list(&profile) else { return Ok(()) };
         let program = ranges::by_ranges(&list).expect("libseccomp's programs are understood");
-        for arch in [native_arch(), 0xc000_003e, 0x4000_0003, 0xc000_00b7, 0x1234] {
+        for arch in [native("read", &[]).arch, 0xc000_003e, 0x4000_0003, 0xc000_00b7, 0x1234] {
             for nr in [0, 0x4000_0000].into_iter().flat_map(|base| base..base + 600).chain([0xf_0002, u32::MAX]) {
                 for args in [[0; 6], [1, 0, 0, 0, 0, 0], [2, 3, 0, 0, 0, 0], [1 << 32 | 3, 1, 0, 0, 0, 0]] {
                     let call = Call { arch, nr, args };
@@ -249,7 +202,7 @@ fn conditions_on_one_argument_are_alternatives() {
         &[condition(0, SeccompOperator::Equal, 1, 0), condition(0, SeccompOperator::Equal, 2, 0)],
     )];
     let program = compile(&profile).unwrap().program;
-    let family = |family| run(&program, &Call::native("socket", &[family]));
+    let family = |family| run(&program, &native("socket", &[family]));
     assert_eq!([family(1), family(2), family(3)].map(|v| v == value(SeccompAction::Allow)), [true, true, false]);
 }
 
@@ -260,8 +213,8 @@ fn actions_have_the_kernels_numbers() {
         let rules = vec![rule(&["read", "no_such_call_yet"], action, &[])];
         let profile = Seccomp { default_action: Allow, architectures: vec![], flags: 0, rules, listener: None };
         let program = compile(&profile).unwrap().program;
-        assert_eq!(run(&program, &Call::native("read", &[])), value(action));
-        assert_eq!(run(&program, &Call::native("write", &[])), value(Allow));
+        assert_eq!(run(&program, &native("read", &[])), value(action));
+        assert_eq!(run(&program, &native("write", &[])), value(Allow));
     }
 }
 
@@ -275,7 +228,7 @@ fn no_rules_at_all() {
         listener: None,
     };
     let program = compile(&profile).unwrap().program;
-    assert_eq!(run(&program, &Call::native("read", &[])), value(SeccompAction::Errno(1)));
+    assert_eq!(run(&program, &native("read", &[])), value(SeccompAction::Errno(1)));
 }
 
 #[test]
@@ -305,7 +258,7 @@ proptest! {
             default_action: SeccompAction::Errno(1), architectures: vec![], flags: 0,
             rules: vec![rule(&["ioctl"], SeccompAction::Allow, &[condition])], listener: None,
         };
-        let call = Call { args: args.map(join), ..Call::native("ioctl", &[]) };
+        let call = Call { args: args.map(join), ..native("ioctl", &[]) };
         let program = compile(&profile).unwrap().program;
         prop_assert_eq!(run(&program, &call), expected(&profile, "ioctl", call.args));
     }
@@ -327,7 +280,7 @@ fn allowing(names: &[&str], architectures: &[&str]) -> Seccomp {
 
 #[test]
 fn calls_newer_than_the_profile_do_not_exist() {
-    let highest = Call::native("openat2", &[]);
+    let highest = native("openat2", &[]);
     let profile = allowing(&["read", "openat2", "no_such_call_yet"], &[]);
     let program = compile(&profile).unwrap().program;
     let numbered = |nr| run(&program, &Call { nr, ..highest });
@@ -348,7 +301,7 @@ fn a_call_that_is_denied_by_name_is_not_newer() {
     let mut profile = allowing(&["read"], &[]);
     profile.rules.push(rule(&["clone3"], SeccompAction::Errno(1), &[]));
     let program = compile(&profile).unwrap().program;
-    let clone3 = Call::native("clone3", &[]);
+    let clone3 = native("clone3", &[]);
     assert_eq!(run(&program, &clone3), value(SeccompAction::Errno(1)));
     assert_eq!(run(&program, &Call { nr: clone3.nr + 1, ..clone3 }), value(ENOSYS));
 }
@@ -356,7 +309,7 @@ fn a_call_that_is_denied_by_name_is_not_newer() {
 #[test]
 fn what_is_newer_is_asked_only_where_the_default_is_to_deny() {
     use SeccompAction::*;
-    let newer = Call { nr: 900, ..Call::native("read", &[]) };
+    let newer = Call { nr: 900, ..native("read", &[]) };
     for default in [KillThread, KillProcess, Trap, Errno(1), Errno(95)] {
         let profile = Seccomp { default_action: default, ..allowing(&["read"], &[]) };
         assert_eq!(run(&compile(&profile).unwrap().program, &newer), value(ENOSYS), "{default:?}");

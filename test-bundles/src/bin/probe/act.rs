@@ -42,6 +42,7 @@ pub(crate) fn act(arguments: &[String]) -> Option<Value> {
         ("escape", paths) => Some(attack::escape(paths)),
         ("beneath", paths) => Some(attack::beneath(paths)),
         ("spy", []) => Some(attack::spy()),
+        ("watch", [host, allowed, times]) => attack::watch(host, allowed, times),
         ("kill-all", []) => Some(json!(attack::kill_all())),
         ("syscall", names) => Some(each(names, |name| attempt(name).map(|()| json!("ok")))),
         _ => None,

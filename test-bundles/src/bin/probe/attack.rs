@@ -1,5 +1,7 @@
 //! What a hostile process would try. Each answers with what it came to see, or with the errno that stopped it.
 
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
 
@@ -59,6 +61,42 @@ pub(crate) fn spy() -> Value {
         (pid, found)
     };
     Value::Object(pids.map(look).collect::<Map<_, _>>())
+}
+
+/// What no process that a container sees may have: the host's root (`host` is a path that only the host has) or mounts, a file
+/// of the host's, a capability that is not in `allowed` (hexadecimal). Looks at each process that was not there at first, over
+/// and over, as often as it is told, and counts.
+pub(crate) fn watch(host: &str, allowed: &str, times: &str) -> Option<Value> {
+    let (allowed, times) = (u64::from_str_radix(allowed, 16).ok()?, times.parse().ok()?);
+    let known = pids();
+    let (mut looks, mut root, mut mounts, mut files, mut rights) = (0_u32, 0_u32, 0_u32, 0_u32, 0_u32);
+    fs::write("/ready", "").ok()?;
+    while looks < times {
+        for pid in pids().difference(&known) {
+            let file = |name: &str| format!("/proc/{pid}/{name}");
+            let Ok(status) = fs::read_to_string(file("status")) else { continue };
+            let held = status.lines().find_map(|line| line.strip_prefix("CapPrm:"));
+            let held = held.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())?;
+            let table = fs::read_to_string(file("mountinfo")).unwrap_or_default();
+            // The root of a file system, at the root of all: a container's is a directory of the host's.
+            let is_hosts = |line: &str| line.split(' ').skip(3).take(2).eq(["/", "/"]);
+            let held_files = fs::read_dir(file("fd")).into_iter().flatten().flatten();
+            let is_stdio = |name: &OsStr| ["0", "1", "2"].iter().any(|number| name == *number);
+            let others = held_files.filter(|entry| !is_stdio(&entry.file_name()));
+            let mut links = others.filter_map(|entry| fs::read_link(entry.path()).ok());
+            looks += 1;
+            root += u32::from(fs::symlink_metadata(file("root") + host).is_ok());
+            mounts += u32::from(table.lines().any(is_hosts));
+            files += u32::from(links.any(|link| link.starts_with("/sys/fs/cgroup") || link.starts_with(host)));
+            rights += u32::from(held & !allowed != 0);
+        }
+    }
+    Some(json!({ "looks": looks, "root": root, "mounts": mounts, "files": files, "rights": rights }))
+}
+
+fn pids() -> BTreeSet<u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
 /// Kills every process that it may.
