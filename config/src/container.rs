@@ -75,6 +75,13 @@ pub struct Container {
     pub annotations: Vec<(String, String)>,
 }
 
+impl Container {
+    /// Whether it has a namespace of this kind, new or joined. Of the others it is in the runtime's.
+    pub fn has(&self, kind: NamespaceKind) -> bool {
+        self.namespaces.iter().any(|namespace| namespace.kind == kind)
+    }
+}
+
 /// `root`: the container's file system on the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Root {

@@ -27,6 +27,7 @@ pub(crate) mod sysctl;
 mod time_offsets;
 mod unsupported;
 pub(crate) mod user_namespace;
+mod without_mounts;
 
 use std::path::Path;
 
@@ -48,7 +49,8 @@ pub(crate) fn container(
     version(spec.version())?;
     unsupported::in_spec(spec)?;
     let process = spec.process().as_ref().ok_or_else(|| Refusal::new("/process", "missing: a container runs one"))?;
-    let linux = spec.linux().as_ref().ok_or_else(|| Refusal::new("/linux", "missing: a container needs namespaces"))?;
+    let nothing = serde_json::from_str("{}").expect("every field of linux may be absent");
+    let linux = spec.linux().as_ref().unwrap_or(&nothing);
     let namespaces = linux.namespaces().as_deref().unwrap_or_default();
     let namespaces = namespaces::resolve(namespaces, pod).at("/linux/namespaces")?;
     let mappings = user_namespace::resolve(linux, &namespaces).at("/linux")?;
@@ -94,6 +96,7 @@ pub(crate) fn container(
     if let Some(pod) = pod {
         pod.furnish(&mut container);
     }
+    without_mounts::check(&container, linux.namespaces().as_deref().unwrap_or_default())?;
     Ok(container)
 }
 

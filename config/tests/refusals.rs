@@ -38,7 +38,7 @@ fn root_of_the_document() {
         ("/root", Value::Null, "/root: missing: a container needs a root file system"),
         ("/root/path", json!(""), "/root/path: missing"),
         ("/process", Value::Null, "/process: missing: a container runs one"),
-        ("/linux", Value::Null, "/linux: missing: a container needs namespaces"),
+        ("/linux", Value::Null, "/mounts/0: /proc would be mounted on the host: the container has no mount namespace"),
         ("/hostname", json!("a".repeat(65)), "/hostname: longer than 64 bytes"),
         ("/annotations", json!({"": "x"}), "/annotations/: an annotation's key must not be empty"),
         ("/vm", json!({"kernel": {"path": "/k"}}), "/vm: virtual machines are not supported yet"),
@@ -283,8 +283,8 @@ fn namespaces() {
     let one = "/linux/namespaces/-";
     let network = "/linux/namespaces/4/path";
     check([
-        (all, json!([]), "/linux/namespaces: no mount namespace: a container needs one, new or joined"),
-        (all, Value::Null, "/linux/namespaces: no mount namespace: a container needs one, new or joined"),
+        (all, json!([]), "/mounts/0: /proc would be mounted on the host: the container has no mount namespace"),
+        (all, Value::Null, "/mounts/0: /proc would be mounted on the host: the container has no mount namespace"),
         (
             all,
             json!([{"type": "mount", "path": "/proc/self/ns/mnt"}]),
@@ -326,6 +326,18 @@ fn said_in_user_namespace(pointer: &str, value: Value) -> String {
     set(&mut spec, "/linux/gidMappings", json!([ids(0, 100_000, 65_536)]));
     set(&mut spec, pointer, value);
     resolve(&spec).err().map(|refusal| refusal.to_string()).unwrap_or_default()
+}
+
+/// `without_mount_namespace` of the test-bundles has the rest.
+#[test]
+fn a_config_that_says_the_least() {
+    let mut spec = json!({ "ociVersion": "1.0.0", "root": { "path": "rootfs" } });
+    spec["process"] = json!({ "cwd": "/", "args": ["/bin/true"], "user": { "uid": 0, "gid": 0 } });
+    for linux in [Value::Null, json!({}), json!({ "namespaces": [] })] {
+        spec["linux"] = linux;
+        let container = resolve(&spec).unwrap();
+        assert_eq!((container.namespaces, container.masked_paths), (Vec::new(), Vec::<std::path::PathBuf>::new()));
+    }
 }
 
 #[test]

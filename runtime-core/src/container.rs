@@ -47,6 +47,8 @@ pub struct Container {
     listener: Option<SeccompListener>,
     process: config::Process,
     keyring: Option<String>,
+    /// Where there is no mount namespace in which to find it.
+    root: Option<PathBuf>,
     started: Cell<bool>,
     hooks: config::container::Hooks,
 }
@@ -92,6 +94,7 @@ impl Container {
                 listener: listener(spec).cloned(),
                 process: spec.process.clone(),
                 keyring,
+                root: (!spec.has(NamespaceKind::Mount)).then(|| spec.root.path.clone()),
                 started: Cell::new(false),
                 hooks: spec.hooks.clone(),
             }),
@@ -239,8 +242,8 @@ impl Container {
     }
 
     fn facts<'a>(&'a self, joins: &'a [PathBuf]) -> Facts<'a> {
-        let keyring = self.keyring.as_deref();
-        Facts { keyring, ..facts(&[], joins, self.filter.as_ref(), &self.namespaces) }
+        let (keyring, root) = (self.keyring.as_deref(), self.root.as_deref());
+        Facts { root, keyring, ..facts(&[], joins, self.filter.as_ref(), &self.namespaces) }
     }
 
     /// Who hears of a further process's seccomp filter.
@@ -396,7 +399,7 @@ fn facts<'a>(
     let makes_devices = kernel::in_first_user_namespace();
     let joins_pids = namespaces.iter().any(|there| there.kind == NamespaceKind::Pid && there.path.is_some());
     let proc_for_others = joins_pids && kernel::mounts_proc_for_others();
-    let (no_pivot_root, keyring, preserved) = (false, None, 0);
+    let (no_pivot_root, root, keyring, preserved) = (false, None, None, 0);
     Facts {
         hierarchies,
         joins,
@@ -406,6 +409,7 @@ fn facts<'a>(
         proc_for_others,
         makes_devices,
         no_pivot_root,
+        root,
         keyring,
         preserved,
     }

@@ -60,6 +60,8 @@ pub struct Facts<'a> {
     pub makes_devices: bool,
     /// `no_pivot_root`: `/` is a ramdisk, which pivot_root(2) cannot leave.
     pub no_pivot_root: bool,
+    /// The root of a running container that has no mount namespace: what is executed into it does not come there by joining one.
+    pub root: Option<&'a Path>,
     /// The session keyring's name, where the container gets one.
     pub keyring: Option<&'a str>,
     /// How many descriptors the program gets beside 0, 1 and 2.
@@ -100,6 +102,8 @@ pub enum Source {
         /// What becomes of its flags, where the container may clear none that the host has set.
         changes: Vec<Change>,
     },
+    /// A directory of the host's, as a place.
+    Directory(PathBuf),
     /// Not a file: the ids that the parent shows in a mount that the children send it.
     Idmap(Idmap),
     /// A new file system, detached.
@@ -182,6 +186,7 @@ impl Plan {
         plan.preserve(facts.preserved);
         lsm::confine(&mut plan, process, facts, "")?;
         namespaces::join_container(&mut plan, process, namespaces, facts);
+        rootfs::enter_running(&mut plan, facts);
         process::keyring(&mut plan, facts, false);
         process::attach(&mut plan, process, false);
         process::settle(&mut plan, &process.cwd, false);

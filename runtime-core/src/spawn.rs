@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use init::sync::{DETAIL_BYTES, Point, REPORT_BYTES, Report};
 use nix::errno::Errno;
+use rustix::fs::{Mode, OFlags};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendFlags, SocketFlags, SocketType, recvmsg,
     socketpair,
@@ -125,6 +126,7 @@ impl Opened {
                     }
                     opened.keep(tree)?
                 }
+                Source::Directory(path) => opened.keep(open_directory(path)?)?,
                 Source::Idmap(_) => -1,
                 Source::Filesystem { mount, idmap } => opened.keep(idmaps.filesystem(mount, idmap)?)?,
                 Source::Device { device, owner, propagation } => {
@@ -157,6 +159,12 @@ impl Opened {
 fn open_namespace(path: &Path) -> Result<OwnedFd> {
     let file = std::fs::File::open(path);
     file.map(OwnedFd::from).map_err(|error| Error::io(format!("open namespace {}", path.display()), &error))
+}
+
+fn open_directory(path: &Path) -> Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let opened = rustix::fs::open(path, flags, Mode::empty());
+    opened.map_err(|errno| failed(&format!("open {}", path.display()), errno))
 }
 
 /// The processes of one spawn. Dropped, it ends and reaps stage one, and stage two unless that has become a process of its

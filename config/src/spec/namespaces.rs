@@ -1,10 +1,10 @@
 //! `linux.namespaces`, config-linux.md "Namespaces".
 //!
 //! A path is looked at here, so that a wrong one is refused by its pointer and not by an EINVAL of setns(2) halfway through
-//! a start. A container without a mount namespace is refused: everything that a root file system needs would be mounted
-//! on the host. The host's by its path is refused too: `pivot_root(2)` would give every process there the container's root.
-//! So is one in which the root of the container's user namespace may mount nothing: `user_namespaces(7)`, "Interaction of user
-//! namespaces and other types of namespaces".
+//! a start. A kind that is not listed is the runtime's own (what that means for mounts says `without_mounts`). The host's mount
+//! namespace by its path is refused: `pivot_root(2)` would give every process there the container's root. So is one in which
+//! the root of the container's user namespace may mount nothing: `user_namespaces(7)`, "Interaction of user namespaces and
+//! other types of namespaces".
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -43,9 +43,6 @@ pub(super) fn resolve(namespaces: &[oci::LinuxNamespace], pod: Option<&Pod>) -> 
     let mount = namespaces.iter().position(|namespace| namespace.typ() == oci::LinuxNamespaceType::Mount);
     refuse_foreign_mounts(&list).at("/path").at_index(mount.unwrap_or_default())?;
     list.retain(|namespace| namespace.kind != NamespaceKind::User || !is_the_runtimes(namespace));
-    if !list.iter().any(|namespace| namespace.kind == NamespaceKind::Mount) {
-        return Err(Refusal::new("", "no mount namespace: a container needs one, new or joined"));
-    }
     list.sort_unstable_by_key(|namespace| namespace.kind);
     Ok(list)
 }

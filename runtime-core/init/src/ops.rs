@@ -21,7 +21,7 @@ use rustix::fs::Mode;
 use rustix::io::Errno;
 
 use crate::keep;
-use crate::step::{Attributes, Descriptor, Program, Step, Text};
+use crate::step::{Attributes, Descriptor, Program, Step, Text, Way};
 use crate::sync::{self, DETAIL_BYTES, Point, Report};
 use crate::sys;
 
@@ -86,7 +86,7 @@ impl<'a> Work<'a> {
             Step::HostPropagation { path, kind, recursive } => {
                 sys::mount_setattr_at(self.str(path)?, kind, recursive)?;
             }
-            Step::OpenRoot { path, tree } => self.open_root(path, tree)?,
+            Step::OpenRoot { path, root } => self.open_root(path, root)?,
             Step::MountFilesystem {
                 fs_type,
                 source,
@@ -118,8 +118,9 @@ impl<'a> Work<'a> {
             Step::MakeLink { target, path } => self.make_link(target, path)?,
             Step::MaskPath { path } => self.mask_path(path)?,
             Step::ReadonlyPath { path } => self.readonly_path(path)?,
-            Step::PivotRoot => self.pivot_root()?,
-            Step::MoveRoot => self.move_root()?,
+            Step::EnterRoot { way: Way::Pivot } => self.pivot_root()?,
+            Step::EnterRoot { way: Way::Move } => self.move_root()?,
+            Step::EnterRoot { way: Way::Change } => self.change_root()?,
             Step::Hostname { name } => rustix::system::sethostname(self.str(name)?.to_bytes())?,
             Step::Domainname { name } => rustix::system::setdomainname(self.str(name)?.to_bytes())?,
             Step::OpenConsole { size, uid, mount } => self.open_console(size, uid, mount)?,

@@ -130,6 +130,28 @@ pub enum Origin {
     },
 }
 
+/// What becomes the container's root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Root {
+    /// What is mounted at its path, mounted there once more: pivot_root(2) wants a mount.
+    Mounted,
+    /// Its mounts, which the parent has copied. They go over `/`, for who may not walk the path.
+    Tree(Descriptor),
+    /// The directory that the parent has opened; nothing is mounted.
+    Directory(Descriptor),
+}
+
+/// How the container's root becomes the process's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// pivot_root(2); the host's tree is detached.
+    Pivot,
+    /// The same where `/` is a ramdisk, which pivot_root(2) cannot leave: the root is moved over it.
+    Move,
+    /// chroot(2), where the mount namespace is the runtime's.
+    Change,
+}
+
 /// The name of a node in a tmpfs that is made for it.
 pub const NODE: &CStr = c"node";
 
@@ -200,13 +222,12 @@ pub enum Step {
         /// The whole tree below it.
         recursive: bool,
     },
-    /// Mounts the rootfs over itself, so that it can be pivoted to, and keeps it open for all that follows. One that was handed
-    /// over goes over `/`, for who may not walk the path.
+    /// Makes the rootfs ready to be entered, and keeps it open for all that follows.
     OpenRoot {
-        /// Host path of the rootfs.
+        /// Its host path.
         path: Text,
-        /// Its mounts, detached.
-        tree: Option<Descriptor>,
+        /// What of it.
+        root: Root,
     },
     /// Mounts a file system made new: fsopen, fsconfig, fsmount, move_mount.
     MountFilesystem {
@@ -277,7 +298,7 @@ pub enum Step {
         /// Group.
         gid: u32,
     },
-    /// Makes a symbolic link; replaces what is there unless it is a directory.
+    /// Makes a symbolic link; replaces what is there unless it is a directory or a device.
     MakeLink {
         /// What it says.
         target: Text,
@@ -294,10 +315,11 @@ pub enum Step {
         /// In the container.
         path: Text,
     },
-    /// pivot_root(2) to the opened root; the host's tree is detached.
-    PivotRoot,
-    /// The same where `/` is a ramdisk, which pivot_root(2) cannot leave: the root is moved over it.
-    MoveRoot,
+    /// Goes to the opened root.
+    EnterRoot {
+        /// By which call.
+        way: Way,
+    },
     /// sethostname(2)
     Hostname {
         /// At most 64 bytes.

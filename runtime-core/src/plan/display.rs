@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use config::container::Device;
 use init::setting::{Scheduler, Setting};
-use init::step::{Attributes, Links, Origin};
+use init::step::{Attributes, Links, Origin, Way};
 use init::sync::Point;
 use init::{Span, Step};
 
@@ -81,8 +81,9 @@ impl Plan {
                 None => format!("join session keyring {}", self.show(name)),
             },
             Step::OpenRoot { path, .. } => format!("open root {}", self.show(path)),
-            Step::PivotRoot => "pivot to the root".to_owned(),
-            Step::MoveRoot => "move the root over /".to_owned(),
+            Step::EnterRoot { way: Way::Pivot } => "pivot to the root".to_owned(),
+            Step::EnterRoot { way: Way::Move } => "move the root over /".to_owned(),
+            Step::EnterRoot { way: Way::Change } => "change to the root".to_owned(),
             Step::WriteProc { path, value, .. } => {
                 format!("write {} to /proc/{}", quoted(&self.show(value)), self.show(path))
             }
@@ -253,14 +254,16 @@ impl Plan {
 
     fn source_name(&self, descriptor: init::Descriptor) -> String {
         match self.sources.get(descriptor.0 as usize) {
-            Some(Source::Namespace(path)) => path.display().to_string(),
             Some(Source::Init) => "the container's init".to_owned(),
             Some(Source::Tasks(number)) => format!("the cgroup in hierarchy {}", number + 1),
             Some(Source::Stdio(number)) => format!("descriptor {number}"),
             Some(Source::Preserved(number)) => format!("descriptor {}", number + 3),
-            Some(Source::Tree { path, .. } | Source::Device { device: Device { path, .. }, .. }) => {
-                path.display().to_string()
-            }
+            Some(
+                Source::Namespace(path)
+                | Source::Directory(path)
+                | Source::Tree { path, .. }
+                | Source::Device { device: Device { path, .. }, .. },
+            ) => path.display().to_string(),
             Some(Source::Filesystem { mount, .. }) => mount.fs_type.clone(),
             Some(Source::Idmap(_)) | None => "?".to_owned(),
         }

@@ -19,11 +19,7 @@ use crate::rootfs::RootfsMount;
 
 /// Whether the container has another user namespace than the runtime, new or joined.
 pub(super) fn has_user_namespace(container: &config::Container) -> bool {
-    has(container, NamespaceKind::User)
-}
-
-fn has(container: &config::Container, kind: NamespaceKind) -> bool {
-    container.namespaces.iter().any(|namespace| namespace.kind == kind)
+    container.has(NamespaceKind::User)
 }
 
 /// How the host's mounts propagate into the container. What the host mounts later may show there (slave); nothing of the
@@ -53,7 +49,7 @@ pub(super) fn tree(
 ) -> Option<Descriptor> {
     let locks = has_user_namespace(container);
     // After the pivot there is no path of the host's any more.
-    let comes_late = plan.stage_one.contains(&Step::PivotRoot);
+    let comes_late = plan.stage_one.iter().any(|step| matches!(step, Step::EnterRoot { .. }));
     if idmap.is_none() && !locks && !comes_late {
         return None;
     }
@@ -88,8 +84,8 @@ pub(super) fn filesystem(
 pub(super) fn instead(plan: &mut Plan, container: &config::Container, fs_type: &str) -> Option<Descriptor> {
     let path = match fs_type {
         "sysfs" => "/sys",
-        "proc" if !has(container, NamespaceKind::Pid) => "/proc",
-        "mqueue" if !has(container, NamespaceKind::Ipc) => "/dev/mqueue",
+        "proc" if !container.has(NamespaceKind::Pid) => "/proc",
+        "mqueue" if !container.has(NamespaceKind::Ipc) => "/dev/mqueue",
         _ => return None,
     };
     tree(plan, container, Path::new(path), (true, false), None, Vec::new())

@@ -8,7 +8,7 @@ use init::Step;
 use init::sync::Point;
 
 use super::process::{Candidates, Executed};
-use super::{Facts, Plan, namespaces, process};
+use super::{Facts, Plan, namespaces, process, rootfs};
 use crate::error::Result;
 
 /// The mask that everybody's programs expect; ours may be any.
@@ -50,6 +50,7 @@ impl Plan {
     ) -> Result<Self> {
         let mut plan = Self::default();
         namespaces::join_container(&mut plan, process, namespaces, facts);
+        rootfs::enter_running(&mut plan, facts);
         process::keyring(&mut plan, facts, false);
         process::set_stdio(&mut plan, process.user.uid);
         process::settle(&mut plan, &process.cwd, false);

@@ -1,21 +1,20 @@
 //! The container's root: config.md "Root" and "Mounts", config-linux.md "Devices", "Masked Paths", "Readonly Paths",
 //! "Sysctl" and "Rootfs Mount Propagation".
 
+use std::path::Path;
+
 use config::container::{Hooks, Mount, MountKind, NamespaceKind, Propagation, PropagationKind};
 use init::Step;
-use init::step::{Attributes, Procfs};
+use init::step::{Attributes, Procfs, Root, Way};
 use init::sync::Point;
 
 use crate::error::{Error, Kind, Result};
-use crate::plan::{Facts, Plan, devices, handed, mounts};
+use crate::plan::{Facts, Plan, Source, devices, handed, mounts};
 
 /// `MOUNT_ATTR_RDONLY`
 const READONLY: Attributes = Attributes { set: 1, clear: 0 };
 
 /// From the host's tree to the container's: mounts, devices, pivot.
-///
-/// Without a pivot the host's mounts stay in the namespace and are detached one by one, so then they are slaves always, or
-/// they would go on the host too.
 ///
 /// Where a pid namespace is joined, whoever is there could look through this process at the host: at its mounts, by
 /// /proc/PID/mountinfo, and with CAP_SYS_PTRACE at its files, by /proc/PID/root. So stage one does it all, for it is not in there.
@@ -24,24 +23,14 @@ const READONLY: Attributes = Attributes { set: 1, clear: 0 };
 /// there stage two does it all. Its memory belongs to the runtime's user namespace, so that nobody there may look through it;
 /// that leaves the names in mountinfo.
 pub(super) fn build(plan: &mut Plan, container: &config::Container, facts: &Facts<'_>) -> Result<()> {
-    let mut propagation = handed::propagation(container);
-    if facts.no_pivot_root {
-        if propagation.kind == PropagationKind::Shared {
-            let reason = "/linux/rootfsPropagation: shared with the host, which no_pivot_root would unmount";
-            return Err(Error::new(Kind::Invalid, reason));
-        }
-        propagation = Propagation { kind: PropagationKind::Slave, recursive: true };
-    }
-    let Propagation { kind, recursive } = propagation;
-    let slash = plan.text("/");
-    plan.push(Step::HostPropagation { path: slash, kind: mounts::flag(kind), recursive });
-    let path = plan.path(&container.root.path);
-    let tree = handed::tree(plan, container, &container.root.path, (true, false), None, Vec::new());
-    plan.push(Step::OpenRoot { path, tree });
-    let inner = procs_last(plan, container, facts);
-    for (number, mount) in container.mounts.iter().enumerate().filter(|(number, _)| !inner.contains(number)) {
-        mounts::mount(plan, (number, mount), container, facts);
-    }
+    let late = procs_last(plan, container, facts);
+    let mounts = container.mounts.iter().enumerate();
+    let (late, early): (Vec<_>, Vec<_>) = mounts.partition(|(number, _)| late.contains(number));
+    let way = if container.has(NamespaceKind::Mount) {
+        mount(plan, container, &early, facts)?
+    } else {
+        open_directory(plan, &container.root.path, facts)?
+    };
     if !brings_its_own_dev(container) {
         devices::populate(plan, container, facts);
     }
@@ -52,12 +41,12 @@ pub(super) fn build(plan: &mut Plan, container: &config::Container, facts: &Fact
     if procfs == Procfs::Host {
         sysctls(plan, container, procfs);
     }
-    plan.push(if facts.no_pivot_root { Step::MoveRoot } else { Step::PivotRoot });
-    if !inner.is_empty() {
+    plan.push(Step::EnterRoot { way });
+    if !late.is_empty() {
         plan.fork();
     }
-    for (number, mount) in container.mounts.iter().enumerate().filter(|(number, _)| inner.contains(number)) {
-        mounts::mount(plan, (number, mount), container, facts);
+    for mount in late {
+        mounts::mount(plan, mount, container, facts);
     }
     if let Some(name) = &container.hostname {
         let name = plan.text(name);
@@ -71,6 +60,60 @@ pub(super) fn build(plan: &mut Plan, container: &config::Container, facts: &Fact
         sysctls(plan, container, procfs);
     }
     Ok(())
+}
+
+/// Without a pivot the host's mounts stay in the namespace and are detached one by one, so then they are slaves always, or
+/// they would go on the host too.
+fn mount(
+    plan: &mut Plan,
+    container: &config::Container,
+    mounts: &[(usize, &Mount)],
+    facts: &Facts<'_>,
+) -> Result<Way> {
+    let mut propagation = handed::propagation(container);
+    if facts.no_pivot_root {
+        if propagation.kind == PropagationKind::Shared {
+            let reason = "/linux/rootfsPropagation: shared with the host, which no_pivot_root would unmount";
+            return Err(Error::new(Kind::Invalid, reason));
+        }
+        propagation = Propagation { kind: PropagationKind::Slave, recursive: true };
+    }
+    let Propagation { kind, recursive } = propagation;
+    let slash = plan.text("/");
+    plan.push(Step::HostPropagation { path: slash, kind: mounts::flag(kind), recursive });
+    let path = plan.path(&container.root.path);
+    let tree = handed::tree(plan, container, &container.root.path, (true, false), None, Vec::new());
+    plan.push(Step::OpenRoot { path, root: tree.map_or(Root::Mounted, Root::Tree) });
+    for mount in mounts {
+        mounts::mount(plan, *mount, container, facts);
+    }
+    Ok(if facts.no_pivot_root { Way::Move } else { Way::Pivot })
+}
+
+/// Without a mount namespace nothing is mounted; `config` has refused what would be.
+fn open_directory(plan: &mut Plan, root: &Path, facts: &Facts<'_>) -> Result<Way> {
+    if !facts.makes_devices {
+        let reason = "/linux/namespaces: no mount namespace: the runtime is in a user namespace and can make no devices, \
+            and those of the host would be mounted on the host";
+        return Err(Error::new(Kind::Invalid, reason));
+    }
+    let step = open_as_directory(plan, root);
+    plan.push(step);
+    Ok(Way::Change)
+}
+
+fn open_as_directory(plan: &mut Plan, root: &Path) -> Step {
+    let (path, directory) = (plan.path(root), plan.source(Source::Directory(root.to_owned())));
+    Step::OpenRoot { path, root: Root::Directory(directory) }
+}
+
+/// The way into a running container's root where there is no mount namespace to join.
+pub(super) fn enter_running(plan: &mut Plan, facts: &Facts<'_>) {
+    if let Some(root) = facts.root {
+        let step = open_as_directory(plan, root);
+        plan.push(step);
+        plan.push(Step::EnterRoot { way: Way::Change });
+    }
 }
 
 /// The mounts that stage two makes in a pid namespace that it joins: by their place, each proc and what lies on it. None where

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use config::container::{Namespace, NamespaceKind, PropagationKind};
 use config::ids::{IdMaps, host_of};
-use init::step::{Attributes, Procfs};
+use init::step::{Attributes, Procfs, Root, Way};
 use init::sync::Point;
 use init::{Descriptor, Step};
 
@@ -59,8 +59,8 @@ impl Plan {
             let propagation = mounts::flag(PropagationKind::Slave);
             plan.push(Step::HostPropagation { path: slash, kind: propagation, recursive: true });
             let tree = sandbox.has(NamespaceKind::User).then(|| plan.root_of_the_host(stay.root, propagation));
-            plan.push(Step::OpenRoot { path, tree });
-            plan.push(Step::PivotRoot);
+            plan.push(Step::OpenRoot { path, root: tree.map_or(Root::Mounted, Root::Tree) });
+            plan.push(Step::EnterRoot { way: Way::Pivot });
             plan.renounce(&sandbox.mappings)?;
         }
         plan.push(Step::Sync { point: Point::Ready });

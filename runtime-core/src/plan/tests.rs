@@ -150,6 +150,7 @@ fn facts<'a>(hierarchies: &'a [Hierarchy], filter: Option<&'a Filter>) -> Facts<
         proc_for_others: true,
         makes_devices: true,
         no_pivot_root: false,
+        root: None,
         keyring,
         preserved: 0,
     }
@@ -448,7 +449,7 @@ fn without_a_proc_for_others_a_joined_pid_namespace_is_entered_after_the_pivot()
     container.namespaces.push(Namespace { kind: NamespaceKind::Pid, path: Some("/p".into()) });
     container.mounts.push(bind("/host/uptime", "/proc/uptime", false, 0));
     let plan = Plan::init(&container, &facts).unwrap();
-    assert_eq!(plan.stage_one.last(), Some(&Step::PivotRoot), "{}", text(&plan));
+    assert!(matches!(plan.stage_one.last(), Some(Step::EnterRoot { .. })), "{}", text(&plan));
     let inner = |step: &&Step| matches!(step, Step::MountFilesystem { .. } | Step::MountBind { .. });
     let inner: Vec<_> = plan.stage_two.iter().filter(inner).collect();
     let [Step::MountFilesystem { fs_type, pid_namespace: None, .. }, Step::MountBind { origin: Origin::Parent(_), .. }] =
@@ -497,7 +498,7 @@ proptest! {
         let (hierarchies, filter) = (hierarchies(), filter());
         let plan = Plan::init(&container, &facts(&hierarchies, filtered.then_some(&filter))).unwrap();
         let place = |kind: fn(&Step) -> bool| at(&plan, kind);
-        let pivot = place(|s| matches!(s, Step::PivotRoot)).unwrap();
+        let pivot = place(|s| matches!(s, Step::EnterRoot { .. })).unwrap();
         let identity = place(|s| matches!(s, Step::Identity { .. })).unwrap();
         let close = place(|s| matches!(s, Step::CloseOthers { .. })).unwrap();
         let go = place(|s| matches!(s, Step::Sync { point: Point::Ready })).unwrap();
@@ -720,6 +721,23 @@ fn whoever_changes_the_flags_of_a_mount_of_the_hosts_is_found() {
 }
 
 #[test]
+fn the_plan_of_a_container_without_a_mount_namespace() {
+    let namespaces = vec![Namespace { kind: NamespaceKind::Pid, path: None }];
+    let mut container = Container { namespaces, mounts: Vec::new(), ..container() };
+    (container.root.readonly, container.hostname) = (false, None);
+    (container.masked_paths, container.readonly_paths) = (Vec::new(), Vec::new());
+    insta::assert_snapshot!(text(&Plan::init(&container, &facts(&[], None)).unwrap()));
+    // What is executed into it has nothing to join.
+    let facts = Facts { root: Some("/b/rootfs".as_ref()), ..facts(&[], None) };
+    let plan = Plan::exec(&process(), &container.namespaces, &facts).unwrap();
+    let places = ["pid namespace", "open root /b/rootfs", "change to the root"];
+    let places = places.map(|step| plan.lines().position(|line| line.contains(step)).unwrap());
+    assert!(places.is_sorted() && places[2] < plan.stage_one.len(), "{}", text(&plan));
+    let refused = Plan::init(&container, &Facts { makes_devices: false, ..facts }).unwrap_err().to_string();
+    assert!(refused.starts_with("/linux/namespaces: no mount namespace: "), "{refused}");
+}
+
+#[test]
 fn sysctls_are_written_where_a_procfs_is_to_be_had() {
     let namespace = |kind, path: Option<&str>| Namespace { kind, path: path.map(Into::into) };
     let (user, mount, pid) = (NamespaceKind::User, NamespaceKind::Mount, NamespaceKind::Pid);
@@ -764,6 +782,14 @@ fn combinations() -> impl Strategy<Value = Container> {
             _ => Some(Namespace { kind: *kind, path: Some(format!("/n/{kind:?}").into()) }),
         };
         container.namespaces = KINDS.iter().zip(&ways).filter_map(namespace).collect();
+        if !container.has(NamespaceKind::Mount) {
+            // What `config` lets through.
+            container.namespaces.retain(|namespace| namespace.kind != NamespaceKind::User);
+            container.root.readonly = false;
+            container.mounts.clear();
+            container.masked_paths.clear();
+            container.readonly_paths.clear();
+        }
         let has_new = |kind| container.namespaces.iter().any(|n| n.kind == kind && n.path.is_none());
         if offsets && has_new(NamespaceKind::Time) {
             container.time_offsets = vec![TimeOffset { clock: Clock::Monotonic, seconds: 5, nanoseconds: 0 }];
@@ -822,9 +848,19 @@ proptest! {
             let makes = place(&|step| matches!(step, Step::NewNamespaces { kinds } if *kinds == rest && rest != 0));
             prop_assert!(rest == 0 || makes.unwrap() > roots[1], "what is made is the mapped root's");
         }
+        // Without a mount namespace nothing is mounted: it would be on the host.
+        let mounts = plan.stage_one.iter().chain(&plan.stage_two).any(|step| match step {
+            Step::HostPropagation { .. } | Step::MountFilesystem { .. } | Step::MountBind { .. }
+            | Step::SetAttributes { .. } | Step::SetPropagation { .. } | Step::MaskPath { .. } | Step::ReadonlyPath { .. } => true,
+            Step::OpenRoot { root, .. } => !matches!(root, init::step::Root::Directory(_)),
+            Step::EnterRoot { way } => *way != init::step::Way::Change,
+            Step::OpenConsole { mount, .. } => mount.is_some(),
+            _ => false,
+        });
+        prop_assert_eq!(mounts, container.has(NamespaceKind::Mount));
         // Nothing that comes from the host is left to the mapped root to open.
         let opened = all.iter().all(|step| match step {
-            Step::OpenRoot { tree, .. } => tree.is_some(),
+            Step::OpenRoot { root, .. } => *root != init::step::Root::Mounted,
             Step::MountBind { origin, .. } => *origin != Origin::Host,
             Step::MakeNode { mode, .. } => mode & 0o170_000 == 0o010_000,
             _ => true,

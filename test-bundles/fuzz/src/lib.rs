@@ -5,7 +5,9 @@
 
 use std::path::Path;
 
+use config::container::NamespaceKind;
 use config::{Container, ContainerId};
+use init::step::{Root, Way};
 use init::sync::Point;
 use init::{Instruction, Program, Step};
 use runtime_core::cgroup::Hierarchy;
@@ -41,24 +43,25 @@ pub fn plan(container: &Container) {
             proc_for_others: true,
             makes_devices: true,
             no_pivot_root,
+            root: None,
             keyring: Some("_ses.fuzz"),
             preserved: 2,
         };
         match Plan::init(container, &facts) {
             Ok(plan) => {
-                check(&plan, true, filter.is_some());
+                check(&plan, Some(container.has(NamespaceKind::Mount)), filter.is_some());
             }
             // Only what the options of the runtime forbid, which config.json cannot know.
             Err(error) => assert!(no_pivot_root, "{error}"),
         }
         let exec =
             Plan::exec(&container.process, &container.namespaces, &facts).expect("an exec can always be planned");
-        check(&exec, false, filter.is_some());
+        check(&exec, None, filter.is_some());
     }
 }
 
-/// The laws that the safety of a container rests on.
-fn check(plan: &Plan, init: bool, filtered: bool) {
+/// The laws that the safety of a container rests on. `init`: that of a container with a mount namespace, or without.
+fn check(plan: &Plan, init: Option<bool>, filtered: bool) {
     let descriptors: Vec<i32> = (100..).take(plan.sources().len()).collect();
     let memory = plan.memory().expect("there is memory");
     plan.with_program(&descriptors, 99, &memory, |program| {
@@ -69,7 +72,7 @@ fn check(plan: &Plan, init: bool, filtered: bool) {
     });
 }
 
-fn laws(program: &Program<'_>, init: bool, filtered: bool) {
+fn laws(program: &Program<'_>, init: Option<bool>, filtered: bool) {
     let steps = [program.stage_one, program.stage_two].concat();
     let all = |kind: fn(&Step) -> bool| -> Vec<usize> {
         steps.iter().enumerate().filter(|(_, step)| kind(step)).map(|(place, _)| place).collect()
@@ -108,13 +111,30 @@ fn laws(program: &Program<'_>, init: bool, filtered: bool) {
         };
         assert!(steps[place + 1..].iter().all(late), "a filter forbids what it likes of what comes after it");
     }
-    if init {
+    if let Some(mounts) = init {
         root(&all, cwd, capabilities[0]);
+        assert!(mounts || !steps.iter().any(mounts_something), "nothing is mounted on the host");
+    }
+}
+
+fn mounts_something(step: &Step) -> bool {
+    match step {
+        Step::HostPropagation { .. }
+        | Step::MountFilesystem { .. }
+        | Step::MountBind { .. }
+        | Step::SetAttributes { .. }
+        | Step::SetPropagation { .. }
+        | Step::MaskPath { .. }
+        | Step::ReadonlyPath { .. } => true,
+        Step::OpenRoot { root, .. } => !matches!(root, Root::Directory(_)),
+        Step::EnterRoot { way } => *way != Way::Change,
+        Step::OpenConsole { mount, .. } => mount.is_some(),
+        _ => false,
     }
 }
 
 fn root(all: &dyn Fn(fn(&Step) -> bool) -> Vec<usize>, cwd: usize, capabilities: usize) {
-    let [pivot] = all(|s| matches!(s, Step::PivotRoot | Step::MoveRoot))[..] else { panic!("one way to the root") };
+    let [pivot] = all(|s| matches!(s, Step::EnterRoot { .. }))[..] else { panic!("one way to the root") };
     let [open] = all(|s| matches!(s, Step::OpenRoot { .. }))[..] else { panic!("one root") };
     let made = all(|s| matches!(s, Step::MountFilesystem { .. } | Step::MountBind { .. } | Step::MakeNode { .. }));
     assert!(

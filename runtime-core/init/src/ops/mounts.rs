@@ -12,7 +12,7 @@ use rustix::mount::{
 };
 
 use crate::ops::{Failure, Work, copy, paths};
-use crate::step::{Attributes, Descriptor, Links, NODE, Origin, Pair, Procfs, Span, TakeOver, Text, entries};
+use crate::step::{Attributes, Descriptor, Links, NODE, Origin, Pair, Procfs, Root, Span, TakeOver, Text, entries};
 use crate::sync::{DETAIL_BYTES, Report};
 use crate::sys;
 
@@ -35,13 +35,20 @@ const NO_OPTIONS: Span = Span { start: 0, len: 0 };
 const NULL_DEVICE: (u32, u32) = (1, 3);
 
 impl Work<'_> {
-    /// Makes the rootfs a mount of its own, for pivot_root(2) wants one, and opens it.
-    pub(super) fn open_root(&mut self, path: Text, tree: Option<Descriptor>) -> Result<(), Errno> {
-        let path = if tree.is_some() { c"/" } else { self.str(path)? };
+    /// Makes the rootfs a mount of its own, where it is to be one, and opens it.
+    pub(super) fn open_root(&mut self, path: Text, root: Root) -> Result<(), Errno> {
+        let path = match root {
+            Root::Mounted => self.str(path)?,
+            Root::Tree(_) => c"/",
+            Root::Directory(directory) => {
+                self.root = Some(self.handed(directory)?);
+                return Ok(());
+            }
+        };
         paths::make_enclosing_mount_private(path)?;
-        let tree = match tree {
-            Some(tree) => self.handed(tree)?,
-            None => clone_mount(CWD, path, true)?,
+        let tree = match root {
+            Root::Tree(tree) => self.handed(tree)?,
+            _ => clone_mount(CWD, path, true)?,
         };
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let place = rustix::fs::open(path, flags, Mode::empty())?;
@@ -132,7 +139,7 @@ impl Work<'_> {
         attach(mount.as_fd(), place.as_fd())
     }
 
-    /// A detached mount that the parent has made.
+    /// A detached mount that the parent has made, or a directory that it has opened.
     fn handed(&self, tree: Descriptor) -> Result<OwnedFd, Errno> {
         rustix::io::fcntl_dupfd_cloexec(self.fd(tree)?, 3)
     }
@@ -218,6 +225,13 @@ impl Work<'_> {
         rustix::process::fchdir(&old)?;
         sys::mount_setattr_at(c".", MS_SLAVE, true)?;
         unmount(c".", UnmountFlags::DETACH)?;
+        rustix::process::chdir(c"/")
+    }
+
+    /// The root without a mount namespace: nothing is mounted, and the host's tree stays where it is.
+    pub(super) fn change_root(&mut self) -> Result<(), Errno> {
+        rustix::process::fchdir(self.root()?)?;
+        rustix::process::chroot(c".")?;
         rustix::process::chdir(c"/")
     }
 

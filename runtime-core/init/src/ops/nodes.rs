@@ -67,6 +67,8 @@ impl Work<'_> {
         self.in_parent(path, |parent, name| match symlinkat(target, parent, name) {
             // Where it says so already it may be on something that cannot be written.
             Err(Errno::EXIST) if says(parent, name, target) => Ok(()),
+            // The host's own /dev has a device for ptmx.
+            Err(Errno::EXIST) if is_device(parent, name) => Ok(()),
             Err(Errno::EXIST) => {
                 unlinkat(parent, name, AtFlags::empty())?;
                 symlinkat(target, parent, name)
@@ -97,6 +99,11 @@ pub(super) fn read_link<'a>(
         Err(Errno::INVAL) => Ok(None),
         Err(errno) => Err(errno),
     }
+}
+
+fn is_device(parent: BorrowedFd<'_>, name: &CStr) -> bool {
+    statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)
+        .is_ok_and(|there| FileType::from_raw_mode(there.st_mode) == FileType::CharacterDevice)
 }
 
 /// Whether `name` is a symbolic link to `target`.
