@@ -3,7 +3,7 @@
 
 use init::Step;
 use nix::errno::Errno;
-use nix::libc::RLIMIT_NOFILE;
+use nix::sys::resource::Resource;
 
 use crate::error::{Error, Kind, errno_text};
 use crate::kernel;
@@ -73,7 +73,7 @@ fn interpreter(errno: Errno, detail: &[u8]) -> String {
 /// The two reasons for EPERM: setrlimit(2).
 fn rlimit(resource: u32, hard: u64) -> String {
     match kernel::most_files() {
-        Some(most) if resource == RLIMIT_NOFILE && hard > most => {
+        Some(most) if resource == Resource::RLIMIT_NOFILE as u32 && hard > most => {
             format!("it is above the sysctl fs.nr_open, which is {most}")
         }
         _ => "to raise a hard limit above the runtime's own takes CAP_SYS_RESOURCE".to_owned(),

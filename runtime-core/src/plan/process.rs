@@ -6,7 +6,7 @@ use config::container::{Capabilities, Process};
 use init::setting::{Scheduler, Setting};
 use init::sync::Point;
 use init::{FORK_FLAGS, Step};
-use nix::libc;
+use nix::sys::resource::Resource;
 use syscalls::Sysno;
 
 use crate::plan::seccomp::Filter;
@@ -19,10 +19,10 @@ const DEFAULT_PATH: &str = "/bin:/usr/bin";
 const SYS_ADMIN: u64 = 1 << 21;
 
 /// The limit that a fork counts against.
-const NPROC: u32 = libc::RLIMIT_NPROC;
+const NPROC: u32 = Resource::RLIMIT_NPROC as u32;
 
-/// Of ioctl_tty(2).
-const TIOCSCTTY: u64 = libc::TIOCSCTTY;
+/// asm-generic/ioctls.h; ioctl_tty(2).
+const TIOCSCTTY: u64 = 0x540e;
 
 /// What a session keyring's owner and its possessor may do: `KEY_POS_ALL`, and `KEY_USR_VIEW`, `READ`, `SEARCH` and `LINK`. The
 /// kernel leaves out SEARCH, without which an exec, which comes as init's root, would not find it by its name. linux/key.h.

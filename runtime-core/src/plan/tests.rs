@@ -390,7 +390,7 @@ fn a_bind_over_dev_keeps_its_own_devices() {
 /// What takes no right and opens nothing.
 fn is_harmless(step: &Step) -> bool {
     match step {
-        Step::Rlimit { resource, .. } => *resource == nix::libc::RLIMIT_NPROC,
+        Step::Rlimit { resource, .. } => *resource == nix::sys::resource::Resource::RLIMIT_NPROC as u32,
         step => matches!(step, Step::NewSession { .. } | Step::Seccomp { .. } | Step::Sync { .. } | Step::Execute),
     }
 }
@@ -517,7 +517,7 @@ proptest! {
         prop_assert_eq!(seccomp.is_some(), filtered);
         prop_assert!(seccomp.is_none_or(|place| identity < place && close < place && place < go));
         // A process may be allowed fewer files than are open by then.
-        let limit = place(|s| matches!(s, Step::Rlimit { resource, .. } if *resource != nix::libc::RLIMIT_NPROC)).unwrap();
+        let limit = place(|s| matches!(s, Step::Rlimit { resource, .. } if *resource != nix::sys::resource::Resource::RLIMIT_NPROC as u32)).unwrap();
         let home = place(|s| matches!(s, Step::Home { .. })).unwrap();
         prop_assert!(pivot < home && home < limit);
         let opened = place(|s| matches!(s, Step::SetAttributes { .. } | Step::SetPropagation { .. })).unwrap_or(cwd);
