@@ -236,8 +236,8 @@ fn rlimits() {
         (list, json!([limit("RLIMIT_CPU", 2, 1)]), "/process/rlimits/0/soft: 2 is more than the hard limit 1"),
         (
             list,
-            json!([limit("RLIMIT_AS", 1, 1), limit("RLIMIT_CPU", 1, 1), limit("RLIMIT_AS", 1, 1)]),
-            "/process/rlimits/2/type: a second RLIMIT_AS",
+            json!([limit("RLIMIT_AS", 1, 1), limit("RLIMIT_CPU", 1, 1), limit("RLIMIT_AS", 2, 1)]),
+            "/process/rlimits/2/soft: 2 is more than the hard limit 1",
         ),
         (list, json!([limit("RLIMIT_NICE", 0, u64::MAX)]), ""),
     ]);

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // Helpers of tests are tests, which clippy does not see.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use test_bundles::bundle::{Bundle, ours};
 
 #[test]
@@ -13,6 +13,30 @@ fn soft_and_hard_limits_are_set() {
     assert_eq!(limits["RLIMIT_CORE"], json!([0, 0]));
     assert_eq!(limits["RLIMIT_NPROC"], json!([300, 400]));
     assert_eq!(limits["RLIMIT_STACK"], json!([1 << 20, u64::MAX]));
+}
+
+/// `nerdctl run --ulimit nofile=2000:2000 --ulimit nofile=1000:1000` writes both.
+#[test]
+fn of_one_that_is_set_twice_the_last_counts() {
+    let limit = |soft, hard| json!({ "type": "RLIMIT_NOFILE", "soft": soft, "hard": hard });
+    let mut bundle = Bundle::new("rlimits");
+    bundle.config["process"]["rlimits"] = json!([limit(1000, 1000), limit(100, 200)]);
+    let log = bundle.path().join("log");
+    let mut run = bundle.command();
+    run.arg("--log").arg(&log).args(["run", "--bundle", bundle.path().to_str().unwrap(), bundle.id()]);
+    let output = run.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let seen: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(seen["rlimits"]["RLIMIT_NOFILE"], json!([100, 200]));
+    let warnings = std::fs::read_to_string(&log).unwrap_or_default();
+    let says = "/process/rlimits/1: a second RLIMIT_NOFILE: the last one counts";
+    assert!(!ours() || warnings.contains(says), "{warnings}");
+
+    bundle.probe(&["sleep"]).start();
+    let mut process = bundle.config["process"].clone();
+    process["args"] = json!(["/probe"]);
+    process["rlimits"] = json!([limit(1000, 1000), limit(50, 60)]);
+    assert_eq!(bundle.exec(&process).json()["rlimits"]["RLIMIT_NOFILE"], json!([50, 60]));
 }
 
 #[test]

@@ -96,13 +96,16 @@ fn oom_score_adj(score: Option<i32>) -> Result<Option<i32>, Refusal> {
     }
 }
 
+/// Each resource once. Of one that is there twice, which the specification forbids and nerdctl writes, the last counts as with
+/// runc and crun.
 fn rlimits(rlimits: &[oci::PosixRlimit]) -> Result<Vec<Rlimit>, Refusal> {
     let mut list: Vec<Rlimit> = Vec::with_capacity(rlimits.len());
     for (index, rlimit) in rlimits.iter().enumerate() {
         let resource = resource(rlimit.typ()) as u32;
         let (soft, hard) = (rlimit.soft(), rlimit.hard());
-        if list.iter().any(|other| other.resource == resource) {
-            return Err(Refusal::new(format!("/{index}/type"), format!("a second {}", rlimit.typ())));
+        if let Some(earlier) = list.iter().position(|other| other.resource == resource) {
+            log::warn!("/process/rlimits/{index}: a second {}: the last one counts", rlimit.typ());
+            list.remove(earlier);
         }
         if soft > hard {
             return Err(Refusal::new(format!("/{index}/soft"), format!("{soft} is more than the hard limit {hard}")));
