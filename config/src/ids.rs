@@ -41,6 +41,12 @@ impl IdMap {
     }
 }
 
+/// `id`, unless it is the one number that is no id: setresuid(2), setresgid(2) and chown(2) take it for "leave it as it is", so that
+/// a process would stay root.
+pub(crate) fn real(id: u32) -> Result<u32, Refusal> {
+    if id == u32::MAX { Err(Refusal::new("", format!("{id} is no id"))) } else { Ok(id) }
+}
+
 /// What `id` of the container is on the host; none where no line of `map` has it.
 pub fn host_of(map: &[IdMap], id: u32) -> Option<u32> {
     map.iter().find_map(|line| line.host_of(id))

@@ -1,16 +1,18 @@
 //! Bytes to `oci_spec`'s types, with every failure told as a [`Refusal`]: where in the text, and at which field.
 //!
-//! Called by `bundle` alone. The common path is one pass of `serde_json`; only a document that is refused is read again:
-//! what `oci_spec` does not know and the specification wants taken is amended. Where it stops tells the field
-//! ([`place`]). What the types cannot say is caught here too: a NUL byte in any string (JSON
-//! can carry one, no system call can), and values of a closed set by their name (`unknown rlimit RLIMIT_FOO`), where
-//! serde would list every name there is.
+//! Called by `bundle` alone. The common path is one pass of `serde_json`. A document is read again where that refuses it, and
+//! where it may have filled in a default for something required: what `oci_spec` reads otherwise than the specification means it
+//! is changed ([`amend`]), and what is missing is named ([`required`]). Where reading stops tells the field ([`place`]). What the
+//! types cannot say is caught here too: a NUL byte in any string (JSON can carry one, no system call can), and values of a closed
+//! set by their name (`unknown rlimit RLIMIT_FOO`), where serde would list every name there is.
 
 use oci_spec::runtime as oci;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+mod amend;
 mod place;
+mod required;
 
 use crate::refuse::{Refusal, token};
 
@@ -18,66 +20,57 @@ use crate::refuse::{Refusal, token};
 pub(crate) trait Document: DeserializeOwned {
     /// Where the document would stand in config.json; empty for config.json itself.
     const PLACE: &'static str;
+
+    /// Whether it has a default where something required may have been absent.
+    fn may_lack(&self) -> bool;
 }
 
 impl Document for oci::Spec {
     const PLACE: &'static str = "";
+
+    fn may_lack(&self) -> bool {
+        required::in_spec(self)
+    }
 }
 
 impl Document for oci::Process {
     const PLACE: &'static str = "/process";
+
+    fn may_lack(&self) -> bool {
+        required::in_process(self)
+    }
 }
 
 impl Document for oci::LinuxResources {
     const PLACE: &'static str = "/linux/resources";
+
+    fn may_lack(&self) -> bool {
+        required::in_resources(self)
+    }
 }
 
 /// Reads `text` as a `T`. Pointers of refusals are relative to `text`.
 pub(crate) fn read<T: Document>(text: &[u8]) -> Result<T, Refusal> {
-    let document = match serde_json::from_slice(text) {
-        Ok(document) => document,
-        Err(error) => match amended::<T>(text) {
-            Some(text) => serde_json::from_slice(&text).map_err(|error| explain::<T>(&text, &error))?,
-            None => return Err(explain::<T>(text, &error)),
-        },
+    let document = match serde_json::from_slice::<T>(text) {
+        Ok(document) if !document.may_lack() => document,
+        first => again(text, first)?,
     };
     refuse_nul_bytes(text)?;
     Ok(document)
 }
 
-/// The document with its `process` such that `oci_spec` can read it; none where there is nothing to mend.
-///
-/// A capability that nobody here knows belongs to a newer kernel: the specification wants a warning and a container without
-/// it. And two scheduler flags have other names in `oci_spec` than in the specification.
-fn amended<T: Document>(text: &[u8]) -> Option<Vec<u8>> {
-    let mut document = serde_json::from_slice::<Value>(text).ok()?;
-    let process = document.pointer_mut("/process".strip_prefix(T::PLACE)?)?;
-    let mut changed = false;
-    for (kind, set) in process.get_mut("capabilities").and_then(Value::as_object_mut).into_iter().flatten() {
-        if let Some(set) = set.as_array_mut() {
-            let before = set.len();
-            set.retain(|name| name.as_str().is_none_or(|name| is_known(name, kind)));
-            changed |= set.len() != before;
-        }
+/// Reads as the specification means it what at `first` could not be read, or not for certain.
+fn again<T: Document>(text: &[u8], first: serde_json::Result<T>) -> Result<T, Refusal> {
+    let Ok(mut document) = serde_json::from_slice::<Value>(text) else {
+        return first.map_err(|error| explain::<T>(text, &error));
+    };
+    let changed = amend::amend(&mut document, T::PLACE);
+    required::check(&document, T::PLACE)?;
+    if !changed {
+        return first.map_err(|error| explain::<T>(text, &error));
     }
-    for flag in process.pointer_mut("/scheduler/flags").and_then(Value::as_array_mut).into_iter().flatten() {
-        let name = match flag.as_str() {
-            Some("SCHED_FLAG_RESET_ON_FORK") => "SCHED_RESET_ON_FORK",
-            Some("SCHED_FLAG_DL_OVERRUN") => "SCHED_FLAG_D_L_OVERRUN",
-            _ => continue,
-        };
-        (*flag, changed) = (Value::from(name), true);
-    }
-    changed.then(|| document.to_string().into_bytes())
-}
-
-/// Whether `name` is a capability; warns where it is not.
-fn is_known(name: &str, set: &str) -> bool {
-    let known = serde_json::from_value::<oci::Capability>(Value::from(name)).is_ok();
-    if !known {
-        log::warn!("/process/capabilities/{set}: {name} is not known here, left out");
-    }
-    known
+    let text = document.to_string().into_bytes();
+    serde_json::from_slice(&text).map_err(|error| explain::<T>(&text, &error))
 }
 
 /// Finds the field at which reading stopped, and says what was wrong with it.

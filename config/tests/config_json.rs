@@ -2,6 +2,7 @@
 
 mod common;
 mod features;
+mod fields;
 mod mutations;
 mod refusals;
 mod resolved;

@@ -750,7 +750,7 @@ fn what_is_not_json_or_not_of_the_type() {
         said("{\"mounts\": [{\"destination\": 7}]}"),
         "/mounts/0/destination: invalid type: integer `7`, expected path string at line 1 column 29"
     );
-    assert_eq!(said("{\"process\": {\"cwd\": \"/\"}}"), "/process: missing field `user` at line 1 column 24");
+    assert_eq!(said("{\"process\": {\"user\": {}}}"), "/process: missing field `cwd` at line 1 column 24");
     assert_eq!(
         said("{\"linux\": {\"sysctl\": {\"a/b\": 1}}}"),
         "/linux/sysctl/a~1b: invalid type: integer `1`, expected a string at line 1 column 30"

@@ -5,7 +5,7 @@
 use std::fs;
 
 use serde_json::{Value, json};
-use test_bundles::bundle::Bundle;
+use test_bundles::bundle::{Bundle, ours};
 
 #[test]
 fn arguments_and_environment_arrive_as_written() {
@@ -79,6 +79,24 @@ fn user_group_and_supplementary_groups() {
     assert_eq!(seen["gid"], json!([1001, 1001, 1001]));
     // Linux lists the primary group only where it is asked for as an additional one.
     assert_eq!(seen["groups"], json!([5, 7, 70000]));
+}
+
+/// setresuid(2) and its kin take it for "leave it as it is": who asks for it would be root.
+#[test]
+fn the_number_that_is_no_id_is_refused() {
+    for (user, says) in [
+        (json!({ "uid": u32::MAX, "gid": 1 }), "/process/user/uid: 4294967295 is no id"),
+        (json!({ "uid": 1, "gid": u32::MAX }), "/process/user/gid: 4294967295 is no id"),
+        (
+            json!({ "uid": 1, "gid": 1, "additionalGids": [1, u32::MAX] }),
+            "/process/user/additionalGids/1: 4294967295 is no id",
+        ),
+    ] {
+        let mut bundle = Bundle::new("process");
+        bundle.config["process"]["user"] = user;
+        let ran = bundle.run();
+        assert!(ran.status != 0 && (!ours() || ran.stderr.contains(says)), "{says}: {}{}", ran.stdout, ran.stderr);
+    }
 }
 
 #[test]

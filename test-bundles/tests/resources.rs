@@ -375,15 +375,35 @@ fn a_memory_limit_kills() {
 #[test]
 fn a_pids_limit_stops_a_fork() {
     let mut bundle = Bundle::new("cgroup");
-    let forked = |bundle: &mut Bundle, limit: i64| {
-        bundle.config["linux"]["resources"] = json!({"pids": {"limit": limit}});
+    let forked = |bundle: &mut Bundle, pids: Value| {
+        bundle.config["linux"]["resources"] = json!({"pids": pids});
         bundle.probe(&["fork", "5"]).seen()
     };
-    assert_eq!(forked(&mut bundle, 4), json!({"forked": 3, "stopped": "EAGAIN"}), "init and three more");
-    assert_eq!(forked(&mut bundle, -1), json!({"forked": 5, "stopped": null}));
-    if ours() {
-        assert_eq!(forked(&mut bundle, 1), json!({"forked": 0, "stopped": "EAGAIN"}), "init alone");
+    let stopped = json!({"forked": 3, "stopped": "EAGAIN"});
+    assert_eq!(forked(&mut bundle, json!({"limit": 4})), stopped, "init and three more");
+    for unlimited in [json!({"limit": -1}), json!({}), json!({"limit": null}), Value::Null] {
+        let shown = unlimited.to_string();
+        assert_eq!(forked(&mut bundle, unlimited), json!({"forked": 5, "stopped": null}), "{shown}");
     }
+    if ours() {
+        assert_eq!(forked(&mut bundle, json!({"limit": 1})), json!({"forked": 0, "stopped": "EAGAIN"}), "init alone");
+    }
+}
+
+#[test]
+fn the_largest_limit_of_huge_pages_is_none() {
+    let mut bundle = Bundle::new("cgroup");
+    bundle.config["linux"]["resources"] = json!({"hugepageLimits": [{"pageSize": "2MB", "limit": u64::MAX}]});
+    let ran = bundle.probe(&["sleep"]).create();
+    if ran.status != 0 {
+        assert!(!ours() || ran.stderr.contains("not to be had on this host"), "{}", ran.stderr);
+        println!("skipped: {}", ran.stderr.trim());
+        return;
+    }
+    let limit =
+        cgroups::read(&bundle.cgroup(), cgroups::either("hugetlb.2MB.limit_in_bytes", "hugetlb.2MB.max")).unwrap();
+    // All pages that the kernel can count, in whole huge ones.
+    assert!(limit == "max" || limit.parse::<u64>().unwrap() >= i64::MAX.unsigned_abs() - (2 << 20), "{limit}");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use nix::libc::S_IFMT;
 use oci_spec::runtime as oci;
 
 use crate::container::{Device, DeviceKind};
+use crate::ids;
 use crate::refuse::{At, Refusal};
 use crate::spec::paths;
 
@@ -39,8 +40,8 @@ fn one(device: &oci::LinuxDevice) -> Result<Device, Refusal> {
         major,
         minor,
         mode: mode(device.file_mode()).at("/fileMode")?,
-        uid: device.uid().unwrap_or(0),
-        gid: device.gid().unwrap_or(0),
+        uid: ids::real(device.uid().unwrap_or(0)).at("/uid")?,
+        gid: ids::real(device.gid().unwrap_or(0)).at("/gid")?,
     })
 }
 

@@ -6,6 +6,7 @@ use nix::sys::resource::Resource;
 use oci_spec::runtime as oci;
 
 use crate::container::{Process, Rlimit, User};
+use crate::ids;
 use crate::refuse::{At, Refusal};
 use crate::spec::{capabilities, paths, scheduling};
 
@@ -82,8 +83,14 @@ fn user(user: &oci::User) -> Result<User, Refusal> {
     if umask > 0o777 {
         return Err(Refusal::new("/umask", format!("{umask} has more than permission bits")));
     }
-    let additional_gids = user.additional_gids().clone().unwrap_or_default();
-    Ok(User { uid: user.uid(), gid: user.gid(), umask, additional_gids })
+    let additional_gids = user.additional_gids().iter().flatten().enumerate();
+    let additional_gids = additional_gids.map(|(index, gid)| ids::real(*gid).at_index(index)).collect::<Result<_, _>>();
+    Ok(User {
+        uid: ids::real(user.uid()).at("/uid")?,
+        gid: ids::real(user.gid()).at("/gid")?,
+        umask,
+        additional_gids: additional_gids.at("/additionalGids")?,
+    })
 }
 
 /// `proc_pid_oom_score_adj(5)` takes no more.

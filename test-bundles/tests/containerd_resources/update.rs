@@ -26,6 +26,9 @@ pub(super) async fn updates_are_live_whatever_the_state(case: &Case) -> Result<(
     container.update(json!({"pids": {"limit": 33}})).await?;
     is("pids.max", "33")?;
     container.start().await?;
+    // A limit that is not there changes none.
+    container.update(json!({"pids": {}})).await?;
+    is("pids.max", "33")?;
     // Both above what holds now, and then both below: whichever order would be wrong once.
     for megabytes in [32_u64, 16] {
         let bytes = megabytes << 20;
