@@ -8,6 +8,7 @@
 //! containerd's `delete` ends them.
 
 mod accept;
+mod answers;
 mod dump;
 mod rest;
 

@@ -399,6 +399,29 @@ fn what_it_is_and_can_needs_neither_namespace_nor_containerd() {
     }
 }
 
+/// By this a daemon knows to ask for what an older one asked for.
+#[test]
+fn a_service_or_a_method_that_is_unknown_is_not_implemented() {
+    let mut bundle = Bundle::new(Some("{}"));
+    let server = bundle.start("a");
+    let client = ttrpc::Client::connect(&format!("unix://{}", server.path.display())).unwrap();
+    let code = |service: &str, method: &str| {
+        let request = ttrpc::Request { service: service.into(), method: method.into(), ..Default::default() };
+        match client.request(request).unwrap_err() {
+            ttrpc::Error::RpcStatus(status) => status.code(),
+            other => panic!("{other}"),
+        }
+    };
+    assert_eq!(code("containerd.task.v9.Task", "State"), ttrpc::Code::UNIMPLEMENTED);
+    assert_eq!(code("", ""), ttrpc::Code::UNIMPLEMENTED);
+    assert_eq!(code("grpc.health.v1.Health", &"long".repeat(2000)), ttrpc::Code::UNIMPLEMENTED);
+    for service in ["containerd.task.v2.Task", "containerd.task.v3.Task", "containerd.runtime.sandbox.v1.Sandbox"] {
+        assert_eq!(code(service, "Dance"), ttrpc::Code::UNIMPLEMENTED, "{service}");
+    }
+    // The same connection still serves.
+    assert_eq!(code("containerd.task.v3.Task", "State"), ttrpc::Code::NOT_FOUND);
+}
+
 #[test]
 fn run_by_hand_it_says_what_is_missing() {
     let output = Command::new(SHIM).stdin(Stdio::null()).output().unwrap();

@@ -16,6 +16,7 @@ use tokio::net::UnixListener;
 use tokio::time::Sleep;
 use ttrpc::r#async::transport::Listener;
 
+use super::answers::Answers;
 use super::rest::Rest;
 use crate::idle::{Connection, Idle};
 use crate::transport::Transport;
@@ -41,6 +42,7 @@ struct Client {
     transport: Transport,
     connection: Connection,
     rest: Rest,
+    answers: Answers,
 }
 
 /// A listener for ttrpc's server on an inherited socket. To be called within the runtime.
@@ -64,7 +66,8 @@ impl Stream for Incoming {
             let connection = self.idle.connection();
             match accepted.and_then(|(stream, _)| Ok((stream.peer_cred()?.uid(), Transport::new(stream)?))) {
                 Ok((uid, transport)) if uid == self.uid => {
-                    return Poll::Ready(Some(Ok(Client { transport, connection, rest: self.rest.clone() })));
+                    let (rest, answers) = (self.rest.clone(), Answers::default());
+                    return Poll::Ready(Some(Ok(Client { transport, connection, rest, answers })));
                 }
                 Ok((uid, _)) => log::warn!("refused a connection from user {uid}"),
                 Err(error) => {
@@ -91,7 +94,10 @@ impl AsyncRead for Client {
 impl AsyncWrite for Client {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.rest.disturb();
-        Pin::new(&mut self.transport).poll_write(cx, bytes)
+        let Self { transport, answers, .. } = &mut *self;
+        let count = ready!(Pin::new(transport).poll_write(cx, answers.next(bytes)))?;
+        answers.written(count);
+        Poll::Ready(Ok(count))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
