@@ -61,6 +61,7 @@ tools:
 install: ## Puts the release binary into $(DESTDIR)$(PREFIX)/bin (default /usr/local/bin), where containerd finds it.
 	@test -x $(RELEASE) || $(MAKE) --no-print-directory build
 	install -D -m 755 $(RELEASE) $(DESTDIR)$(PREFIX)/bin/$(SHIM)
+	install -D -m 644 README.md $(DESTDIR)$(PREFIX)/share/doc/$(SHIM)/README.md
 
 features: root ## Writes the table of the features document into the README.
 	@cargo build -p test-bundles --no-default-features --bin oci --bin probe

@@ -9,11 +9,13 @@ use std::ffi::OsString;
 use runtime_core::{Error, Kind, Result};
 
 /// The verbs, which an unknown flag cannot take for its value.
-const VERBS: [&str; 3] = ["start", "delete", "plan"];
+const VERBS: [&str; 4] = ["start", "delete", "plan", "help"];
 
 /// What the command line says; an absent string is empty, as Go has it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Flags {
+    /// `-h`, `-help`: print what this program is and exit.
+    pub(crate) help: bool,
     /// `-v`, `-version`: print the version and exit.
     pub(crate) version: bool,
     /// `-info`: print what this runtime can do and exit.
@@ -72,7 +74,7 @@ impl Flags {
             if value.is_empty() {
                 return Err(Error::new(
                     Kind::Invalid,
-                    format!("-{name} is missing: this program is run by containerd, not by hand"),
+                    format!("-{name} is missing: this program is run by containerd, not by hand; -h tells more"),
                 ));
             }
         }
@@ -81,6 +83,7 @@ impl Flags {
 
     fn switch(&mut self, name: &str) -> Option<&mut bool> {
         match name {
+            "h" | "help" => Some(&mut self.help),
             "v" | "version" => Some(&mut self.version),
             "info" => Some(&mut self.info),
             "debug" => Some(&mut self.debug),
@@ -163,6 +166,7 @@ mod tests {
     fn switches_take_values_only_inline() {
         assert!(!parse("-debug=false start").unwrap().debug);
         assert!(parse("-debug=true start").unwrap().debug);
+        assert!(parse("-h").unwrap().help && parse("--help").unwrap().help);
         assert!(parse("-v").unwrap().version && parse("--version").unwrap().version);
         assert!(parse("-info").unwrap().info);
     }

@@ -1,4 +1,4 @@
-//! `-info` and `-v`: what this runtime is and can do, told before there is any container.
+//! `-info`, `-v` and `-h`: what this runtime is and can do, told before there is any container.
 //!
 //! containerd asks from 2.2 on before the first container, and CRI when it starts; kubelet offers user namespaces and
 //! recursive read-only mounts only to runtimes that claim them in the features, which `runtime-core` knows.
@@ -9,21 +9,46 @@ use containerd_shim::protos::types::introspection::{RuntimeInfo, RuntimeVersion}
 use runtime_core::{Error, Kind, Result, features};
 
 use crate::bootstrap::read_stdin;
+use crate::options::{NODE_FILE, NODE_FILE_VARIABLE};
 use crate::{PROGRAM, RUNTIME};
 
 /// How containerd's typeurl names the runtime spec's features, which are JSON and no protobuf.
 const FEATURES_URL: &str = "types.containerd.io/opencontainers/runtime-spec/1/features/Features";
 
-/// Our version and, where the build names it, the commit.
+/// Our version, and what the build script has found out: the commit and the compiler.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
-const REVISION: &str = match option_env!("REVISION") {
-    Some(revision) => revision,
-    None => "unknown",
-};
+const REVISION: &str = env!("REVISION");
+const COMPILER: &str = env!("COMPILER");
 
-/// What `-v` prints.
+/// What `-v` prints, in the words of containerd's own shims.
 pub(crate) fn version() -> String {
-    format!("{PROGRAM}:\n  Version:  {VERSION}\n  Revision: {REVISION}\n")
+    format!("{PROGRAM}:\n  Version:  {VERSION}\n  Revision: {REVISION}\n  Rust version: {COMPILER}\n")
+}
+
+/// What `-h` prints.
+pub(crate) fn help() -> String {
+    format!(
+        "\
+{PROGRAM} {VERSION}: a containerd shim that runs containers by itself, without runc.
+
+containerd starts this program wherever a container's runtime is {RUNTIME}:
+    ctr run --rm --runtime {RUNTIME} docker.io/library/busybox:latest hello echo hello
+
+Commands for people:
+    plan BUNDLE                   print what would be done for the container of a bundle, and do none of it
+    help, -h, --help              print this text
+    -v, --version                 print the version and the revision
+
+Commands for containerd, with -namespace, -id, -address, -bundle, -debug:
+    start                         start the server of a pod, and print its address
+    delete                        remove what is left of a container whose server has died
+    -info                         print what the runtime can do, as a protobuf message
+    (none)                        be the server that `start` has started
+
+Options of the node: {NODE_FILE}, or the file that {NODE_FILE_VARIABLE} names.
+Documentation: README.md of the source; `make install` puts it into PREFIX/share/doc/{PROGRAM}.
+"
+    )
 }
 
 /// Answers `-info`: options on stdin, or nothing; a `RuntimeInfo` on stdout.

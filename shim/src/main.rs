@@ -64,6 +64,9 @@ fn main() -> ExitCode {
 
 fn run() -> Result<()> {
     let flags = Flags::parse(std::env::args_os().skip(1))?;
+    if flags.help {
+        return print(info::help().as_bytes());
+    }
     if flags.version {
         return print(info::version().as_bytes());
     }
@@ -80,9 +83,8 @@ fn run() -> Result<()> {
         }
         Some("delete") => delete::delete(&flags.identified()?),
         Some("plan") => plan::plan(flags.operands.first().map(String::as_str)),
-        Some(other) => {
-            Err(Error::new(Kind::Invalid, format!("unknown command {other:?}: start, delete or plan BUNDLE")))
-        }
+        Some("help") => print(info::help().as_bytes()),
+        Some(other) => Err(Error::new(Kind::Invalid, format!("unknown command {other:?}; -h tells which there are"))),
     }
 }
 

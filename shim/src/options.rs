@@ -20,10 +20,10 @@ const CRI_OPTIONS: &str = "runtimeoptions.v1.Options";
 const CLIENT_OPTIONS: &str = "containerd.linux.runc.CreateOptions";
 
 /// The node's own options, for every container of it.
-const NODE_FILE: &str = "/etc/containerd/myshim.toml";
+pub(crate) const NODE_FILE: &str = "/etc/containerd/myshim.toml";
 
 /// Names another file than [`NODE_FILE`], for a second containerd on one machine.
-const NODE_FILE_VARIABLE: &str = "MYSHIM_CONFIG";
+pub(crate) const NODE_FILE_VARIABLE: &str = "MYSHIM_CONFIG";
 
 /// The options of one container, the node's file read anew.
 pub(crate) fn resolve(sent: Option<&Any>) -> Result<Options> {

@@ -20,6 +20,11 @@ use containerd_shim::protos::types::introspection::RuntimeInfo;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getpgid, getsid};
 
+/// What the build asks git for.
+#[path = "../build.rs"]
+#[allow(dead_code, reason = "its main is run by cargo")]
+mod build;
+
 const SHIM: &str = env!("CARGO_BIN_EXE_containerd-shim-myshim-v2");
 
 /// A bundle in a temporary directory, with the directory for sockets beside it. Servers that are left are killed.
@@ -394,9 +399,70 @@ fn what_it_is_and_can_needs_neither_namespace_nor_containerd() {
     assert!(info.status.success() && info.stderr.is_empty(), "{info:?}");
     assert_eq!(RuntimeInfo::parse_from_bytes(&info.stdout).unwrap().name, "io.containerd.myshim.v2");
     for flag in ["-v", "--version"] {
-        let version = run(flag);
-        assert!(String::from_utf8(version.stdout).unwrap().contains(env!("CARGO_PKG_VERSION")));
+        let version = String::from_utf8(run(flag).stdout).unwrap();
+        let mut lines = version.lines();
+        assert_eq!(lines.next(), Some("containerd-shim-myshim-v2:"));
+        assert_eq!(lines.next(), Some(concat!("  Version:  ", env!("CARGO_PKG_VERSION"))));
+        let revision = lines.next().unwrap().strip_prefix("  Revision: ").unwrap();
+        // The build has asked git; so do we, unless somebody has told it another.
+        if option_env!("REVISION").is_none() {
+            assert_eq!(revision.trim_end_matches(".m"), build::revision(workspace()).trim_end_matches(".m"));
+        }
+        assert!(lines.next().is_some_and(|line| line.starts_with("  Rust version: 1.")), "{version}");
+        assert_eq!(lines.next(), None);
     }
+}
+
+fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+#[test]
+fn the_revision_is_the_sources_own_commit() {
+    let dir = tempfile::tempdir().unwrap();
+    let git = |directory: &Path, arguments: &[&str]| {
+        let identity = ["-c", "user.name=n", "-c", "user.email=e@example.org", "-c", "commit.gpgsign=false"];
+        let output = Command::new("git").arg("-C").arg(directory).args(identity).args(arguments).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    // A tarball has none, wherever it is unpacked.
+    let source = dir.path().join("packages/source");
+    fs::create_dir_all(source.join("shim/src")).unwrap();
+    fs::write(source.join("shim/src/main.rs"), "fn main() {}").unwrap();
+    assert_eq!(build::revision(&source), build::UNKNOWN);
+    git(dir.path(), &["init", "-q"]);
+    git(dir.path(), &["add", "."]);
+    git(dir.path(), &["commit", "-q", "-m", "packages"]);
+    assert_eq!(build::revision(&source), build::UNKNOWN);
+
+    git(&source, &["init", "-q"]);
+    git(&source, &["add", "."]);
+    git(&source, &["commit", "-q", "-m", "source"]);
+    let head = git(&source, &["rev-parse", "HEAD"]);
+    assert_eq!(build::revision(&source), head);
+    // What is built beside it is no change of it.
+    fs::write(source.join("output"), "").unwrap();
+    assert_eq!(build::revision(&source), head);
+    fs::write(source.join("shim/src/main.rs"), "fn main() { changed() }").unwrap();
+    assert_eq!(build::revision(&source), head + ".m");
+}
+
+#[test]
+fn help_says_what_it_is_what_it_can_be_asked_and_where_more_is_told() {
+    for arguments in [&["-h"][..], &["--help"], &["-help"], &["help"], &["-namespace", "n", "-h"]] {
+        let output = Command::new(SHIM).args(arguments).env_clear().stdin(Stdio::null()).output().unwrap();
+        assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        let words = ["containerd shim", "start", "delete", "plan", "-info", "--version"];
+        for word in words.into_iter().chain(["README.md", "/etc/containerd/myshim.toml", "MYSHIM_CONFIG"]) {
+            assert!(text.contains(word), "{word} is not in:\n{text}");
+        }
+        assert!(text.lines().all(|line| line.len() <= 120), "{text}");
+    }
+    let output = Command::new(SHIM).arg("dance").stdin(Stdio::null()).output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.ends_with("unknown command \"dance\"; -h tells which there are\n"), "{text}");
 }
 
 /// By this a daemon knows to ask for what an older one asked for.
