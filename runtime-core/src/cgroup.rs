@@ -115,7 +115,7 @@ impl Cgroup {
         if let Driver::Systemd(annotations) = driver {
             return Self::create_unit(host, path, resources, writes, annotations).await;
         }
-        let cgroup = Self::locate(path)?;
+        let cgroup = Self::locate(path, driver)?;
         cgroup.refuse_frozen()?;
         let mut made = Vec::new();
         let devices = resources.devices.as_deref().unwrap_or_default();
@@ -132,9 +132,17 @@ impl Cgroup {
         }
     }
 
-    /// Where the cgroup at `path` lies or would lie, without making it.
-    pub fn locate(path: &CgroupPath) -> Result<Self> {
-        Ok(Self { directories: path::directories(Host::get()?, path)?, unit: None })
+    /// Where the cgroup at `path` lies or would lie, without making it. Kind `Unimplemented` where systemd would have to make it
+    /// and is not running.
+    pub fn locate(path: &CgroupPath, driver: Driver<'_>) -> Result<Self> {
+        let host = Host::get()?;
+        match driver {
+            Driver::Cgroupfs => Ok(Self { directories: path::directories(host, path)?, unit: None }),
+            Driver::Systemd(_) => {
+                let (_, name, directories) = systemd::locate(host, path)?;
+                Ok(Self { directories, unit: Some(systemd::Unit::named(name)) })
+            }
+        }
     }
 
     /// Finds an existing cgroup again, from [`Cgroup::directories`] and [`Cgroup::unit`] of an earlier life.

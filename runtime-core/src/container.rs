@@ -67,7 +67,7 @@ impl Container {
     ) -> Result<Self> {
         let filter = compile(spec, &options.root)?;
         timing.lap("compile the seccomp profile");
-        let keyring = if options.no_new_keyring { None } else { keyring(spec) };
+        let keyring = keyring(spec, options);
         let driver = Driver::choose(options.systemd_cgroup, &spec.cgroup, &spec.annotations);
         let cgroup = Cgroup::create(&spec.cgroup, &spec.resources, driver).await?;
         timing.lap("make the cgroup");
@@ -375,9 +375,10 @@ async fn while_it_lives(init: BorrowedFd<'_>, work: impl Future<Output = Result<
     }
 }
 
-/// The name of its session keyring, where the kernel has such. It is the one that runc gives it, and tools look for.
-fn keyring(spec: &config::Container) -> Option<String> {
-    kernel::has_keyrings().then(|| format!("_ses.{}", spec.id.as_str()))
+/// The name of its session keyring, where it gets one and the kernel has such. It is the one that runc gives it, and tools look
+/// for.
+fn keyring(spec: &config::Container, options: &config::Options) -> Option<String> {
+    (!options.no_new_keyring && kernel::has_keyrings()).then(|| format!("_ses.{}", spec.id.as_str()))
 }
 
 fn listener(spec: &config::Container) -> Option<&SeccompListener> {
@@ -459,12 +460,14 @@ fn kill(pid: i32) {
     }
 }
 
-/// The plan of `spec`'s init in words, one step a line, without doing any of it.
-pub fn explain(spec: &config::Container) -> Result<Vec<String>> {
+/// The plan of `spec`'s init in words, one step a line, as [`Container::create`] would make it with `options`; without doing any
+/// of it.
+pub fn explain(spec: &config::Container, options: &config::Options) -> Result<Vec<String>> {
     let filter = spec.seccomp.as_ref().map(seccomp::compile).transpose()?;
-    let cgroup = Cgroup::locate(&spec.cgroup)?;
-    let (hierarchies, joins) = (cgroup.hierarchies(), cgroup.joined()?);
-    let keyring = keyring(spec);
-    let facts = Facts { keyring: keyring.as_deref(), ..facts(&hierarchies, &joins, filter.as_ref(), &spec.namespaces) };
+    let driver = Driver::choose(options.systemd_cgroup, &spec.cgroup, &spec.annotations);
+    let cgroup = Cgroup::locate(&spec.cgroup, driver)?;
+    let (hierarchies, joins, keyring) = (cgroup.hierarchies(), cgroup.joined()?, keyring(spec, options));
+    let facts = facts(&hierarchies, &joins, filter.as_ref(), &spec.namespaces);
+    let facts = Facts { no_pivot_root: options.no_pivot_root, keyring: keyring.as_deref(), ..facts };
     Ok(Plan::init(spec, &facts)?.lines().collect())
 }

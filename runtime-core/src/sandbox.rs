@@ -122,7 +122,7 @@ impl Sandbox {
     /// What the whole pod has used. Kind `Precondition` where it has no cgroup of its own.
     pub fn stats(&self) -> Result<Stats> {
         let none = || Error::new(Kind::Precondition, "the pod has no cgroup of its own: it named no cgroup parent");
-        Cgroup::locate(self.parent.as_ref().ok_or_else(none)?)?.stats()
+        Cgroup::locate(self.parent.as_ref().ok_or_else(none)?, Driver::Cgroupfs)?.stats()
     }
 }
 

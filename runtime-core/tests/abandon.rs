@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use config::{Bundle, ContainerId};
-use runtime_core::cgroup::Cgroup;
+use runtime_core::cgroup::{Cgroup, Driver};
 use runtime_core::{Container, Stdio, Timing, reaper};
 
 const CONFIG: &str = r#"{"ociVersion": "1.0.2", "root": {"path": "rootfs"},
@@ -35,7 +35,7 @@ fn a_process_that_is_dropped_before_its_start_ends_and_is_reaped() {
         let create = Container::create(&spec, &options, Stdio::Files([null(), null(), null()]).into(), &mut timing);
         let container = create.await.expect("it is created");
         assert_ne!(children(), "", "init waits for its start");
-        let cgroup = Cgroup::locate(&spec.cgroup).expect("its place");
+        let cgroup = Cgroup::locate(&spec.cgroup, Driver::Cgroupfs).expect("its place");
         drop(container);
         let deadline = Instant::now() + Duration::from_secs(5);
         while !children().is_empty() {

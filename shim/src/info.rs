@@ -35,7 +35,8 @@ containerd starts this program wherever a container's runtime is {RUNTIME}:
     ctr run --rm --runtime {RUNTIME} docker.io/library/busybox:latest hello echo hello
 
 Commands for people:
-    plan BUNDLE                   print what would be done for the container of a bundle, and do none of it
+    plan [--options FILE] BUNDLE  print what would be done for the container of a bundle, and do none of it;
+                                  with the node's options, and over them those of FILE, which is like the node's
     help, -h, --help              print this text
     -v, --version                 print the version and the revision
 

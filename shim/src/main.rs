@@ -82,7 +82,7 @@ fn run() -> Result<()> {
             start::start(&flags.identified()?)
         }
         Some("delete") => delete::delete(&flags.identified()?),
-        Some("plan") => plan::plan(flags.operands.first().map(String::as_str)),
+        Some("plan") => plan::plan(&flags.operands),
         Some("help") => print(info::help().as_bytes()),
         Some(other) => Err(Error::new(Kind::Invalid, format!("unknown command {other:?}; -h tells which there are"))),
     }

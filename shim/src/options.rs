@@ -5,7 +5,7 @@
 //! Go client up to 1.7 has an older one for what it wants to say to a runtime of another type: who owns the pipes of a
 //! container with id maps. Else `ctr` and nerdctl send nothing. Precedence and meaning are [`config::options`]'s.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use config::Options;
 use config::options::{Setting, Source};
@@ -22,13 +22,26 @@ const CLIENT_OPTIONS: &str = "containerd.linux.runc.CreateOptions";
 /// The node's own options, for every container of it.
 pub(crate) const NODE_FILE: &str = "/etc/containerd/myshim.toml";
 
-/// Names another file than [`NODE_FILE`], for a second containerd on one machine.
+/// Names another file than [`NODE_FILE`], for a second containerd on one machine. That one must be there.
 pub(crate) const NODE_FILE_VARIABLE: &str = "MYSHIM_CONFIG";
 
 /// The options of one container, the node's file read anew.
 pub(crate) fn resolve(sent: Option<&Any>) -> Result<Options> {
-    let node = std::env::var_os(NODE_FILE_VARIABLE).filter(|path| !path.is_empty());
-    resolve_with(&node.map_or_else(|| NODE_FILE.into(), PathBuf::from), sent)
+    resolve_with(node()?, sent)
+}
+
+/// The options of the node, and over them those of `file`.
+pub(crate) fn resolve_file(file: Option<&Path>) -> Result<Options> {
+    let file = file.map(Source::file).transpose()?;
+    Ok(Options::resolve(&[node()?].into_iter().chain(file).collect::<Vec<_>>())?)
+}
+
+fn node() -> Result<Source> {
+    let named = std::env::var_os(NODE_FILE_VARIABLE).filter(|path| !path.is_empty());
+    Ok(match named {
+        Some(path) => Source::file(Path::new(&path))?,
+        None => Source::node(Path::new(NODE_FILE))?,
+    })
 }
 
 /// Whether a message is one of those that carry options.
@@ -36,8 +49,8 @@ pub(crate) fn are(any: &Any) -> bool {
     [RUNC_OPTIONS, CRI_OPTIONS, CLIENT_OPTIONS].iter().any(|name| any.type_url.rsplit('/').next() == Some(name))
 }
 
-fn resolve_with(node: &Path, sent: Option<&Any>) -> Result<Options> {
-    let mut sources = vec![Source::node(node)?];
+fn resolve_with(node: Source, sent: Option<&Any>) -> Result<Options> {
+    let mut sources = vec![node];
     if let Some(any) = sent.filter(|any| !any.type_url.is_empty()) {
         let invalid = |error| Error::new(Kind::Invalid, format!("decode options of type {}: {error}", any.type_url));
         match any.type_url.rsplit('/').next() {
@@ -146,7 +159,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("myshim.toml");
         std::fs::write(&path, node).unwrap();
-        resolve_with(&path, sent)
+        resolve_with(Source::node(&path)?, sent)
     }
 
     /// One length-delimited field of a message.

@@ -37,6 +37,7 @@ impl Bundle {
     fn new(config: Option<&str>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("bundle")).unwrap();
+        fs::write(dir.path().join("myshim.toml"), "").unwrap();
         if let Some(config) = config {
             fs::write(dir.path().join("bundle/config.json"), config).unwrap();
         }
@@ -326,6 +327,26 @@ fn options_that_cannot_be_honoured_start_nothing() {
 }
 
 #[test]
+fn an_options_file_that_cannot_be_read_is_named() {
+    let bundle = Bundle::new(Some("{}"));
+    let dir = bundle.dir.path();
+    fs::write(dir.join("latin1.toml"), b"# \xe9\n").unwrap();
+    for (file, says) in [
+        (dir.join("missing.toml"), "No such file or directory (os error 2)"),
+        (dir.join("latin1.toml"), "stream did not contain valid UTF-8"),
+        (dir.join("bundle"), "Is a directory (os error 21)"),
+        (dir.join("myshim.toml/x"), "Not a directory (os error 20)"),
+        (PathBuf::from("relative.toml"), "not an absolute path"),
+    ] {
+        let expected = format!("options file {}: {says}\n", file.display());
+        let flags = ["-namespace", "test", "-id", "a", "-address", "/c.sock", "start"];
+        let started = Command::new(SHIM).args(flags).env("MYSHIM_CONFIG", &file).stdin(Stdio::null()).output().unwrap();
+        let text = String::from_utf8(started.stderr).unwrap();
+        assert!(!started.status.success() && started.stdout.is_empty() && text.ends_with(&expected), "{text}");
+    }
+}
+
+#[test]
 fn a_bundle_without_a_config_is_a_group_of_its_own() {
     let mut bundle = Bundle::new(None);
     let server = bundle.start("sandbox");
@@ -454,7 +475,7 @@ fn help_says_what_it_is_what_it_can_be_asked_and_where_more_is_told() {
         let output = Command::new(SHIM).args(arguments).env_clear().stdin(Stdio::null()).output().unwrap();
         assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
         let text = String::from_utf8(output.stdout).unwrap();
-        let words = ["containerd shim", "start", "delete", "plan", "-info", "--version"];
+        let words = ["containerd shim", "start", "delete", "plan [--options FILE] BUNDLE", "-info", "--version"];
         for word in words.into_iter().chain(["README.md", "/etc/containerd/myshim.toml", "MYSHIM_CONFIG"]) {
             assert!(text.contains(word), "{word} is not in:\n{text}");
         }

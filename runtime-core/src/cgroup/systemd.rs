@@ -59,6 +59,18 @@ pub(super) fn is_running() -> bool {
     Path::new(BOOTED).is_dir()
 }
 
+/// The slice and the name of the unit that `path` names, and the directories that it has or would have.
+pub(super) fn locate(host: &Host, path: &CgroupPath) -> Result<(String, String, Vec<PathBuf>)> {
+    if !is_running() {
+        let text = "the systemd cgroup driver is asked for, and systemd is not running here";
+        return Err(Error::new(Kind::Unimplemented, text));
+    }
+    let (slice, prefix, name) = unit_of(path)?;
+    let unit = path::unit(&prefix, &name);
+    let directories = path::directories(host, &CgroupPath::Systemd { slice: slice.clone(), prefix, name })?;
+    Ok((slice, unit, directories))
+}
+
 /// A unit of ours.
 #[derive(Debug)]
 pub(super) struct Unit {
@@ -78,16 +90,7 @@ impl Cgroup {
         writes: Vec<Write>,
         annotations: &[(String, String)],
     ) -> Result<Self> {
-        if !is_running() {
-            let text = "the systemd cgroup driver is asked for, and systemd is not running here";
-            return Err(Error::new(Kind::Unimplemented, text));
-        }
-        let (slice, prefix, name) = unit_of(path)?;
-        let directories = path::directories(
-            host,
-            &CgroupPath::Systemd { slice: slice.clone(), prefix: prefix.clone(), name: name.clone() },
-        )?;
-        let name = path::unit(&prefix, &name);
+        let (slice, name, directories) = locate(host, path)?;
         Self { directories: directories.clone(), unit: None }.refuse_frozen()?;
         directories.iter().try_for_each(|directory| refuse_populated(directory))?;
         let mut properties = properties::of_unit(&slice, &name);

@@ -254,7 +254,7 @@ fn what_systemd_refuses_is_named_and_leaves_nothing() {
         assert!(error.contains("memory.oom.group"), "{error}");
         let (_, prefix, name) = unit_of(&path).unwrap();
         assert_eq!(show(&path::unit(&prefix, &name), "LoadState"), "not-found");
-        let place = Cgroup::locate(&path).unwrap();
+        let place = Cgroup::locate(&path, Driver::Cgroupfs).unwrap();
         assert!(place.directories().iter().all(|directory| !directory.exists()));
     });
 }
@@ -266,7 +266,7 @@ fn a_create_that_is_dropped_leaves_nothing() {
     }
     block_on(async {
         let path = path_of("dropped");
-        let place = Cgroup::locate(&path).unwrap();
+        let place = Cgroup::locate(&path, Driver::Cgroupfs).unwrap();
         drop(create(&path, &empty(), &[]).await.unwrap());
         while place.directories().iter().any(|directory| directory.exists()) {
             tokio::time::sleep(Duration::from_millis(20)).await;
