@@ -440,8 +440,8 @@ pub async fn destroy(bundle: &Path) -> (Destroyed, Result<()>) {
     let read = State::read(bundle);
     let mut outcome = read.as_ref().map(|_| ()).map_err(Clone::clone);
     let state = read.ok().flatten().unwrap_or_default();
-    if state.pid > 0 && state::start_time(state.pid) == Some(state.start_time) {
-        kill(state.pid);
+    if state.pid > 0 {
+        kill(state.pid, state.start_time);
     }
     if !state.cgroup.is_empty() {
         outcome = outcome.and(remove_cgroup(&Cgroup::open(state.cgroup, state.unit)).await);
@@ -452,11 +452,19 @@ pub async fn destroy(bundle: &Path) -> (Destroyed, Result<()>) {
     (Destroyed { pid: state.pid }, outcome)
 }
 
-/// Kills init even if somebody has moved it out of its cgroup.
-fn kill(pid: i32) {
-    let killed = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
-    if let Err(errno) = killed {
-        log::warn!("kill {pid}: {}", crate::error::errno_text(errno));
+/// Kills init even if somebody has moved it out of its cgroup: the process `pid`, if it started at `start_time`. The times are
+/// compared behind the descriptor. So it is init's, and stays so if the pid becomes somebody else's.
+fn kill(pid: i32, start_time: u64) {
+    let opened = pidfd::open(pid);
+    if state::start_time(pid) != Some(start_time) {
+        return;
+    }
+    let killed = opened.and_then(|init| {
+        let sent = pidfd::send_signal(init.as_fd(), nix::libc::SIGKILL);
+        sent.map_err(|errno| Error::sys("pidfd_send_signal", errno))
+    });
+    if let Err(error) = killed {
+        log::warn!("kill {pid}: {error}");
     }
 }
 
@@ -470,4 +478,27 @@ pub fn explain(spec: &config::Container, options: &config::Options) -> Result<Ve
     let facts = facts(&hierarchies, &joins, filter.as_ref(), &spec.namespaces);
     let facts = Facts { no_pivot_root: options.no_pivot_root, keyring: keyring.as_deref(), ..facts };
     Ok(Plan::init(spec, &facts)?.lines().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::{Command, Stdio};
+
+    use super::{kill, state};
+
+    #[test]
+    fn a_process_that_has_taken_over_the_pid_is_not_killed() {
+        let mut cat = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let pid = cat.id().try_into().unwrap();
+        let started = state::start_time(pid).unwrap();
+        kill(pid, started + 1);
+        kill(pid, started - 1);
+        // It lives, for it answers.
+        cat.stdin.as_mut().unwrap().write_all(b"x").unwrap();
+        cat.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+        kill(pid, started);
+        assert_eq!(cat.wait().unwrap().signal(), Some(nix::libc::SIGKILL));
+    }
 }

@@ -10,9 +10,10 @@ use syscalls::{Sysno, syscall};
 
 use crate::error::{Error, Result};
 
-/// The descriptor of a child of ours that is not reaped.
-pub(crate) fn open(child: i32) -> Result<OwnedFd> {
-    let pid = Pid::from_raw(child).ok_or(rustix::io::Errno::SRCH);
+/// The descriptor of a child of ours that is not reaped; of another process only whoever looks at it behind the descriptor
+/// knows which one it is.
+pub(crate) fn open(pid: i32) -> Result<OwnedFd> {
+    let pid = Pid::from_raw(pid).ok_or(rustix::io::Errno::SRCH);
     let opened = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()));
     opened.map_err(|errno| Error::sys("pidfd_open", Errno::from_raw(errno.raw_os_error())))
 }
