@@ -5,7 +5,7 @@
 use std::fs;
 
 use serde_json::{Value, json};
-use test_bundles::bundle::Bundle;
+use test_bundles::bundle::{Bundle, ours};
 
 #[test]
 fn a_read_only_root_refuses_writes_and_mounts_in_it_do_not() {
@@ -30,6 +30,22 @@ fn masked_paths_cannot_be_read() {
     bundle.probe(&["write", "/secret/directory/new"]);
     assert_eq!(bundle.seen(), json!({ "/secret/directory/new": "EROFS" }));
     assert_eq!(fs::read_to_string(bundle.rootfs().join("secret/file")).unwrap(), "hidden");
+}
+
+/// Who may remount it finds no room in it: it is not memory of the host's to be filled.
+#[test]
+fn a_masked_directory_has_no_room() {
+    let mut bundle = bundle();
+    bundle.probe(&["read", "/proc/self/mountinfo"]);
+    let seen = bundle.seen();
+    let table = seen["/proc/self/mountinfo"].as_str().unwrap();
+    let masks: Vec<&str> = table.lines().filter(|line| line.contains(" /secret/directory ")).collect();
+    let [mask] = masks[..] else { panic!("{table}") };
+    let (_, of_filesystem) = mask.split_once(" - ").unwrap();
+    let options: Vec<&str> = of_filesystem.rsplit(' ').next().unwrap().split(',').collect();
+    for option in ["ro", "size=4k", "nr_inodes=1"] {
+        assert!(!ours() || options.contains(&option), "{option}: {mask}");
+    }
 }
 
 #[test]

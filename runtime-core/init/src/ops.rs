@@ -97,8 +97,7 @@ impl<'a> Work<'a> {
                 instead,
                 pid_namespace,
             } => {
-                let namespace = pid_namespace.map(|namespace| self.fd(namespace)).transpose()?;
-                let made = self.new_filesystem((self.str(fs_type)?, namespace), self.str(source)?, options, attributes);
+                let made = self.planned_filesystem((fs_type, source), pid_namespace, options, attributes);
                 let mount = self.or_instead(made, instead, attributes)?;
                 self.attach_filesystem(mount.as_fd(), fs_type, take_over, destination)?;
             }

@@ -28,9 +28,6 @@ const SEALED: u64 = 0xf;
 /// `PROC_SUPER_MAGIC`, linux/magic.h.
 const PROC_MAGIC: u64 = 0x9fa0;
 
-/// A span of no entries.
-const NO_OPTIONS: Span = Span { start: 0, len: 0 };
-
 /// Major and minor number of /dev/null.
 const NULL_DEVICE: (u32, u32) = (1, 3);
 
@@ -211,7 +208,7 @@ impl Work<'_> {
     /// A procfs that is attached nowhere, made when it is first needed.
     pub(super) fn own_procfs(&mut self) -> Result<BorrowedFd<'_>, Failure> {
         if self.procfs.is_none() {
-            self.procfs = Some(self.new_filesystem((c"proc", None), c"proc", NO_OPTIONS, INERT)?);
+            self.procfs = Some(new_filesystem(c"proc", c"proc", INERT, |_| Ok(()))?);
         }
         Ok(self.procfs.as_ref().ok_or(Errno::BADF)?.as_fd())
     }
@@ -261,13 +258,17 @@ impl Work<'_> {
     }
 
     /// Mounts an empty read-only directory at `place`. Only what is attached can be bound: of a detached mount the kernel
-    /// clones none before 6.15.
+    /// clones none before 6.15. The file system has no room for anything, so that it is of no use to who may remount it, either.
     fn cover_directory(&mut self, place: BorrowedFd<'_>) -> Result<(), Failure> {
         if let Some(mask) = &self.mask {
             let cover = clone_mount(mask.as_fd(), c"", false)?;
             return Ok(attach(cover.as_fd(), place)?);
         }
-        let mask = self.new_filesystem((c"tmpfs", None), c"tmpfs", NO_OPTIONS, SEALED)?;
+        let mask = new_filesystem(c"tmpfs", c"tmpfs", SEALED, |context| {
+            fsconfig_set_string(context, c"size", c"4k")?;
+            fsconfig_set_string(context, c"nr_inodes", c"1")?;
+            fsconfig_set_flag(context, c"ro")
+        })?;
         attach(mask.as_fd(), place)?;
         self.mask = Some(mask);
         Ok(())
@@ -284,36 +285,45 @@ impl Work<'_> {
         clone_mount(null.as_fd(), c"", false)
     }
 
-    /// A new file system, attached nowhere; a proc shows the pid namespace that is given with its type.
-    pub(super) fn new_filesystem(
+    /// A new file system with the options of a plan, attached nowhere; a proc shows the pid namespace that is given.
+    pub(super) fn planned_filesystem(
         &self,
-        (fs_type, pid_namespace): (&CStr, Option<BorrowedFd<'_>>),
-        source: &CStr,
+        (fs_type, source): (Text, Text),
+        pid_namespace: Option<Descriptor>,
         options: Span,
         attributes: u64,
     ) -> Result<OwnedFd, Failure> {
         let options = entries(self.program.pairs, options)?;
-        let context = fsopen(fs_type, FsOpenFlags::FSOPEN_CLOEXEC)?;
-        let attributes = MountAttrFlags::from_bits_retain(u32::try_from(attributes).map_err(|_| Errno::INVAL)?);
-        let shown = pid_namespace.map_or(Ok(()), |namespace| fsconfig_set_fd(&context, c"pidns", namespace));
-        shown
-            .and_then(|()| self.configure(context.as_fd(), source, options))
-            .and_then(|()| fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes))
-            .map_err(|errno| explain(context.as_fd(), errno))
-    }
-
-    fn configure(&self, context: BorrowedFd<'_>, source: &CStr, options: &[Pair]) -> Result<(), Errno> {
-        if !source.is_empty() {
-            fsconfig_set_string(context, c"source", source)?;
-        }
-        for Pair { key, value } in options {
-            match value {
-                Some(value) => fsconfig_set_string(context, self.str(*key)?, self.str(*value)?)?,
-                None => fsconfig_set_flag(context, self.str(*key)?)?,
+        new_filesystem(self.str(fs_type)?, self.str(source)?, attributes, |context| {
+            if let Some(namespace) = pid_namespace {
+                fsconfig_set_fd(context, c"pidns", self.fd(namespace)?)?;
             }
-        }
-        fsconfig_create(context)
+            options.iter().try_for_each(|Pair { key, value }| match value {
+                Some(value) => fsconfig_set_string(context, self.str(*key)?, self.str(*value)?),
+                None => fsconfig_set_flag(context, self.str(*key)?),
+            })
+        })
     }
+}
+
+/// A new file system, attached nowhere. `set_options` sets its options.
+fn new_filesystem(
+    fs_type: &CStr,
+    source: &CStr,
+    attributes: u64,
+    set_options: impl FnOnce(BorrowedFd<'_>) -> Result<(), Errno>,
+) -> Result<OwnedFd, Failure> {
+    let context = fsopen(fs_type, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    let attributes = MountAttrFlags::from_bits_retain(u32::try_from(attributes).map_err(|_| Errno::INVAL)?);
+    let configure = || {
+        if !source.is_empty() {
+            fsconfig_set_string(&context, c"source", source)?;
+        }
+        set_options(context.as_fd())?;
+        fsconfig_create(&context)?;
+        fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+    };
+    configure().map_err(|errno| explain(context.as_fd(), errno))
 }
 
 /// A detached copy of what is mounted at `path` (at `dir` itself where the path is empty).
