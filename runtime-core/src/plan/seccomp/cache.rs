@@ -5,7 +5,7 @@
 //! whole: a reader sees all or nothing, and a writer that dies leaves nothing.
 //!
 //! ```text
-//! <cache>/<key in hex>:  "seccomp" 3  instruction × n  sha256(key, instructions)
+//! <cache>/<key in hex>:  "seccomp" 0  instruction × n  sha256(key, instructions)
 //!                        8 bytes      8 × n bytes      32 bytes
 //! ```
 
@@ -27,8 +27,11 @@ use sha2::{Digest, Sha256};
 use super::{Instruction, LONGEST_PROGRAM, instructions};
 use crate::error::{Error, Kind, Result};
 
-/// Begins each file; the last byte is the version of the file's form and of what [`super::compile`] makes of a profile.
-const MAGIC: [u8; 8] = *b"seccomp\x03";
+/// Begins each file.
+const MAGIC: [u8; 8] = *b"seccomp\0";
+
+/// Names all of the code that makes a program of a profile, this file and the crates it uses included: see build.rs.
+const COMPILER: &str = env!("SECCOMP_COMPILER");
 const CHECKSUM: usize = 32;
 
 /// Names a profile together with all that its program depends on.
@@ -40,7 +43,7 @@ impl Key {
     }
 }
 
-/// The key of `profile` under this version of ours and of libseccomp's, on this architecture.
+/// The key of `profile` under the code that compiles it and libseccomp's version, on this architecture.
 ///
 /// Not the kernel's: what libseccomp compiles does not depend on it, and the directory is gone when another one boots. Not
 /// the flags and the listener either, which are no part of the program: pods with one profile and an agent each share it.
@@ -48,7 +51,7 @@ pub(super) fn key(profile: &Seccomp) -> Key {
     let Seccomp { default_action, architectures, rules, flags: _, listener: _ } = profile;
     let mut hash = Canonical(Sha256::new());
     MAGIC.hash(&mut hash);
-    env!("CARGO_PKG_VERSION").hash(&mut hash);
+    COMPILER.hash(&mut hash);
     std::env::consts::ARCH.hash(&mut hash);
     // An unknown version is a version of its own.
     let version = ScmpVersion::current().map(|version| (version.major, version.minor, version.micro)).ok();
