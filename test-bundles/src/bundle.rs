@@ -127,6 +127,16 @@ impl Bundle {
         self.run().json()
     }
 
+    /// `run` by what [`Bundle::command`] begins: what `probe` printed, and what the runtime has logged.
+    pub fn seen_and_logged(&self, mut command: Command) -> (Value, String) {
+        let log = self.path().join("log");
+        let _ = fs::remove_file(&log);
+        command.arg("--log").arg(&log).args(["run", "--bundle", &self.path().to_string_lossy(), &self.id]);
+        let ran = command.output().expect("run the runtime");
+        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+        (serde_json::from_slice(&ran.stdout).expect("JSON of probe"), fs::read_to_string(&log).unwrap_or_default())
+    }
+
     /// What `probe` printed in a whole life by `create` with further flags, `start` and `delete`, after which nothing may be left.
     pub fn seen_with(&self, flags: &[&str]) -> Value {
         self.create_with(flags).success();

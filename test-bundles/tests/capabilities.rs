@@ -62,7 +62,7 @@ fn an_absent_set_is_empty() {
 fn one_that_nobody_knows_is_left_out_with_a_warning() {
     let mut bundle = Bundle::new("capabilities");
     ask_for(&mut bundle, &["CAP_FLY", "CAP_KILL"]);
-    let (seen, warnings) = run_logged(&bundle, bundle.command());
+    let (seen, warnings) = bundle.seen_and_logged(bundle.command());
     assert_eq!(seen["capabilities"]["effective"], json!(["CAP_KILL"]));
     assert!(!ours() || warnings.contains("bounding: CAP_FLY is not known here, left out"), "{warnings}");
 }
@@ -81,7 +81,7 @@ fn one_that_cannot_be_granted_is_left_out_with_a_warning() {
         command.args(["--bounding-set", "-sys_time"]).arg(inner.get_program()).args(inner.get_args());
         command
     };
-    let (seen, warnings) = run_logged(&bundle, limited(&bundle));
+    let (seen, warnings) = bundle.seen_and_logged(limited(&bundle));
     for set in ["bounding", "permitted", "effective"] {
         assert_eq!(seen["capabilities"][set], json!(["CAP_KILL"]), "{set}");
     }
@@ -93,7 +93,7 @@ fn one_that_cannot_be_granted_is_left_out_with_a_warning() {
     for map in ["uidMappings", "gidMappings"] {
         linux[map] = json!([{ "containerID": 0, "hostID": 0, "size": 65_536 }]);
     }
-    let (seen, warnings) = run_logged(&bundle, limited(&bundle));
+    let (seen, warnings) = bundle.seen_and_logged(limited(&bundle));
     assert_eq!(seen["capabilities"]["effective"], json!(["CAP_KILL", "CAP_SYS_TIME"]));
     assert_eq!(warnings, "");
 }
@@ -107,16 +107,6 @@ fn ask_for(bundle: &mut Bundle, names: &[&str]) {
     for set in ["inheritable", "ambient"] {
         bundle.config["process"]["capabilities"][set] = json!([]);
     }
-}
-
-/// What `probe` saw, and what the runtime has logged.
-fn run_logged(bundle: &Bundle, mut command: Command) -> (Value, String) {
-    let log = bundle.path().join("log");
-    let _ = std::fs::remove_file(&log);
-    command.arg("--log").arg(&log).args(["run", "--bundle", bundle.path().to_str().unwrap(), bundle.id()]);
-    let ran = command.output().unwrap();
-    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
-    (serde_json::from_slice(&ran.stdout).unwrap(), std::fs::read_to_string(&log).unwrap_or_default())
 }
 
 /// CVE-2022-29162: what is inheritable is what config.json says, not what is permitted, for init and for an exec.

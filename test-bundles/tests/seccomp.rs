@@ -200,6 +200,49 @@ fn a_call_newer_than_the_profile_does_not_exist() {
     assert_eq!(attempt(&mut bundle, &["openat2"]), json!({ "openat2": "ok" }));
 }
 
+/// A list of what is forbidden must know every call of the kernel's: what it names is forbidden, however new.
+#[test]
+fn a_call_that_is_denied_by_name_is_denied_however_new() {
+    let newer = ["statmount", "listmount", "lsm_get_self_attr", "mseal", "setxattrat", "open_tree_attr"];
+    let mut bundle = Bundle::new("seccomp");
+    let profile = |names: &[&str]| {
+        json!({
+            "defaultAction": "SCMP_ACT_ALLOW",
+            "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
+            "syscalls": [{ "names": names, "action": "SCMP_ACT_ERRNO" }],
+        })
+    };
+    bundle.config["linux"]["seccomp"] = profile(&["mkdir"]);
+    let allowed = attempt(&mut bundle, &newer);
+    bundle.config["linux"]["seccomp"] = profile(&newer);
+    let denied = attempt(&mut bundle, &newer);
+    for name in newer {
+        assert_ne!(allowed[name], "EPERM", "{name}");
+        // The peer's libseccomp may not know it.
+        assert!(!ours() || denied[name] == "EPERM", "{name}: {}", denied[name]);
+    }
+}
+
+/// Whoever wrote it must learn that it does nothing, and each time: the second one finds the compiled profile.
+#[test]
+fn a_denied_call_that_nobody_knows_is_left_out_with_a_warning() {
+    let mut bundle = Bundle::new("seccomp");
+    bundle.probe(&["syscall", "mkdir"]);
+    let mut run = |default: &str, action: &str| {
+        let rule = json!({ "names": ["mkdir", "call_of_2040"], "action": action });
+        bundle.config["linux"]["seccomp"] = json!({ "defaultAction": default, "syscalls": [rule] });
+        bundle.seen_and_logged(bundle.command())
+    };
+    for _ in 0..2 {
+        let (seen, warnings) = run("SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO");
+        assert_eq!(seen, json!({ "mkdir": "EPERM" }));
+        assert!(!ours() || warnings.contains("call_of_2040"), "{warnings}");
+    }
+    // What is allowed by name is forbidden without it: there is nothing to warn of.
+    let (seen, warnings) = run("SCMP_ACT_LOG", "SCMP_ACT_ALLOW");
+    assert_eq!((seen, warnings.as_str()), (json!({ "mkdir": "ok" }), ""));
+}
+
 /// What a static program and the runtimes need, none newer than statx(2), and mkdir not among it.
 const NEEDED: &[&str] = &[
     "access",

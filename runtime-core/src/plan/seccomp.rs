@@ -2,9 +2,9 @@
 //!
 //! Called by the planner, in the parent: the child only hands the finished program to the kernel. libseccomp does the work,
 //! for it knows every architecture's system calls and splits 64-bit comparisons; it takes 9 to 25 ms for the profile that
-//! clients send, so [`compile_cached`] does it once per profile and node. What a profile cannot know, system calls newer
-//! than itself, is answered by a few instructions of ours before its program: see `newer`. And since every process loads
-//! it, its list of numbers is made into ranges: see `ranges`.
+//! clients send, so [`compile_cached`] does it once per profile and node. Before its program stand a few instructions of ours: what
+//! a profile cannot know, system calls newer than itself, is answered by `newer`, and rules for calls newer than libseccomp
+//! are written by `by_number`. And since every process loads it, its list of numbers is made into ranges: see `ranges`.
 
 use std::fs::File;
 use std::io::{Read, Seek};
@@ -14,14 +14,18 @@ use std::str::FromStr;
 use config::container::{Seccomp, SeccompAction, SeccompCondition, SeccompOperator, SeccompRule};
 use init::Instruction;
 use libseccomp::error::SeccompError;
-use libseccomp::{ScmpAction, ScmpArch, ScmpArgCompare, ScmpCompareOp, ScmpFilterContext, ScmpSyscall};
+use libseccomp::{ScmpAction, ScmpArch, ScmpArgCompare, ScmpCompareOp, ScmpFilterContext};
 use nix::errno::Errno;
 use rustix::fs::MemfdFlags;
 
 use crate::error::{Error, Kind, Result};
 use crate::heap;
 
+use self::bpf::is_stricter;
+use self::by_number::Call;
+
 mod bpf;
+mod by_number;
 mod cache;
 mod newer;
 mod ranges;
@@ -69,7 +73,8 @@ fn list(profile: &Seccomp) -> Result<Vec<Instruction>> {
     for rule in profile.rules.iter().filter(|rule| rule.action != profile.default_action) {
         add_rule(&mut context, rule)?;
     }
-    Ok([newer::prologue(profile, &architectures), export(&context)?].concat())
+    let ours = [newer::prologue(profile, &architectures), by_number::rules(profile, &architectures)];
+    Ok([ours.concat(), export(&context)?].concat())
 }
 
 /// `SECCOMP_FILTER_FLAG_*`: the profile's, and what a listener needs.
@@ -90,6 +95,7 @@ fn flags(profile: &Seccomp) -> u32 {
 /// What is found there counts only if nobody but us can have written it and it is whole; whatever is wrong with the cache
 /// is logged and costs a compilation, nothing else.
 pub fn compile_cached(profile: &Seccomp, cache: &Path) -> Result<Filter> {
+    warn_of_unknown(profile);
     let key = cache::key(profile);
     match cache::load(cache, &key) {
         Ok(Some(program)) => return Ok(Filter { program, flags: flags(profile) }),
@@ -105,28 +111,39 @@ pub fn compile_cached(profile: &Seccomp, cache: &Path) -> Result<Filter> {
     Ok(filter)
 }
 
-/// Adds a rule for each name that the native architecture, or one that libseccomp can translate it for, has.
-///
-/// libseccomp takes one comparison an argument. Where a rule has more, each condition becomes a rule of its own, so that any
-/// one is enough: this is what runc makes of such a profile, and profiles are written for it.
+/// Says which rules do nothing, where a client would think that they forbid something: nobody here knows their calls' names, and
+/// a kernel may have them. (Those of a list of what is allowed are left out in silence: it forbids what it does not name.)
+fn warn_of_unknown(profile: &Seccomp) {
+    let stricter = profile.rules.iter().filter(|rule| is_stricter(rule.action, profile.default_action));
+    for name in stricter.flat_map(|rule| &rule.names).filter(|name| matches!(Call::of(name), Call::Unknown)) {
+        log::warn!("seccomp: system call {name:?} is not known here, left out: the default action is taken for it");
+    }
+}
+
+/// Adds a rule for each name that libseccomp knows, on the native architecture or on another one.
 fn add_rule(context: &mut ScmpFilterContext, rule: &SeccompRule) -> Result<()> {
     let action = scmp_action(rule.action);
-    let comparisons: Vec<ScmpArgCompare> = rule.conditions.iter().map(comparison).collect();
-    let count_of = |index| rule.conditions.iter().filter(|condition| condition.index == index).count();
-    let one_by_one = rule.conditions.iter().any(|condition| count_of(condition.index) > 1);
     for name in &rule.names {
-        let Ok(syscall) = ScmpSyscall::from_name(name) else {
-            log::debug!("seccomp: no system call {name} here, left out");
-            continue;
-        };
-        let alternatives = if one_by_one { comparisons.chunks(1).collect() } else { vec![comparisons.as_slice()] };
-        for conditions in alternatives {
+        let Call::Named(call) = Call::of(name) else { continue };
+        for conditions in alternatives(&rule.conditions) {
+            let comparisons: Vec<ScmpArgCompare> = conditions.iter().map(comparison).collect();
             context
-                .add_rule_conditional(action, syscall, conditions)
+                .add_rule_conditional(action, call, &comparisons)
                 .map_err(|error| refused(format!("seccomp rule for {name}"), &error))?;
         }
     }
     Ok(())
+}
+
+/// The sets of conditions of which one must hold as a whole.
+///
+/// libseccomp takes one comparison an argument. Where a rule has more, each condition becomes a rule of its own, so that any
+/// one is enough: this is what runc makes of such a profile, and profiles are written for it.
+fn alternatives(conditions: &[SeccompCondition]) -> impl Iterator<Item = &[SeccompCondition]> {
+    let count_of = |index| conditions.iter().filter(|condition| condition.index == index).count();
+    let one_by_one = conditions.iter().any(|condition| count_of(condition.index) > 1);
+    let (together, single) = if one_by_one { (None, conditions) } else { (Some(conditions), &[][..]) };
+    together.into_iter().chain(single.chunks(1))
 }
 
 fn scmp_action(action: SeccompAction) -> ScmpAction {
@@ -155,7 +172,7 @@ fn comparison(condition: &SeccompCondition) -> ScmpArgCompare {
     ScmpArgCompare::new(condition.index, operator, datum)
 }
 
-/// Through a memfd: libseccomp can write to memory only from 2.6 on.
+/// Through a memfd: the crate offers libseccomp's export to memory only where pkg-config finds that library.
 fn export(context: &ScmpFilterContext) -> Result<Vec<Instruction>> {
     let memory = rustix::fs::memfd_create(c"seccomp", MemfdFlags::CLOEXEC)
         .map_err(|errno| Error::sys("memfd_create", Errno::from_raw(errno.raw_os_error())))?;

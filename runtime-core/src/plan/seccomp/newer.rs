@@ -10,6 +10,7 @@ use init::Instruction;
 use libseccomp::{ScmpArch, ScmpSyscall};
 
 use super::bpf::{ARCHITECTURE, JUMP_EQUAL, JUMP_GREATER, JUMP_GREATER_EQUAL, LOAD, NUMBER, RETURN, instruction};
+use super::by_number::Call;
 
 /// `SECCOMP_RET_ERRNO` with ENOSYS.
 const NO_SUCH_CALL: u32 = 0x0005_0026;
@@ -51,14 +52,16 @@ fn block(profile: &Seccomp, architecture: ScmpArch) -> Option<[Instruction; 6]> 
 
 /// The number of a call above its table's base; none where this architecture does not have it.
 fn number(name: &str, architecture: ScmpArch, base: u32) -> Option<u32> {
-    let call = ScmpSyscall::from_name_by_arch(name, architecture).ok()?;
-    // Negative ones are libseccomp's own, for calls that exist elsewhere.
-    let number = u32::try_from(call.as_raw_syscall()).ok()? & !base;
-    (number < REACH).then_some(number)
+    let number = match ScmpSyscall::from_name_by_arch(name, architecture) {
+        // Negative ones are libseccomp's own, for calls that exist elsewhere.
+        Ok(call) => u32::try_from(call.as_raw_syscall()).ok()?,
+        Err(_) => Call::number_on(name, architecture, base)?,
+    };
+    Some(number & !base).filter(|number| *number < REACH)
 }
 
 /// `AUDIT_ARCH_*` of linux/audit.h, and where the table begins. None for an architecture that is not known here.
-fn numbering(architecture: ScmpArch) -> Option<(u32, u32)> {
+pub(super) fn numbering(architecture: ScmpArch) -> Option<(u32, u32)> {
     let audit = match architecture {
         ScmpArch::X86 => 0x4000_0003,
         ScmpArch::X8664 => 0xc000_003e,
@@ -86,4 +89,17 @@ fn numbering(architecture: ScmpArch) -> Option<(u32, u32)> {
         _ => return None,
     };
     Some((audit, 0))
+}
+
+/// Whether its table of calls begins at a number of thousands.
+pub(super) fn is_mips(architecture: ScmpArch) -> bool {
+    matches!(
+        architecture,
+        ScmpArch::Mips
+            | ScmpArch::Mips64
+            | ScmpArch::Mips64N32
+            | ScmpArch::Mipsel
+            | ScmpArch::Mipsel64
+            | ScmpArch::Mipsel64N32
+    )
 }

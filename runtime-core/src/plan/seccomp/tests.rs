@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
+use libseccomp::ScmpSyscall;
 use proptest::prelude::*;
 
 use super::verdict::{Call, verdict};
@@ -256,11 +257,14 @@ proptest! {
         let condition = condition(index, operator, value, value & join((second, second)));
         let profile = Seccomp {
             default_action: SeccompAction::Errno(1), architectures: vec![], flags: 0,
-            rules: vec![rule(&["ioctl"], SeccompAction::Allow, &[condition])], listener: None,
+            rules: vec![rule(&["ioctl", NEWER.0], SeccompAction::Allow, &[condition])], listener: None,
         };
-        let call = Call { args: args.map(join), ..native("ioctl", &[]) };
         let program = compile(&profile).unwrap().program;
-        prop_assert_eq!(run(&program, &call), expected(&profile, "ioctl", call.args));
+        let numbers = [("ioctl", native("ioctl", &[]).nr), NEWER];
+        for (name, nr) in numbers {
+            let call = Call { arch: native("read", &[]).arch, nr, args: args.map(join) };
+            prop_assert_eq!(run(&program, &call), expected(&profile, name, call.args), "{}", name);
+        }
     }
 }
 
@@ -394,6 +398,80 @@ fn a_listener_is_asked_for_where_there_is_an_agent() {
     assert_eq!(compile_cached(&usual_profile(), &cache.path()).unwrap().flags, 4);
     assert_eq!(compile_cached(&profile, &cache.path()).unwrap().flags, 4 | 8);
     assert_eq!(cache.files().len(), 1);
+}
+
+/// A call that libseccomp does not know, and its number, which is the same on every architecture.
+const NEWER: (&str, u32) = ("open_tree_attr", 467);
+
+/// A profile that allows all but what its rules say.
+fn denying(rules: Vec<SeccompRule>, architectures: &[&str]) -> Seccomp {
+    Seccomp { default_action: SeccompAction::Allow, rules, ..allowing(&[], architectures) }
+}
+
+#[test]
+fn libseccomp_is_the_one_that_is_built_for_us() {
+    assert!(libseccomp::check_version(libseccomp::ScmpVersion { major: 2, minor: 6, micro: 0 }).unwrap());
+    assert!(ScmpSyscall::from_name(NEWER.0).is_err(), "another call is the newest now");
+}
+
+/// Whatever the architecture is that a process makes the call as.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn a_call_newer_than_libseccomp_is_denied_on_all_architectures() {
+    let (name, number) = NEWER;
+    let denied = vec![rule(&[name, "uprobe"], SeccompAction::Errno(13), &[])];
+    let profile = denying(denied, &["SCMP_ARCH_X86", "SCMP_ARCH_X32"]);
+    for program in [compile(&profile).unwrap().program, list(&profile).unwrap()] {
+        let call = |arch, nr| run(&program, &Call { arch, nr, args: [0; 6] });
+        for (arch, base) in [(0xc000_003e, 0), (0x4000_0003, 0), (0xc000_003e, X32)] {
+            let answers = [number - 1, number, number + 1].map(|number| call(arch, base + number));
+            let [allow, errno] = [SeccompAction::Allow, SeccompAction::Errno(13)].map(value);
+            assert_eq!(answers, [allow, errno, allow], "{arch:#x} {base:#x}");
+        }
+        // This one is x86-64's alone.
+        assert_eq!(call(0xc000_003e, 336), value(SeccompAction::Errno(13)));
+        assert_eq!(call(0x4000_0003, 336), value(SeccompAction::Allow));
+    }
+}
+
+#[test]
+fn a_call_newer_than_libseccomp_is_allowed_where_it_is_listed() {
+    let profile = allowing(&["read", NEWER.0], &[]);
+    let program = compile(&profile).unwrap().program;
+    let numbered = |nr| run(&program, &Call { nr, ..native("read", &[]) });
+    let expected = [SeccompAction::Errno(1), SeccompAction::Allow, ENOSYS].map(value);
+    assert_eq!([NEWER.1 - 1, NEWER.1, NEWER.1 + 1].map(numbered), expected);
+}
+
+/// As for the calls that libseccomp knows.
+#[test]
+fn rules_by_number_are_alternatives_and_one_without_conditions_stands_for_all() {
+    let when = |operator, number| condition(0, operator, number, 0);
+    let answer = |rules: Vec<SeccompRule>, argument| {
+        let program = compile(&denying(rules, &[])).unwrap().program;
+        run(&program, &Call { arch: native("read", &[]).arch, nr: NEWER.1, args: [argument, 0, 0, 0, 0, 0] })
+    };
+    let (refuse, other) = (SeccompAction::Errno(13), SeccompAction::Errno(95));
+    let either = || rule(&[NEWER.0], refuse, &[when(SeccompOperator::Equal, 1), when(SeccompOperator::Equal, 3)]);
+    let expected = [SeccompAction::Allow, refuse, SeccompAction::Allow, refuse].map(value);
+    assert_eq!([0, 1, 2, 3].map(|argument| answer(vec![either()], argument)), expected);
+    let second = || rule(&[NEWER.0], other, &[when(SeccompOperator::Greater, 2)]);
+    let expected = [SeccompAction::Allow, refuse, other].map(value);
+    assert_eq!([0, 3, 4].map(|argument| answer(vec![either(), second()], argument)), expected);
+    let all = || rule(&[NEWER.0], other, &[]);
+    assert_eq!([0, 1].map(|argument| answer(vec![either(), all()], argument)), [other, other].map(value));
+}
+
+#[test]
+fn what_is_stricter_is_the_kernels_order() {
+    use SeccompAction::*;
+    let order = [KillProcess, KillThread, Trap, Errno(1), Notify, Trace(1), Log, Allow];
+    for (at, action) in order.into_iter().enumerate() {
+        for (other_at, other) in order.into_iter().enumerate() {
+            assert_eq!(bpf::is_stricter(action, other), at < other_at, "{action:?} {other:?}");
+        }
+    }
+    assert!(!bpf::is_stricter(Errno(1), Errno(2)));
 }
 
 struct Cache(tempfile::TempDir);
