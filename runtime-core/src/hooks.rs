@@ -27,19 +27,18 @@
 //! What a failure means is `container`'s: up to poststart it is the end of the container, after that it is logged.
 
 use std::convert::Infallible;
-use std::fs::File;
 use std::io::{Seek, Write};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use config::container::{Hook, Namespace};
-use rustix::fs::MemfdFlags;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use crate::agent::Agent;
 use crate::cgroup::Placement;
 use crate::error::{Error, Kind, Result};
+use crate::memory_file;
 use crate::plan::{Facts, Plan};
 use crate::process::{Process, Stdio};
 use crate::spawn::{self, Handover};
@@ -186,7 +185,7 @@ async fn run_to_the_end(plan: &Plan, state: &[u8], around: Around<'_>, said: &mu
 
 /// Our end of what it says, and its descriptors: the state object from its beginning, and one pipe for all that it says.
 fn descriptors(state: &[u8]) -> std::io::Result<(AsyncFd<OwnedFd>, Stdio)> {
-    let mut input = File::from(rustix::fs::memfd_create(c"state", MemfdFlags::CLOEXEC)?);
+    let mut input = memory_file::create(c"state")?;
     input.write_all(state)?;
     input.rewind()?;
     let (output, said) = std::io::pipe()?;

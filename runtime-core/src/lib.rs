@@ -25,6 +25,7 @@ mod ids;
 mod kept;
 mod kernel;
 mod locked;
+mod memory_file;
 mod namespaces;
 mod net_device;
 mod own;

@@ -6,7 +6,6 @@
 //! a profile cannot know, system calls newer than itself, is answered by `newer`, and rules for calls newer than libseccomp
 //! are written by `by_number`. And since every process loads it, its list of numbers is made into ranges: see `ranges`.
 
-use std::fs::File;
 use std::io::{Read, Seek};
 use std::path::Path;
 use std::str::FromStr;
@@ -16,10 +15,9 @@ use init::Instruction;
 use libseccomp::error::SeccompError;
 use libseccomp::{ScmpAction, ScmpArch, ScmpArgCompare, ScmpCompareOp, ScmpFilterContext};
 use nix::errno::Errno;
-use rustix::fs::MemfdFlags;
 
 use crate::error::{Error, Kind, Result};
-use crate::heap;
+use crate::{heap, memory_file};
 
 use self::bpf::is_stricter;
 use self::by_number::Call;
@@ -174,10 +172,9 @@ fn comparison(condition: &SeccompCondition) -> ScmpArgCompare {
 
 /// Through a memfd: the crate offers libseccomp's export to memory only where pkg-config finds that library.
 fn export(context: &ScmpFilterContext) -> Result<Vec<Instruction>> {
-    let memory = rustix::fs::memfd_create(c"seccomp", MemfdFlags::CLOEXEC)
+    let mut file = memory_file::create(c"seccomp")
         .map_err(|errno| Error::sys("memfd_create", Errno::from_raw(errno.raw_os_error())))?;
-    context.export_bpf(&memory).map_err(|error| refused("seccomp export", &error))?;
-    let mut file = File::from(memory);
+    context.export_bpf(&file).map_err(|error| refused("seccomp export", &error))?;
     let mut bytes = Vec::new();
     file.rewind()
         .and_then(|()| file.read_to_end(&mut bytes))
