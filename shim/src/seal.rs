@@ -3,7 +3,7 @@
 //! A container that gets hold of its runtime's /proc/PID/exe and opens it for writing owns the host at the next start of
 //! any container (CVE-2019-5736). So `start` runs the server not from the installed file but from a read-only overlay over
 //! its directory, in a mount that is attached nowhere and seen by nobody: the open fails with EROFS, whoever asks, and all
-//! servers share the file's pages. Where overlay is not to be had, a sealed memfd does the same for a copy in memory.
+//! servers share the file's pages. Where overlay is not to be had, a tmpfs of its own does the same for a copy.
 
 use std::fs::File;
 use std::io;
@@ -12,8 +12,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use runtime_core::{Error, Kind, Result};
-use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, memfd_create, openat};
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen};
+use rustix::fs::{Mode, OFlags, openat};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_reconfigure, fsconfig_set_flag,
+    fsconfig_set_string, fsmount, fsopen,
+};
 
 /// The kernel's name of the running program.
 const SELF: &str = "/proc/self/exe";
@@ -22,7 +25,7 @@ const SELF: &str = "/proc/self/exe";
 /// wants two layers, and what the second one holds does not matter.
 pub(crate) fn program(spare: &Path) -> Result<OwnedFd> {
     // Every failure of the first way has the second as its answer: which of its dozen reasons it was changes nothing.
-    overlay(spare).or_else(|_| memfd())
+    overlay(spare).or_else(|_| copy())
 }
 
 /// This program, opened through a detached read-only overlay over its directory.
@@ -41,7 +44,7 @@ fn overlay(spare: &Path) -> Result<OwnedFd> {
     let attributes =
         MountAttrFlags::MOUNT_ATTR_RDONLY | MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
     let mount = fsmount(&configuration, FsMountFlags::FSMOUNT_CLOEXEC, attributes).map_err(context)?;
-    // A name that ends in " (deleted)" is not there: an upgrade has replaced us, and the copy in memory is made.
+    // A name that ends in " (deleted)" is not there: an upgrade has replaced us, and a copy is made.
     openat(&mount, name, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty()).map_err(context)
 }
 
@@ -54,16 +57,26 @@ fn layers(directory: &Path, spare: &Path) -> Result<Vec<u8>> {
     Ok(layers.join(&b':'))
 }
 
-/// This program, copied into memory that the kernel lets nobody change.
-fn memfd() -> Result<OwnedFd> {
+/// A copy of this program in a tmpfs of its own, which becomes read-only for good. (A sealed memfd would do where
+/// vm.memfd_noexec is not 2: with that the kernel makes none that can be executed.)
+fn copy() -> Result<OwnedFd> {
     let mut source = File::open(SELF).map_err(|e| Error::io("open /proc/self/exe", &e))?;
-    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    let copy = memfd_create(crate::PROGRAM, flags).map_err(|e| Error::sys("create memfd", errno(e)))?;
-    let mut copy = File::from(copy);
-    io::copy(&mut source, &mut copy).map_err(|e| Error::io("copy /proc/self/exe to memory", &e))?;
-    let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
-    fcntl_add_seals(&copy, seals).map_err(|e| Error::sys("seal memfd", errno(e)))?;
-    Ok(copy.into())
+    let context = |e| Error::sys("mount tmpfs for a copy of the program", errno(e));
+    let configuration = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).map_err(context)?;
+    fsconfig_set_string(&configuration, "mode", "0700").map_err(context)?;
+    fsconfig_create(&configuration).map_err(context)?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+    let mount = fsmount(&configuration, FsMountFlags::FSMOUNT_CLOEXEC, attributes).map_err(context)?;
+
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+    let failed = |e| Error::sys("make a copy of the program", errno(e));
+    let mut file = File::from(openat(&mount, crate::PROGRAM, flags, Mode::RWXU).map_err(failed)?);
+    io::copy(&mut source, &mut file).map_err(|e| Error::io("copy /proc/self/exe", &e))?;
+    // A file that is open for writing keeps its file system from being made read-only.
+    drop(file);
+    fsconfig_set_flag(&configuration, "ro").map_err(context)?;
+    fsconfig_reconfigure(&configuration).map_err(context)?;
+    openat(&mount, crate::PROGRAM, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty()).map_err(failed)
 }
 
 fn errno(errno: rustix::io::Errno) -> nix::errno::Errno {
@@ -74,6 +87,7 @@ fn errno(errno: rustix::io::Errno) -> nix::errno::Errno {
 mod tests {
     use std::io::Read;
     use std::os::fd::AsRawFd;
+    use std::process::Command;
 
     use super::*;
 
@@ -100,16 +114,38 @@ mod tests {
     }
 
     #[test]
-    fn a_memfd_shows_this_program_and_refuses_writers() {
-        let program = memfd().unwrap();
-        assert_eq!(write_error(&program), nix::errno::Errno::EPERM as i32);
+    fn a_copy_shows_this_program_and_refuses_writers() {
+        let program = copy().unwrap();
+        assert_eq!(write_error(&program), nix::errno::Errno::EROFS as i32);
         assert!(is_this_program(&program));
     }
 
     #[test]
-    fn a_spare_layer_that_overlay_refuses_leaves_the_memfd() {
+    fn a_copy_can_be_executed() {
+        let program = copy().unwrap();
+        let mut command = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()));
+        let ran = command.args(["--exact", "no test of this name"]).output().unwrap();
+        assert!(ran.status.success(), "{ran:?}");
+    }
+
+    /// The sysctl is of a pid namespace, and says whether files in memory can be executed: 2 forbids to make such.
+    #[test]
+    fn a_copy_can_be_executed_whatever_vm_memfd_noexec_says() {
+        let tests = std::env::current_exe().unwrap();
+        for value in 0..3 {
+            let script = format!(
+                "echo {value} >/proc/sys/vm/memfd_noexec && \"$0\" --exact seal::tests::a_copy_can_be_executed"
+            );
+            let mut command = Command::new("unshare");
+            let ran = command.args(["--pid", "--fork", "sh", "-c", &script]).arg(&tests).output().unwrap();
+            assert!(String::from_utf8_lossy(&ran.stdout).contains("1 passed"), "{value}: {ran:?}");
+        }
+    }
+
+    #[test]
+    fn a_spare_layer_that_overlay_refuses_leaves_the_copy() {
         let program = program(Path::new("/nonexistent")).unwrap();
-        assert_eq!(write_error(&program), nix::errno::Errno::EPERM as i32);
+        assert!(is_this_program(&program));
         assert!(layers(Path::new("/opt/a:b"), Path::new("/run")).is_err());
     }
 }
