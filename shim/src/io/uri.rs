@@ -2,6 +2,9 @@
 //!
 //! As containerd's pkg/cio makes them: no scheme (or `fifo`) is a path, `file:///p` a log file,
 //! `binary:///exe?k=v` a program that takes the output.
+//!
+//! Every path must be absolute. We stand in the bundle, where `rootfs` is the image's: with two slashes less a client would
+//! have a program of the image run as the host's root.
 
 use std::path::PathBuf;
 
@@ -31,25 +34,27 @@ pub(super) struct Binary {
     pub(super) strict: bool,
 }
 
+const RELATIVE: &str = "the path is not absolute";
+
 impl Uri {
     /// Reads the `name` (`stdout`, …) of a request.
     pub(super) fn parse(name: &str, text: &str) -> Result<Self> {
         if text.is_empty() {
             return Ok(Self::Null);
         }
-        let Some((scheme, rest)) = text.split_once("://") else { return Ok(Self::Path(text.into())) };
+        let refused = |why: &str| Error::new(Kind::Invalid, format!("{name} {text}: {why}"));
+        let absolute = |path: PathBuf| Some(path).filter(|path| path.is_absolute()).ok_or_else(|| refused(RELATIVE));
+        let Some((scheme, rest)) = text.split_once("://") else { return absolute(text.into()).map(Self::Path) };
         let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
         let path = PathBuf::from(decoded(path));
         match scheme {
-            "fifo" => Ok(Self::Path(path)),
-            "file" => Ok(Self::File(path)),
+            "fifo" => absolute(path).map(Self::Path),
+            "file" => absolute(path).map(Self::File),
             "binary" | "binary-v2" => {
-                Ok(Self::Binary(Binary { program: path, arguments: arguments(query), strict: scheme == "binary-v2" }))
+                let (program, strict) = (absolute(path)?, scheme == "binary-v2");
+                Ok(Self::Binary(Binary { program, arguments: arguments(query), strict }))
             }
-            _ => Err(Error::new(
-                Kind::Invalid,
-                format!("{name} {text}: scheme {scheme} is none of fifo, file, binary and binary-v2"),
-            )),
+            _ => Err(refused(&format!("scheme {scheme} is none of fifo, file, binary and binary-v2"))),
         }
     }
 }
@@ -100,5 +105,16 @@ mod tests {
         let error = parse("streaming+ttrpc://x/y").unwrap_err();
         assert_eq!(error.kind(), runtime_core::Kind::Invalid);
         assert!(error.to_string().contains("scheme streaming+ttrpc"), "{error}");
+    }
+
+    #[test]
+    fn a_relative_path_is_refused() {
+        let paths =
+            ["log", "file://log", "file://", "fifo://a/b", "binary://rootfs/bin/log?k=v", "binary-v2://%2e/log"];
+        for text in paths {
+            let error = Uri::parse("stdout", text).unwrap_err();
+            assert_eq!(error.kind(), runtime_core::Kind::Invalid, "{text}");
+            assert_eq!(error.to_string(), format!("stdout {text}: the path is not absolute"));
+        }
     }
 }
