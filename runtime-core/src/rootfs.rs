@@ -27,6 +27,9 @@ mod overlay;
 #[allow(unsafe_code)]
 pub(crate) mod setattr;
 
+/// How often a lookup is repeated that raced with a rename or a mount somewhere on the host.
+const RACES: u32 = 128;
+
 /// One mount as containerd's API carries it (`containerd.types.Mount`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RootfsMount {
@@ -243,10 +246,22 @@ fn open_target(rootfs: &Path, target: &str) -> Result<OwnedFd> {
     if target.is_empty() {
         return Ok(root);
     }
+    open_in(&root, &c_string(target)?)
+        .map_err(|errno| sys(format_args!("openat2 {target} in {}", rootfs.display()), errno))
+}
+
+/// Opens `path` below `root` as a mere place. On the way through a `..` openat2(2) answers EAGAIN if anything on the host is
+/// renamed or mounted meanwhile, and must be asked again.
+fn open_in(root: &OwnedFd, path: &CString) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    rustix::fs::openat2(&root, c_string(target)?.as_c_str(), flags, Mode::empty(), resolve)
-        .map_err(|errno| sys(format_args!("openat2 {target} in {}", rootfs.display()), errno))
+    for _ in 0..RACES {
+        match rustix::fs::openat2(root, path.as_c_str(), flags, Mode::empty(), resolve) {
+            Err(rustix::io::Errno::AGAIN) => {}
+            done => return done,
+        }
+    }
+    Err(rustix::io::Errno::AGAIN)
 }
 
 /// The directory on top of `path`; `ENOTDIR` for a symbolic link.

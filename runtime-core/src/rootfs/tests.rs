@@ -309,3 +309,26 @@ fn unmount_of_nothing_is_no_error() {
     unmount(&scratch.rootfs()).unwrap();
     unmount(&scratch.directory("rootfs")).unwrap();
 }
+
+/// While others rename what they will, a way through `..` is asked for again.
+#[test]
+fn a_target_is_found_while_the_host_renames() {
+    let scratch = Scratch::new();
+    // The longer the way, the likelier is a rename meanwhile.
+    let way = "d/".repeat(30);
+    scratch.directory(&format!("rootfs/{way}"));
+    let (from, to) = (scratch.directory("x"), scratch.path("y"));
+    std::thread::scope(|scope| {
+        let renames = scope.spawn(|| {
+            for _ in 0..20_000 {
+                fs::rename(&from, &to).unwrap();
+                fs::rename(&to, &from).unwrap();
+            }
+        });
+        let mut found = Ok(());
+        while !renames.is_finished() {
+            found = found.and_then(|()| open_target(&scratch.rootfs(), &format!("{way}..")).map(drop));
+        }
+        found.unwrap();
+    });
+}

@@ -1,12 +1,12 @@
 //! Descriptors 0, 1 and 2: handed over, or a terminal of the container's own. And those from 3 on that are handed over.
 
 use rustix::fd::{AsFd, BorrowedFd};
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Uid, fchown, fstat, fstatfs, major, minor, openat2};
+use rustix::fs::{FileType, Mode, OFlags, Uid, fchown, fstat, fstatfs, major, minor, openat};
 use rustix::io::Errno;
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
-use crate::ops::{Work, mounts};
+use crate::ops::{Work, mounts, paths};
 use crate::step::{Descriptor, Text};
 use crate::sync::{self, Report};
 use crate::{run, sys};
@@ -25,9 +25,9 @@ impl Work<'_> {
         uid: u32,
         mount: Option<Text>,
     ) -> Result<(), Errno> {
-        let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        let master = openat2(self.root()?, c"/dev/pts/ptmx", flags, Mode::empty(), resolve)?;
+        let terminals = paths::open_in(self.root()?, c"/dev/pts", OFlags::DIRECTORY)?;
+        let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let master = openat(&terminals, c"ptmx", flags, Mode::empty())?;
         verify_ptmx(master.as_fd())?;
         unlockpt(&master)?;
         let slave = ioctl_tiocgptpeer(&master, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
