@@ -5,7 +5,6 @@ SHIM    := containerd-shim-myshim-v2
 TARGET  := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 STATIC   = $(shell $(SETUP) target)
 BUILT    = target/$(STATIC)/release/$(SHIM)
-SECCOMP := target/seccomp
 RELEASE := target/release/$(SHIM)
 SETUP   := test-bundles/scripts/setup
 
@@ -51,8 +50,8 @@ fuzz: ## Every fuzz target for SECONDS_EACH (60) on a stable toolchain; installs
 	@test-bundles/scripts/fuzz
 
 build: tools ## The release binary, static and stripped, at target/release/containerd-shim-myshim-v2.
-	@mkdir -p $(SECCOMP) target/release && ln -sf /usr/lib/*/libseccomp.a $(SECCOMP)/
-	LIBSECCOMP_LIB_PATH=$(CURDIR)/$(SECCOMP) cargo rustc --release --package shim --bin $(SHIM) --target $(STATIC) -- -C link-arg=-Wl,-T,shim/no-unwinding.ld
+	@mkdir -p target/release
+	LIBSECCOMP_LIB_PATH=$(CURDIR)/target/seccomp/$(STATIC) cargo rustc --release --package shim --bin $(SHIM) --target $(STATIC) -- -C link-arg=-Wl,-T,shim/no-unwinding.ld
 	@ln -f $(BUILT) $(RELEASE)
 
 tools:
