@@ -8,7 +8,7 @@
 //! ```text
 //!  client ══▶ stdin fifo ══ relay ══▶ pipe ══▶ process    from Start on; we hold: the fifo's write end until CloseIO
 //!  process ══▶ stdout, stderr fifos ══▶ client             their read ends until Delete
-//!  process ◀══ slave ◀═▶ master ◀═ relays ═▶ fifos ◀══▶ client
+//!  process ◀══ slave ◀═▶ master ◀═ relays ═▶ fifos ◀══▶ client    we hold: a slave until the process has ended
 //! ```
 
 mod binary;
@@ -126,7 +126,8 @@ impl Io {
         let Some(relay) = self.relay.take() else { return Ok(()) };
         let console = Console::new(console)?;
         let (drained, all) = oneshot::channel();
-        self.tasks.spawn_local(relay.run(console.clone(), self.ended.subscribe(), drained));
+        let slave = console.slave()?;
+        self.tasks.spawn_local(relay.run(console.clone(), slave, self.ended.subscribe(), drained));
         self.drained = Some(all);
         self.sink = Some(console.sink());
         self.console = Some(console);

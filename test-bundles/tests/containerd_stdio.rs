@@ -10,11 +10,17 @@ use test_bundles::client::Case;
 use test_bundles::stdio::Stdio;
 use test_bundles::{ctr, image, suite, test};
 
+#[path = "containerd_stdio/hangups.rs"]
+mod hangups;
 #[path = "containerd_stdio/loggers.rs"]
 mod loggers;
 #[path = "containerd_stdio/readers.rs"]
 mod readers;
 
+use hangups::{
+    a_terminal_that_nobody_has_open_wakes_nobody, a_terminal_that_was_closed_or_hung_up_comes_back,
+    the_terminal_of_an_exec_comes_back_too,
+};
 use loggers::{
     a_logger_gets_both_streams_and_the_name_of_the_container, a_logger_that_dies_neither_ends_nor_stops_its_container,
     a_logger_that_is_not_ready_is_refused_by_the_second_scheme, a_logger_that_reads_no_more_is_ended,
@@ -47,6 +53,9 @@ fn main() -> ExitCode {
         test!(a_logger_that_reads_no_more_is_ended),
         test!(a_terminal_has_a_size_that_can_change),
         test!(ctr_run_gives_a_terminal),
+        test!(a_terminal_that_was_closed_or_hung_up_comes_back),
+        test!(the_terminal_of_an_exec_comes_back_too),
+        test!(a_terminal_that_nobody_has_open_wakes_nobody).not_on_runc("its threads wake by themselves"),
     ])
 }
 

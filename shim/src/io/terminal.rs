@@ -4,6 +4,19 @@
 //! is, see [`super::input`].) The relay never gives up on a client: a full fifo makes it wait, and through the terminal's
 //! own buffer the program too; a logger that died or a full disk makes it drop output rather than block the program for
 //! ever.
+//!
+//! A program may close its terminal and open it again: systemd does so for each line that it writes at boot, and agetty(8) hangs
+//! the terminal up before it (vhangup(2)). While no slave is open, read(2) on the master fails with EIO and epoll(7) reports
+//! EPOLLHUP. Neither is the end of the process, but tokio takes EPOLLHUP for final: whoever waits for the master after it
+//! never sleeps again.
+//!
+//! So we hold a slave open ourselves as long as the process lives. The master never hangs up before the end, nobody is woken
+//! for nothing, and what is written or typed later arrives. A vhangup(2) takes the use of our slave away, but it still counts
+//! as open. Only the reader of a master can see whether a slave is open, so nothing changes for the container. When the
+//! process has ended, which its pidfd says, we close the slave, and EIO is the end of the output.
+//!
+//! Others do it otherwise: containerd's own shim takes EIO for a pause and waits for the next edge in an epoll of its own;
+//! conmon looks every 100 ms as long as the terminal is hung up.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -15,6 +28,7 @@ use runtime_core::watch::watch;
 use runtime_core::{Error, Result};
 use rustix::fs::FileType;
 use rustix::io::ioctl_fionbio;
+use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer};
 use rustix::termios::{Winsize, tcsetwinsize};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -39,6 +53,12 @@ impl Console {
         ioctl_fionbio(&master, true).map_err(|e| Error::io("set O_NONBLOCK on the console", &e.into()))?;
         let master = watch(master, Interest::READABLE | Interest::WRITABLE);
         Ok(Self(Rc::new(master.map_err(|e| Error::io("watch the console", &e))?)))
+    }
+
+    /// One more slave, by the master and not by a path of the container's.
+    pub(super) fn slave(&self) -> Result<OwnedFd> {
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+        ioctl_tiocgptpeer(self.0.get_ref(), flags).map_err(|e| Error::io("hold the console open", &e.into()))
     }
 
     /// Where input is written.
@@ -68,11 +88,17 @@ impl Relay {
         Ok(Self { sink: Sink::new(output.writer)?, reader: output.reader })
     }
 
-    /// Copies until the terminal hangs up, or [`AFTERLIFE`] after `ended` became true. Says so in `drained` when the last
-    /// byte has been handed on, and then waits until it was read.
-    pub(super) async fn run(self, console: Console, ended: Receiver<bool>, drained: oneshot::Sender<()>) {
+    /// Copies until `ended` is true and the terminal hangs up, or [`AFTERLIFE`] later. `slave` keeps it from hanging up
+    /// before. Says so in `drained` when the last byte has been handed on, and then waits until it was read.
+    pub(super) async fn run(
+        self,
+        console: Console,
+        slave: OwnedFd,
+        ended: Receiver<bool>,
+        drained: oneshot::Sender<()>,
+    ) {
         let Self { sink, reader } = self;
-        to_client(&console.0, &sink, ended).await;
+        to_client(&console.0, &sink, afterlife(ended, slave)).await;
         // The terminal is of no more use; programs that still hold it shall be told.
         drop(console);
         _ = drained.send(());
@@ -114,15 +140,15 @@ impl Sink {
     }
 }
 
-/// Copies until there is no more.
-async fn to_client(master: &AsyncFd<OwnedFd>, sink: &Sink, ended: Receiver<bool>) {
+/// Copies until there is no more, or until it is `too_late`.
+async fn to_client(master: &AsyncFd<OwnedFd>, sink: &Sink, too_late: impl Future<Output = ()>) {
     let mut buffer = vec![0; CHUNK];
-    let mut too_late = pin!(afterlife(ended));
+    let mut too_late = pin!(too_late);
     let mut broken = false;
     loop {
         let count = tokio::select! {
             biased;
-            // EIO: no slave is open any more and everything was read (pty(7) calls it a hang-up).
+            // EIO: no slave is open any more, ours included, and everything was read.
             read = read(master, &mut buffer) => match read {
                 Ok(0) | Err(_) => return,
                 Ok(count) => count,
@@ -139,8 +165,10 @@ async fn to_client(master: &AsyncFd<OwnedFd>, sink: &Sink, ended: Receiver<bool>
     }
 }
 
-async fn afterlife(mut ended: Receiver<bool>) {
+/// Lets go of `slave` once the process has `ended`, and is over when others have had their time.
+async fn afterlife(mut ended: Receiver<bool>, slave: OwnedFd) {
     // A sender that is gone counts as an end.
     _ = ended.wait_for(|ended| *ended).await;
+    drop(slave);
     tokio::time::sleep(AFTERLIFE).await;
 }

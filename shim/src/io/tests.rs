@@ -17,6 +17,8 @@ use tempfile::TempDir;
 
 use super::{Io, Owner, Streams};
 
+mod hangup;
+
 const NONBLOCK: i32 = OFlags::NONBLOCK.bits().cast_signed();
 
 /// Runs one test as the server runs: one thread, local tasks; no test may hang.
@@ -281,6 +283,27 @@ fn input_that_nobody_reads_waits_outside_and_ends_with_the_process() {
         assert_eq!(writer.write(b"more").unwrap_err().kind(), ErrorKind::BrokenPipe);
         drop(stdin);
     });
+}
+
+/// Its client learns so, where it would wait for ever otherwise: whether it waits already or comes to write later.
+#[test]
+fn a_process_that_closes_its_stdin_takes_no_more_input() {
+    for waits in [true, false] {
+        run(async {
+            let dir = TempDir::new().unwrap();
+            let path = fifo(&dir, "in");
+            let (mut io, [stdin, ..]) = open(&streams(Some(&path), None)).await;
+            io.started();
+            let mut writer = OpenOptions::new().write(true).open(&path).unwrap();
+            // More than fifo, relay and pipe hold together.
+            let client = tokio::task::spawn_local(aside(move || writer.write_all(&[7; 1 << 20])));
+            while waits && rustix::io::ioctl_fionread(&stdin).unwrap() < 1 << 16 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            drop(stdin);
+            assert_eq!(client.await.unwrap().unwrap_err().kind(), ErrorKind::BrokenPipe, "waits: {waits}");
+        });
+    }
 }
 
 #[test]

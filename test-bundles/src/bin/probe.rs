@@ -20,11 +20,14 @@ mod keyring;
 mod procfs;
 #[path = "probe/seen.rs"]
 mod seen;
+#[path = "probe/terminal.rs"]
+#[allow(unsafe_code)] // vhangup(2)
+mod terminal;
 
 use std::ffi::{c_char, c_int};
 use std::io::Write;
 
-const USAGE: &str = "usage: probe [exit N | signal N | sleep | fork-orphan | fork N | allocate MIB | spin | write-through PATH MIB | nest | hook NAME FILE | env NAME | tty-size | \
+const USAGE: &str = "usage: probe [exit N | signal N | sleep | fork-orphan | fork N | allocate MIB | spin | write-through PATH MIB | nest | hook NAME FILE | env NAME | tty-size | tty-sizes | tty-comes-back | \
     read PATH… | write PATH… | list PATH… | stat PATH… | syscall NAME… | escape PATH… | beneath PATH… | spy | watch HOST-PATH ALLOWED TIMES | kill-all]";
 
 /// What libc's start-up calls.

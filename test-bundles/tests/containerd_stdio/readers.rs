@@ -11,7 +11,7 @@ use test_bundles::client::{Case, Container};
 use test_bundles::stdio::{Stdio, Stream};
 use test_bundles::{leftovers, spec, wait_until};
 
-const LIMIT: Duration = Duration::from_secs(10);
+pub(super) const LIMIT: Duration = Duration::from_secs(10);
 
 /// A fifo of the test's own, which nobody reads unless the test does.
 fn fifo(case: &Case) -> Result<PathBuf> {
@@ -25,7 +25,7 @@ fn stdout_to(path: &Path) -> Stdio {
 }
 
 /// utime + stime, proc_pid_stat(5).
-fn cpu_ticks(pid: u32) -> Result<u64> {
+pub(super) fn cpu_ticks(pid: u32) -> Result<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let fields: Vec<_> = stat.rsplit_once(") ").context("no stat")?.1.split(' ').collect();
     Ok(fields[11].parse::<u64>()? + fields[12].parse::<u64>()?)

@@ -14,7 +14,7 @@ use nix::sys::stat::Mode;
 use rustix::net::{AddressFamily, SocketType};
 use serde_json::{Map, Value, json};
 
-use crate::{attack, seen};
+use crate::{attack, seen, terminal};
 
 /// Does what `arguments` say. None where they make no sense; several actions do not come back.
 pub(crate) fn act(arguments: &[String]) -> Option<Value> {
@@ -34,7 +34,9 @@ pub(crate) fn act(arguments: &[String]) -> Option<Value> {
         ("nest", []) => nest(),
         ("hook", [name, file]) => Some(hook(name, Path::new(file)).unwrap_or_else(|error| json!(errno(&error)))),
         ("env", [name]) => Some(json!(std::env::var(name).ok())),
-        ("tty-size", []) => Some(seen::terminal(io::stdin())),
+        ("tty-size", []) => Some(terminal::size(io::stdin())),
+        ("tty-sizes", []) => terminal::sizes(),
+        ("tty-comes-back", []) => terminal::comes_back(),
         ("read", paths) => Some(each(paths, |path| Ok(json!(fs::read_to_string(path)?)))),
         ("write", paths) => Some(each(paths, |path| write(path.as_ref()))),
         ("list", paths) => Some(each(paths, |path| list(path.as_ref()))),

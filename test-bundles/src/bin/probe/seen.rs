@@ -10,6 +10,7 @@ use rustix::process::{Resource, getrlimit};
 use serde_json::{Map, Value, json};
 
 use crate::procfs::{self, Status};
+use crate::terminal::size;
 
 /// One JSON object; what comes from /proc is null where that is missing.
 pub(crate) fn document() -> Value {
@@ -47,7 +48,7 @@ pub(crate) fn document() -> Value {
         "ppid": nix::unistd::getppid().as_raw(),
         "sid": nix::unistd::getsid(None).ok().map(nix::unistd::Pid::as_raw),
         "pgid": nix::unistd::getpgrp().as_raw(),
-        "terminals": [terminal(std::io::stdin()), terminal(std::io::stdout()), terminal(std::io::stderr())],
+        "terminals": [size(std::io::stdin()), size(std::io::stdout()), size(std::io::stderr())],
         "fds": procfs::links("/proc/self/fd"),
         "signals": {
             "blocked": status.signals("SigBlk"),
@@ -68,11 +69,6 @@ fn clocks() -> Value {
         "boottime": seconds(rustix::time::ClockId::Boottime),
         "offsets": procfs::numbers("/proc/self/timens_offsets"),
     })
-}
-
-/// Rows and columns where the descriptor is a terminal, else null.
-pub(crate) fn terminal(fd: impl std::os::fd::AsFd) -> Value {
-    json!(rustix::termios::tcgetwinsize(fd).ok().map(|size| [size.ws_row, size.ws_col]))
 }
 
 /// Type, mode, owner and what else there is to say of a file, not following a symbolic link.
