@@ -13,6 +13,9 @@ use rustix::termios::{Winsize, tcgetwinsize, tcsetwinsize};
 use serde_json::{Value, json};
 use test_bundles::bundle::{Bundle, ours};
 
+#[path = "terminal/foreground.rs"]
+mod foreground;
+
 #[test]
 fn init_has_a_terminal_on_all_three() {
     let bundle = Bundle::new("terminal");
@@ -171,6 +174,14 @@ fn a_console_that_the_image_leads_astray() {
         assert_ne!(ran.status, 0, "{node}");
         assert!(!ours() || ran.stderr.contains("open a terminal in /dev/pts"), "{node}: {}", ran.stderr);
         bundle.assert_nothing_left();
+    }
+}
+
+/// vhangup(2) asks for it.
+fn may_hang_up(bundle: &mut Bundle) {
+    for set in ["bounding", "effective", "permitted"] {
+        let set = bundle.config["process"]["capabilities"][set].as_array_mut().unwrap();
+        set.push(json!("CAP_SYS_TTY_CONFIG"));
     }
 }
 

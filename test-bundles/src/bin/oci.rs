@@ -11,7 +11,8 @@
 //! oci start, state, kill, exec, … ──────┘
 //! ```
 //!
-//! Reading order: [`arguments`] (what a user may say), [`client`] (the verbs), [`control`] (the socket), [`keeper`].
+//! Reading order: [`arguments`] (what a user may say), [`client`] (the verbs), [`control`] (the socket), [`keeper`],
+//! [`terminal`].
 //!
 //! Init stays the keeper's child: containerd's runc shim, which waits for init as its own adopted child, cannot be given this
 //! program in runc's place.
@@ -31,6 +32,8 @@ mod keeper;
 mod log;
 #[path = "oci/resources.rs"]
 mod resources;
+#[path = "oci/terminal.rs"]
+mod terminal;
 
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;

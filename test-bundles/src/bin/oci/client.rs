@@ -10,19 +10,26 @@ use std::process::{Command, ExitCode, Stdio};
 use std::rc::Rc;
 
 use config::ContainerId;
-use runtime_core::{Error, Kind, Result};
+use runtime_core::{Error, Exit, Kind, Result};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::arguments::{Exec, Form, Global, NewContainer};
-use crate::control::{self, Answer, Answers, Request, State};
+use crate::control::{self, Answer, Answers, Create, Request, State};
 use crate::keeper::{self, Keeper};
+use crate::terminal::{Foreground, Relay};
 
 /// `create`: leaves a keeper behind with the container in it.
 pub(crate) fn create(global: &Global, new: &NewContainer, preserved: &[OwnedFd]) -> Result<()> {
-    let (directory, listener) = claim(global, &new.id)?;
-    let created = leave_keeper(global, new, preserved, (&directory, listener));
+    Foreground::new(true, has_terminal(&new.create.bundle), new.create.console_socket.as_deref())?;
+    create_with(global, &new.id, &new.create, preserved)
+}
+
+fn create_with(global: &Global, id: &ContainerId, create: &Create, preserved: &[OwnedFd]) -> Result<()> {
+    let (directory, listener) = claim(global, id)?;
+    let created = leave_keeper(global, (id, create), preserved, (&directory, listener));
     if created.is_err() && directory.exists() {
         // The keeper has not come to remove it.
         keeper::remove(&directory)?;
@@ -30,11 +37,18 @@ pub(crate) fn create(global: &Global, new: &NewContainer, preserved: &[OwnedFd])
     created
 }
 
-/// `run --detach`: create and start. One that cannot be started does not stay.
+/// `run --detach`: create and start.
 pub(crate) fn run_detached(global: &Global, new: &NewContainer, preserved: &[OwnedFd]) -> Result<()> {
     create(global, new, preserved)?;
-    start(global, &new.id).inspect_err(|_| {
-        if let Err(error) = delete(global, &new.id, true) {
+    begin(global, &new.id, None).map(drop)
+}
+
+/// Starts what was created, on the terminal that its caller waits for. One that cannot be started does not stay.
+fn begin(global: &Global, id: &ContainerId, foreground: Option<Foreground>) -> Result<Option<Relay>> {
+    let relay = foreground.map(Foreground::attach).transpose();
+    let started = relay.and_then(|relay| start(global, id).map(|()| relay));
+    started.inspect_err(|_| {
+        if let Err(error) = delete(global, id, true) {
             eprintln!("oci: {error}");
         }
     })
@@ -42,35 +56,53 @@ pub(crate) fn run_detached(global: &Global, new: &NewContainer, preserved: &[Own
 
 /// `run --keep`: create, start and wait.
 pub(crate) fn run_kept(global: &Global, new: &NewContainer, preserved: &[OwnedFd]) -> Result<ExitCode> {
-    run_detached(global, new, preserved)?;
-    match ask(global, &new.id, &Request::Wait)?.one()? {
-        Answer::Exit(status) => Ok(exit_code(status)),
-        _ => Err(unexpected()),
-    }
+    let (foreground, create) = in_foreground(&new.create)?;
+    create_with(global, &new.id, &create, preserved)?;
+    keeper::block_on(async {
+        tokio::task::spawn_local(forward_signals(signals_to(find(global, &new.id)?.pid))?);
+        let relay = begin(global, &new.id, foreground)?;
+        let mut answers = ask(global, &new.id, &Request::Wait)?;
+        answers.come().await?;
+        let exit = answers.one()?;
+        if let Some(relay) = relay {
+            relay.finish().await;
+        }
+        exit_code(exit)
+    })
 }
 
 /// `run`: a whole life in the foreground; the exit status is the container's.
 pub(crate) fn run(global: &Global, new: &NewContainer, preserved: Vec<OwnedFd>) -> Result<ExitCode> {
+    let (foreground, create) = in_foreground(&new.create)?;
     let (_, listener) = claim(global, &new.id)?;
     keeper::block_on(async {
         let keeper = Rc::new(Keeper::new(global, &new.id));
         let own = [io::stdin().as_fd(), io::stdout().as_fd(), io::stderr().as_fd()].map(|fd| fd.try_clone_to_owned());
         let own = own.into_iter().chain(preserved.into_iter().map(Ok));
         let fds = own.collect::<io::Result<Vec<OwnedFd>>>().map_err(|error| Error::io("dup", &error))?;
-        keeper.create(&new.create, fds).await?;
-        tokio::task::spawn_local(Rc::clone(&keeper).serve(listener));
-        tokio::task::spawn_local(forward_signals(Rc::clone(&keeper)));
-        let ended = match keeper.start().await {
-            Ok(()) => keeper.wait().await,
-            Err(error) => Err(error),
-        };
+        keeper.create(&create, fds).await?;
+        let ended = live(&keeper, listener, foreground).await;
         match keeper.delete(true).await {
             // Somebody was faster.
             Err(error) if error.kind() == Kind::NotFound => {}
             deleted => deleted?,
         }
-        ended.map(|exit| exit_code(exit.status))
+        exit_code(Answer::Exit(ended?.status))
     })
+}
+
+/// From start to end.
+async fn live(keeper: &Rc<Keeper>, listener: UnixListener, foreground: Option<Foreground>) -> Result<Exit> {
+    let init = Rc::clone(keeper);
+    tokio::task::spawn_local(forward_signals(move |signal| init.kill(signal, false))?);
+    let relay = foreground.map(Foreground::attach).transpose()?;
+    tokio::task::spawn_local(Rc::clone(keeper).serve(listener));
+    keeper.start().await?;
+    let exit = keeper.wait().await;
+    if let Some(relay) = relay {
+        relay.finish().await;
+    }
+    exit
 }
 
 /// `start`
@@ -107,9 +139,12 @@ pub(crate) fn delete(global: &Global, id: &ContainerId, force: bool) -> Result<(
 
 /// `exec`: its exit status is the process's, unless it is detached.
 pub(crate) fn exec(global: &Global, id: &ContainerId, exec: &Exec, preserved: &[OwnedFd]) -> Result<ExitCode> {
-    let process = process(global, id, exec)?.to_string();
-    let (console_socket, ignore_paused) = (exec.console_socket.clone(), exec.ignore_paused);
-    let request = Request::Exec(control::Exec { process, console_socket, ignore_paused });
+    let process = process(global, id, exec)?;
+    let foreground = Foreground::new(exec.detach, process["terminal"] == true, exec.console_socket.as_deref())?;
+    let console_socket = foreground.as_ref().map(Foreground::socket).or_else(|| exec.console_socket.clone());
+    let size = foreground.as_ref().and_then(Foreground::size);
+    let (process, ignore_paused) = (process.to_string(), exec.ignore_paused);
+    let request = Request::Exec(control::Exec { process, console_socket, foreground: size, ignore_paused });
     let stream = control::connect(&directory(global, id)).map_err(|error| unreachable(id, &error))?;
     let mut answers = send_with_fds(stream, &request, preserved)?;
     let Answer::Pid(pid) = answers.one()? else { return Err(unexpected()) };
@@ -119,10 +154,15 @@ pub(crate) fn exec(global: &Global, id: &ContainerId, exec: &Exec, preserved: &[
     if exec.detach {
         return Ok(ExitCode::SUCCESS);
     }
-    match answers.one()? {
-        Answer::Exit(status) => Ok(exit_code(status)),
-        _ => Err(unexpected()),
-    }
+    let Some(foreground) = foreground else { return exit_code(answers.one()?) };
+    keeper::block_on(async {
+        tokio::task::spawn_local(forward_signals(signals_to(pid))?);
+        let relay = foreground.attach()?;
+        answers.come().await?;
+        let exit = answers.one()?;
+        relay.finish().await;
+        exit_code(exit)
+    })
 }
 
 /// `pause`
@@ -203,17 +243,17 @@ fn claim(global: &Global, id: &ContainerId) -> Result<(PathBuf, UnixListener)> {
 /// Asks first and starts the keeper then: it finds the request waiting, or that its client has gone, but never nobody.
 fn leave_keeper(
     global: &Global,
-    new: &NewContainer,
+    (id, create): (&ContainerId, &Create),
     preserved: &[OwnedFd],
     (directory, listener): (&Path, UnixListener),
 ) -> Result<()> {
     let stream = control::connect(directory).map_err(|error| Error::io("connect to the control socket", &error))?;
-    let mut answers = send_with_fds(stream, &Request::Create(new.create.clone()), preserved)?;
+    let mut answers = send_with_fds(stream, &Request::Create(create.clone()), preserved)?;
     let mut keeper = Command::new("/proc/self/exe");
     if let Some(log) = &global.log {
         keeper.arg("--log").arg(&log.path).args(["--log-format", if log.json { "json" } else { "text" }]);
     }
-    keeper.arg("--root").arg(&global.root).args(["keep", new.id.as_str()]);
+    keeper.arg("--root").arg(&global.root).args(["keep", id.as_str()]);
     keeper.stdin(OwnedFd::from(listener)).stdout(Stdio::null()).stderr(Stdio::null());
     keeper.spawn().map_err(|error| Error::io("start the keeper", &error))?;
     // It holds the listener: only while the keeper alone has it does its death show here.
@@ -296,19 +336,45 @@ fn read_json(file: &Path) -> Result<Value> {
     serde_json::from_slice(&text).map_err(|error| Error::new(Kind::Invalid, format!("{}: {error}", file.display())))
 }
 
-/// Hands the signals that a user or a supervisor sends to `run` on to init.
-async fn forward_signals(keeper: Rc<Keeper>) -> Result<()> {
+/// What `run` creates, and the terminal that its caller waits for.
+fn in_foreground(create: &Create) -> Result<(Option<Foreground>, Create)> {
+    let foreground = Foreground::new(false, has_terminal(&create.bundle), create.console_socket.as_deref())?;
+    let console_socket = foreground.as_ref().map(Foreground::socket);
+    let size = foreground.as_ref().and_then(Foreground::size);
+    Ok((foreground, Create { console_socket, foreground: size, ..create.clone() }))
+}
+
+/// A config.json that says nothing is refused by whoever creates the container.
+fn has_terminal(bundle: &Path) -> bool {
+    read_json(&bundle.join("config.json")).is_ok_and(|config| config["process"]["terminal"] == true)
+}
+
+/// Hands the signals that a user or a supervisor sends to us on to a process, as long as it is polled. From now on they do not
+/// end us.
+fn forward_signals(hand_on: impl Fn(i32) -> Result<()>) -> Result<impl Future<Output = Result<()>>> {
     let listen = |kind| signal(kind).map_err(|error| Error::io("listen for signals", &error));
     let (mut hangup, mut interrupt) = (listen(SignalKind::hangup())?, listen(SignalKind::interrupt())?);
     let (mut quit, mut terminate) = (listen(SignalKind::quit())?, listen(SignalKind::terminate())?);
-    loop {
-        let kind = tokio::select! {
-            _ = hangup.recv() => SignalKind::hangup(),
-            _ = interrupt.recv() => SignalKind::interrupt(),
-            _ = quit.recv() => SignalKind::quit(),
-            _ = terminate.recv() => SignalKind::terminate(),
-        };
-        keeper.kill(kind.as_raw_value(), false)?;
+    Ok(async move {
+        loop {
+            let kind = tokio::select! {
+                _ = hangup.recv() => SignalKind::hangup(),
+                _ = interrupt.recv() => SignalKind::interrupt(),
+                _ = quit.recv() => SignalKind::quit(),
+                _ = terminate.recv() => SignalKind::terminate(),
+            };
+            hand_on(kind.as_raw_value())?;
+        }
+    })
+}
+
+/// To a child of the keeper's, which may have ended.
+fn signals_to(pid: i32) -> impl Fn(i32) -> Result<()> {
+    let process = Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+    move |signal| {
+        let sent = process.as_ref().zip(Signal::from_named_raw(signal));
+        let sent = sent.map_or(Ok(()), |(process, signal)| pidfd_send_signal(process, signal));
+        sent.map_err(|error| Error::io("hand on a signal", &error.into()))
     }
 }
 
@@ -317,8 +383,11 @@ fn directory(global: &Global, id: &ContainerId) -> PathBuf {
 }
 
 /// The code that a shell shows: statuses are a byte.
-fn exit_code(status: u32) -> ExitCode {
-    ExitCode::from(u8::try_from(status).unwrap_or(u8::MAX))
+fn exit_code(answer: Answer) -> Result<ExitCode> {
+    match answer {
+        Answer::Exit(status) => Ok(ExitCode::from(u8::try_from(status).unwrap_or(u8::MAX))),
+        _ => Err(unexpected()),
+    }
 }
 
 fn unreachable(id: &ContainerId, error: &io::Error) -> Error {

@@ -12,12 +12,14 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
+use runtime_core::watch::watch;
 use runtime_core::{Error, Kind, Result};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
     recvmsg, sendmsg,
 };
 use serde::{Deserialize, Serialize};
+use tokio::io::Interest;
 
 const SOCKET: &str = "control.sock";
 
@@ -54,6 +56,7 @@ pub(crate) struct Create {
     pub(crate) bundle: PathBuf,
     pub(crate) pid_file: Option<PathBuf>,
     pub(crate) console_socket: Option<PathBuf>,
+    pub(crate) foreground: Option<Size>,
     pub(crate) systemd_cgroup: bool,
     pub(crate) no_pivot_root: bool,
     pub(crate) no_new_keyring: bool,
@@ -66,8 +69,13 @@ pub(crate) struct Exec {
     /// The spec's process object, as JSON.
     pub(crate) process: String,
     pub(crate) console_socket: Option<PathBuf>,
+    pub(crate) foreground: Option<Size>,
     pub(crate) ignore_paused: bool,
 }
+
+/// Of the terminal of a caller in the foreground, to which the new one is relayed: rows and columns.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Size(pub(crate) u16, pub(crate) u16);
 
 /// What the keeper says to it.
 #[derive(Debug, Serialize, Deserialize)]
@@ -129,6 +137,17 @@ impl Answers {
         self.next()?.ok_or_else(|| Error::new(Kind::System, "the container's keeper has ended without an answer"))
     }
 
+    /// Waits for the next answer without keeping the event loop.
+    pub(crate) async fn come(&self) -> Result<()> {
+        if !self.0.buffer().is_empty() {
+            return Ok(());
+        }
+        let stream = self.0.get_ref().as_fd().try_clone_to_owned();
+        let stream = stream.and_then(|stream| watch(stream, Interest::READABLE));
+        let come = async { stream?.readable().await.map(drop) };
+        come.await.map_err(|error| Error::io("wait for the container's keeper", &error))
+    }
+
     /// Returns when the keeper has gone.
     pub(crate) fn until_closed(mut self) -> Result<()> {
         while self.next()?.is_some() {}
@@ -163,7 +182,7 @@ pub(crate) fn send(mut stream: UnixStream, request: &Request, fds: &[BorrowedFd<
 pub(crate) async fn receive(stream: &tokio::net::UnixStream) -> Result<(Request, Vec<OwnedFd>)> {
     let (mut bytes, mut fds) = (Vec::new(), Vec::new());
     loop {
-        let read = stream.async_io(tokio::io::Interest::READABLE, || receive_some(stream, &mut bytes, &mut fds)).await;
+        let read = stream.async_io(Interest::READABLE, || receive_some(stream, &mut bytes, &mut fds)).await;
         if read.map_err(|error| Error::io("read a request", &error))? == 0 {
             break;
         }
@@ -177,6 +196,15 @@ pub(crate) async fn receive(stream: &tokio::net::UnixStream) -> Result<(Request,
 pub(crate) fn send_console(path: &Path, master: &OwnedFd) -> Result<()> {
     let sent = UnixStream::connect(path).and_then(|stream| send_with_fds(&stream, b"/dev/ptmx", &[master.as_fd()]));
     sent.map(drop).map_err(|error| Error::io(format!("send the console to {}", path.display()), &error))
+}
+
+/// Takes what [`send_console`] has sent to `listener`.
+pub(crate) fn receive_console(listener: &UnixListener) -> Result<OwnedFd> {
+    let (mut name, mut fds) = (Vec::new(), Vec::new());
+    let taken = listener.set_nonblocking(true).and_then(|()| listener.accept());
+    let taken = taken.and_then(|(stream, _)| receive_some(&stream, &mut name, &mut fds));
+    taken.map_err(|error| Error::io("take the console", &error))?;
+    fds.pop().ok_or_else(|| Error::new(Kind::System, "take the console: no descriptor came"))
 }
 
 /// Writes the state file in one step, so that nobody reads half of it.
@@ -204,7 +232,7 @@ fn send_with_fds(stream: &UnixStream, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> i
     Ok(sendmsg(stream, &[IoSlice::new(bytes)], &mut ancillary, SendFlags::NOSIGNAL)?)
 }
 
-fn receive_some(stream: &tokio::net::UnixStream, bytes: &mut Vec<u8>, fds: &mut Vec<OwnedFd>) -> io::Result<usize> {
+fn receive_some(stream: impl AsFd, bytes: &mut Vec<u8>, fds: &mut Vec<OwnedFd>) -> io::Result<usize> {
     let mut part = [0; 4096];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_FDS))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);

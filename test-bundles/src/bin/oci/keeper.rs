@@ -18,8 +18,8 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Notify, watch};
 
 use crate::arguments::Global;
-use crate::control::{self, Answer, Create, Exec, Request, State, Status};
-use crate::descriptors;
+use crate::control::{self, Answer, Create, Exec, Request, Size, State, Status};
+use crate::{descriptors, terminal};
 
 /// The version of the runtime spec whose state object we print.
 pub(crate) const OCI_VERSION: &str = "1.3.0";
@@ -157,7 +157,8 @@ impl Keeper {
         self.kept.replace(Some(Rc::clone(&kept)));
         tokio::task::spawn_local(Rc::clone(&kept).reap(self.directory.clone()));
 
-        introduce(kept.container.init(), create.console_socket.as_deref(), create.pid_file.as_deref())?;
+        introduce(kept.container.init(), (create.console_socket.as_deref(), create.foreground))?;
+        create.pid_file.as_ref().map_or(Ok(()), |path| write_pid(path, pid))?;
         control::write_state(&self.directory, &kept.state())?;
         Ok(pid)
     }
@@ -264,7 +265,7 @@ impl Keeper {
         let spec = Bundle::process(exec.process.as_bytes())?;
         let fds = descriptors(spec.terminal, exec.console_socket.as_deref(), fds)?;
         let process = kept.container.exec(&spec, fds).await?;
-        let introduced = introduce(&process, exec.console_socket.as_deref(), None);
+        let introduced = introduce(&process, (exec.console_socket.as_deref(), exec.foreground));
         let started = match introduced {
             Ok(()) => process.start().await,
             Err(error) => process.signal(Signal::SIGKILL as i32).and(Err(error)),
@@ -319,7 +320,7 @@ fn descriptors(terminal: bool, console_socket: Option<&Path>, mut fds: Vec<Owned
     let preserved = fds.split_off(fds.len().min(3));
     let stdio = match (terminal, console_socket) {
         (true, Some(_)) => Ok(Stdio::Terminal),
-        (true, None) => Err(Error::new(Kind::Invalid, "/process/terminal: needs --console-socket")),
+        (true, None) => Err(Error::new(Kind::Invalid, "/process/terminal: there is no socket to send it to")),
         (false, _) => <[OwnedFd; 3]>::try_from(fds)
             .map(Stdio::Files)
             .map_err(|fds| Error::new(Kind::Invalid, format!("{} descriptors came in place of three", fds.len()))),
@@ -327,12 +328,13 @@ fn descriptors(terminal: bool, console_socket: Option<&Path>, mut fds: Vec<Owned
     Ok(Descriptors { stdio: stdio?, preserved })
 }
 
-/// Tells the caller of a new process: sends its console, writes its pid.
-fn introduce(process: &Process, console_socket: Option<&Path>, pid_file: Option<&Path>) -> Result<()> {
-    if let (Some(path), Some(master)) = (console_socket, process.take_console()) {
-        control::send_console(path, &master)?;
+/// Sends a new process's terminal to its caller, who may be about to relay it to a terminal of this size.
+fn introduce(process: &Process, (console_socket, foreground): (Option<&Path>, Option<Size>)) -> Result<()> {
+    let (Some(path), Some(master)) = (console_socket, process.take_console()) else { return Ok(()) };
+    if let Some(size) = foreground {
+        terminal::prepare(&master, size)?;
     }
-    pid_file.map_or(Ok(()), |path| write_pid(path, process.pid()))
+    control::send_console(path, &master)
 }
 
 /// Writes a pid file.
