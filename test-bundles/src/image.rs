@@ -1,7 +1,8 @@
-//! A busybox image, made here from the machine's static busybox: no registry, no network.
+//! Images made here, from the machine's static busybox and, for one, its systemd: no registry, no network.
 //!
-//! An OCI image layout (image-spec, image-layout.md) in a tar archive, as `ctr images import` takes it: one uncompressed
-//! layer, so that its digest is also its diff id and the chain id that a snapshot is prepared from.
+//! An OCI image layout (image-spec, image-layout.md) in a tar archive, as `ctr images import` takes it, and `docker load` by a
+//! manifest of its own: one uncompressed layer, so that its digest is also its diff id and the chain id that a snapshot is
+//! prepared from.
 
 use std::fs;
 use std::io::Write;
@@ -13,6 +14,8 @@ use serde_json::{Value, json};
 
 use crate::containerd::{Containerd, built};
 use crate::sha256_hex;
+
+mod systemd;
 
 /// The image's name in every daemon.
 pub const NAME: &str = "local/busybox:1";
@@ -37,8 +40,30 @@ impl Image {
 
     /// Makes the image in `dir` under another name, with another command.
     pub fn named(dir: &Path, name: &str, command: &[&str]) -> Result<Self> {
-        let layer = layer()?;
-        let diff_id = digest(&layer);
+        Self::of_layer(dir, name, command, &base()?.into_inner()?)
+    }
+
+    /// `lab.test/dangling:1`, in `dir`: its /etc/resolv.conf is a link to where systemd-resolved would have its own.
+    pub fn with_a_dangling_link(dir: &Path) -> Result<Self> {
+        let mut layer = base()?;
+        let mut link = header(tar::EntryType::Symlink, 0o777, 0);
+        layer.append_link(&mut link, "etc/resolv.conf", "../run/systemd/resolve/stub-resolv.conf")?;
+        Self::of_layer(dir, "lab.test/dangling:1", &["sh"], &layer.into_inner()?)
+    }
+
+    /// `lab.test/systemd:1`, in `dir`: it boots, says something on the console and hears what is typed, and exits with 7. None
+    /// where the machine has no systemd.
+    pub fn with_systemd(dir: &Path) -> Result<Option<Self>> {
+        if !systemd::is_here() {
+            return Ok(None);
+        }
+        let mut layer = base()?;
+        systemd::add_to(&mut layer)?;
+        Self::of_layer(dir, "lab.test/systemd:1", &systemd::COMMAND, &layer.into_inner()?).map(Some)
+    }
+
+    fn of_layer(dir: &Path, name: &str, command: &[&str], layer: &[u8]) -> Result<Self> {
+        let diff_id = digest(layer);
         let config = json!({
             "architecture": architecture(),
             "os": "linux",
@@ -50,20 +75,22 @@ impl Image {
             "schemaVersion": 2,
             "mediaType": "application/vnd.oci.image.manifest.v1+json",
             "config": descriptor("application/vnd.oci.image.config.v1+json", &config),
-            "layers": [descriptor("application/vnd.oci.image.layer.v1.tar", &layer)],
+            "layers": [descriptor("application/vnd.oci.image.layer.v1.tar", layer)],
         });
         let manifest = serde_json::to_vec(&manifest)?;
         let mut entry = descriptor("application/vnd.oci.image.manifest.v1+json", &manifest);
         entry["annotations"] = json!({"io.containerd.image.name": name, "org.opencontainers.image.ref.name": "1"});
         let index = serde_json::to_vec(&json!({"schemaVersion": 2, "manifests": [entry]}))?;
+        let of_docker = json!([{"Config": blob_path(&config), "RepoTags": [name], "Layers": [blob_path(layer)]}]);
 
         let archive = dir.join(format!("{}.tar", name.replace(['/', ':'], "-")));
         let file = fs::File::create(&archive).with_context(|| format!("create {}", archive.display()))?;
         let mut tar = tar::Builder::new(std::io::BufWriter::new(file));
         add(&mut tar, "oci-layout", 0o644, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
         add(&mut tar, "index.json", 0o644, &index)?;
-        for blob in [&layer, &config, &manifest] {
-            add(&mut tar, &format!("blobs/{}", digest(blob).replace(':', "/")), 0o644, blob)?;
+        add(&mut tar, "manifest.json", 0o644, of_docker.to_string().as_bytes())?;
+        for blob in [layer, &config, &manifest] {
+            add(&mut tar, &blob_path(blob), 0o644, blob)?;
         }
         tar.into_inner()?.flush()?;
         Ok(Self { archive, chain_id: diff_id })
@@ -85,11 +112,13 @@ impl Image {
 
 /// The same root filesystem as a directory, without an image.
 pub fn unpack(dir: &Path) -> Result<()> {
-    tar::Archive::new(layer()?.as_slice()).unpack(dir).with_context(|| format!("unpack a root into {}", dir.display()))
+    tar::Archive::new(base()?.into_inner()?.as_slice())
+        .unpack(dir)
+        .with_context(|| format!("unpack a root into {}", dir.display()))
 }
 
 /// The root filesystem: busybox under all its names, the probe when it is built, and users to run as.
-fn layer() -> Result<Vec<u8>> {
+fn base() -> Result<tar::Builder<Vec<u8>>> {
     let busybox = fs::read(BUSYBOX).context("read /bin/busybox (package busybox-static)")?;
     let listing = Command::new(BUSYBOX).arg("--list").output().context("run busybox --list")?;
     ensure!(listing.status.success(), "busybox --list: {}", listing.status);
@@ -119,7 +148,7 @@ fn layer() -> Result<Vec<u8>> {
     }
     add(&mut tar, "etc/passwd", 0o644, b"root:x:0:0:root:/root:/bin/sh\nguest:x:1000:1000:guest:/home:/bin/sh\n")?;
     add(&mut tar, "etc/group", 0o644, b"root:x:0:\nguest:x:1000:\n")?;
-    Ok(tar.into_inner()?)
+    Ok(tar)
 }
 
 fn add<W: Write>(tar: &mut tar::Builder<W>, path: &str, mode: u32, bytes: &[u8]) -> Result<()> {
@@ -147,6 +176,11 @@ fn digest(bytes: &[u8]) -> String {
     format!("sha256:{}", sha256_hex(bytes))
 }
 
+/// Where the layout has a blob.
+fn blob_path(bytes: &[u8]) -> String {
+    format!("blobs/{}", digest(bytes).replace(':', "/"))
+}
+
 /// The image-spec's name of this machine, which is Go's.
 fn architecture() -> &'static str {
     match std::env::consts::ARCH {
@@ -171,6 +205,6 @@ mod tests {
             archive.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().into_owned()).collect();
         let layer = format!("blobs/{}", one.chain_id.replace(':', "/"));
         assert!(paths.contains(&PathBuf::from(&layer)), "{layer} is not in {paths:?}");
-        assert_eq!(paths.len(), 5, "layout, index, layer, config, manifest: {paths:?}");
+        assert_eq!(paths.len(), 6, "layout, index, Docker's manifest, layer, config, manifest: {paths:?}");
     }
 }

@@ -21,6 +21,7 @@ use anyhow::{Context, Result, bail, ensure};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
 use crate::ctr::{Output, finish};
+use crate::image::Image;
 use crate::leftovers;
 
 /// Tests wait for processes more than they compute.
@@ -73,7 +74,7 @@ impl Case {
 pub struct Client {
     /// As the user calls it.
     pub name: &'static str,
-    /// The functions that its cases use.
+    /// The functions that its cases use, and `load`, which takes an image's archive.
     pub prelude: &'static str,
     /// What follows `runc` and `myshim` in the name of a runtime: `io.containerd.myshim.v2` in full, or a handler's name.
     pub runtime: fn(&str) -> String,
@@ -101,6 +102,12 @@ pub fn run(client: Client, cases: &[Case]) -> ExitCode {
     arguments.test_threads.get_or_insert(CASES_AT_ONCE);
     let lab = std::env::var_os("CLIENTS_STATE").map(PathBuf::from);
     let lab = Arc::new(lab);
+    if let Some(state) = lab.as_deref().filter(|_| !arguments.list)
+        && let Err(error) = load_images(client, state)
+    {
+        eprintln!("test result: FAILED. 0 passed; 1 failed: {error:#}");
+        return ExitCode::FAILURE;
+    }
     let trials = client.tested.iter().flat_map(|runtime| cases.iter().map(|case| (*runtime, *case)));
     let trials = trials.map(|(runtime, case)| {
         let lab = lab.clone();
@@ -122,6 +129,21 @@ pub fn run(client: Client, cases: &[Case]) -> ExitCode {
         }
     }
     conclusion.exit_code()
+}
+
+/// Gives the client the images that its cases have beside the lab's own.
+fn load_images(client: Client, state: &Path) -> Result<()> {
+    let dir = tempfile::Builder::new().prefix("images-").tempdir().context("make a directory for images")?;
+    let made = [Some(Image::with_a_dangling_link(dir.path())?), Image::with_systemd(dir.path())?];
+    for image in made.into_iter().flatten() {
+        let mut command = Command::new("bash");
+        command.args(["-euo", "pipefail", "-c", &format!("{}load \"$IMAGE\"", client.prelude)]);
+        command.env("IMAGE", &image.archive).env("STATE", state);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let loaded = finish(command.spawn().context("start bash")?)?;
+        loaded.success().with_context(|| format!("load {}", image.archive.display()))?;
+    }
+    Ok(())
 }
 
 fn one(client: Client, runtime: &str, case: Case, state: &Path) -> Result<Completion> {

@@ -11,6 +11,7 @@ const CRICTL: Client = Client {
     prelude: r#"
 I=lab.test/busybox:1
 c() { crictl --config /dev/null --runtime-endpoint unix://$STATE/run/containerd.sock --image-endpoint unix://$STATE/run/containerd.sock "$@" 2> >(grep -v 'does not exist, trying next' >&2); }
+load() { ctr -a $STATE/run/containerd.sock -n k8s.io images import "$1"; }
 pod() { # [JSON]: a pod's id into `pod`; JSON is merged into its configuration
     mkdir -p log
     jq -n --arg n $N --arg d $PWD/log '{metadata: {name: $n, namespace: "clients", uid: $n, attempt: 0}, labels: {case: $n}, log_directory: $d,
@@ -65,6 +66,32 @@ const CASES: &[Case] = &[
         r#"
         pod; container '{stdin: true}' sh -c 'read a; echo "it heard $a"; sleep 1000'
         { echo text; until grep -q heard said; do sleep 0.05; done; } | timeout 20 crictl --runtime-endpoint unix://$STATE/run/containerd.sock attach -i $id >said 2>/dev/null || true; cat said"#,
+    ),
+    // Of which everything is closed for a while, as systemd does at boot.
+    Case::new(
+        "a_terminal_that_everybody_closes",
+        r#"
+        pod; container '{tty: true}' sh -c 'echo one; exec </dev/null >/dev/null 2>&1; sleep 0.2; echo two >/dev/console; sleep 0.2; exec >/dev/console; echo three; exit 3'
+        until_is CONTAINER_EXITED c inspect -o go-template --template '{{.status.state}}' $id; cut -d' ' -f2- log/one.log"#,
+    ),
+    Case::new(
+        "systemd_and_a_login_on_its_console",
+        r#"
+        c inspecti lab.test/systemd:1 >/dev/null || { echo no systemd on this machine; exit; }
+        pod '{linux: {security_context: {privileged: true}}}'
+        container '{image: {image: "lab.test/systemd:1"}, tty: true, stdin: true, envs: [{key: "container", value: "docker"}], linux: {security_context: {privileged: true}}}'
+        until_is yes eval 'grep -q "say something" log/one.log && echo yes'
+        # What is typed before crictl has made its terminal raw is lost.
+        is_running() { c inspect -o go-template --template '{{.status.state}}' $id | grep -q RUNNING; }
+        { while is_running; do printf 'some text\n'; sleep 0.2; done || true; } | tty c attach -it $id >&2 || true
+        until_is no eval 'is_running || echo no'
+        grep -aoE 'Welcome to|say something|it heard .*' log/one.log; c inspect -o go-template --template '{{.status.exitCode}}' $id"#,
+    ),
+    Case::new(
+        "resolv_conf_is_a_dangling_link",
+        r#"
+        pod '{dns_config: {servers: ["10.1.2.3"]}}'; container '{image: {image: "lab.test/dangling:1"}}' sleep 1000
+        c exec $id sh -c 'readlink /etc/resolv.conf; grep nameserver /etc/resolv.conf /run/systemd/resolve/stub-resolv.conf'"#,
     ),
     Case::new(
         "port_forward",

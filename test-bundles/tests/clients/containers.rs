@@ -15,6 +15,7 @@ macro_rules! client {
                 " \"$@\"; }\ncompose() { ",
                 $compose,
                 r#" -f compose.yaml "$@"; }
+load() { c load -q -i "$1"; }
 run() { c run --name $N --label case=$N --network none --runtime $RUNTIME "$@"; }
 state() { c inspect -f "{{.State.$1}}" $N; }
 address() { c inspect -f '{{.NetworkSettings.IPAddress}}' $1; }
@@ -92,6 +93,29 @@ pub(crate) const CASES: &[Case] = &[
         type_after ready '\x10\x11' | tty c run -it --label case=$N --name $N --network none --runtime $RUNTIME $I \
             sh -c 'stty -echo; echo ready; read a; echo "it heard $a"; exit 3' >said; state Status
         : >said; { until_is running state Status; sleep 0.3; printf 'text\n'; } | says tty c attach $N | grep -aoE 'it heard text|exit .'; state ExitCode"#,
+    ),
+    // Of which everything is closed for a while, as systemd does at boot.
+    Case::new(
+        "a_terminal_that_everybody_closes",
+        r#"
+        says tty c run --rm -t --name $N --network none --runtime $RUNTIME $I \
+            sh -c 'echo one; exec </dev/null >/dev/null 2>&1; sleep 0.2; echo two >/dev/console; sleep 0.2; exec >/dev/console; echo three; exit 3'
+        up $I sleep 1000; says tty c exec -t $N \
+            sh -c 't=$(tty); echo one; exec </dev/null >/dev/null 2>&1; sleep 0.2; echo two >$t; sleep 0.2; exec >$t; echo three; exit 4'"#,
+    ),
+    Case::new(
+        "systemd_and_a_login_on_its_console",
+        r#"
+        c image inspect lab.test/systemd:1 >/dev/null || { echo no systemd on this machine; exit; }
+        type_after 'say something' 'some text\n' | says tty c run --rm -it --label case=$N --name $N --network none --runtime $RUNTIME --privileged \
+            --tmpfs /run --tmpfs /tmp -e container=docker lab.test/systemd:1 | tee said | grep -aoE 'Welcome to|say something|it heard .*|exit .'"#,
+    ),
+    // Docker puts a file in the link's place.
+    Case::new(
+        "resolv_conf_is_a_dangling_link",
+        r#"
+        c run --rm --runtime $RUNTIME --dns 10.1.2.3 lab.test/dangling:1 sh -c '
+        readlink /etc/resolv.conf; grep "^nameserver" /etc/resolv.conf; ls -R /run/systemd || true'"#,
     ),
     Case::new(
         "logs",
@@ -212,6 +236,7 @@ pub(crate) const CASES: &[Case] = &[
         "environment",
         "echo FROM=file >env; run --rm --hostname here -e A=1 -e B= -e 'C=two words' --env-file env $I env | sort",
     ),
+    Case::new("environment_that_says_it_twice", "run --rm -e A=first -e A=second $I sh -c 'printenv A; env | grep -c ^A='"),
     Case::new(
         "entrypoint",
         "run --rm --entrypoint echo $I given; run --rm --entrypoint /bin/sh $I -c 'echo $0 $@' a b",
@@ -248,6 +273,10 @@ pub(crate) const CASES: &[Case] = &[
     Case::new(
         "ulimits",
         "run --rm --ulimit nofile=100:200 --ulimit core=0 --ulimit nproc=500:600 $I sh -c 'cat /proc/self/limits'",
+    ),
+    Case::new(
+        "ulimit_that_is_said_twice",
+        "run --rm --ulimit nofile=2000:2000 --ulimit nofile=1000:1000 $I sh -c 'ulimit -n; ulimit -Hn'",
     ),
     Case::new("ulimit_above_the_hosts", "run --rm --ulimit nofile=100000:2000000 $I sh -c 'ulimit -n' || exit 1")
         .lacks(&[("", "no CAP_SYS_RESOURCE")]),
