@@ -1,7 +1,7 @@
 //! A process's stdio, on our side: opened at Create and Exec, closed at Delete. Called by the task actor.
 //!
-//! Output is handed over, not copied (D8): a fifo or file becomes the process's own descriptor. Only stdin (for the reason
-//! that [`input`] gives) and terminals have a relay, and `binary://` loggers a pipe. The end of a process is told at once
+//! Output is handed over, not copied (D8): a fifo becomes the process's own descriptor. Stdin (for the reason that [`input`]
+//! gives), terminals and what may not be handed over ([`copied`]) have a relay, and `binary://` loggers a pipe. The end of a process is told at once
 //! and never waits for its output; whatever is still in a fifo or a terminal then stays readable until Delete, which waits
 //! for a relay a bounded time.
 //!
@@ -12,8 +12,10 @@
 //! ```
 
 mod binary;
+mod copied;
 mod fifo;
 mod input;
+mod sink;
 mod terminal;
 mod uri;
 
@@ -33,6 +35,7 @@ use tokio::time::timeout;
 
 use binary::Logger;
 pub(crate) use binary::loggers_ended;
+use copied::Copied;
 use fifo::{Output, blocking};
 use input::{Input, Source};
 use terminal::{Console, Relay};
@@ -76,15 +79,21 @@ pub(crate) struct Io {
     sink: Option<Rc<AsyncFd<OwnedFd>>>,
     /// Our read ends of the output fifos.
     outputs: Vec<Rc<OwnedFd>>,
+    /// The relays of output that is copied.
+    copied: Vec<Rc<Copied>>,
     /// A terminal's relay until there is a console.
     relay: Option<Relay>,
     console: Option<Console>,
-    /// Comes when the relay has handed on all output.
-    drained: Option<oneshot::Receiver<()>>,
+    /// A file that is the process's input, until it is relayed.
+    input_file: Option<OwnedFd>,
+    /// One comes from each relay that has handed on all output.
+    drained: Vec<oneshot::Receiver<()>>,
     logger: Option<Logger>,
-    /// Whether the process has ended, for the relay.
+    /// Whether the process has ended, for a terminal's relay.
     ended: watch::Sender<bool>,
-    /// The relay, and what keeps unread output readable.
+    /// Whether it is deleted, for other relays.
+    closing: watch::Sender<bool>,
+    /// The relays, and what keeps unread output readable.
     tasks: JoinSet<()>,
 }
 
@@ -93,8 +102,8 @@ impl Io {
     pub(crate) async fn open(streams: &Streams, owner: &Owner) -> Result<(Self, Stdio)> {
         let stdout = Uri::parse("stdout", &streams.stdout)?;
         let source = Source::open(&streams.stdin)?;
-        let (output, error, logger) = open_outputs(&stdout, streams, owner).await?;
-        let mut io = Self { logger, ..Self::default() };
+        let mut io = Self::default();
+        let (output, error) = io.open_outputs(&stdout, streams, owner).await?;
         if streams.terminal {
             io.input = source.for_terminal()?;
             io.relay = Some(Relay::new(output)?);
@@ -102,8 +111,15 @@ impl Io {
         }
         let stdin = match source {
             Source::Null => fifo::null(OFlags::RDONLY)?,
+            Source::File(file) if copied::is_regular(&file) => {
+                io.input_file = Some(file);
+                io.pipe_for_stdin()?
+            }
             Source::File(file) => file,
-            Source::Fifo(input) => io.relay_from(input)?,
+            Source::Fifo(input) => {
+                io.input = Some(input);
+                io.pipe_for_stdin()?
+            }
         };
         io.outputs.extend([output.reader, error.reader].into_iter().flatten().map(Rc::new));
         let files = [stdin, blocking(output.writer)?, blocking(error.writer)?];
@@ -111,14 +127,53 @@ impl Io {
         Ok((io, Stdio::Files(files)))
     }
 
-    /// Prepares the pipe that `input` will be relayed to. Gives the process's end.
-    fn relay_from(&mut self, input: Input) -> Result<OwnedFd> {
+    /// Prepares the pipe that input will be relayed to. Gives the process's end.
+    fn pipe_for_stdin(&mut self) -> Result<OwnedFd> {
         let (stdin, sink) = fifo::pipe("stdin")?;
         let failed = |e: io::Error| Error::io("watch the pipe for stdin", &e);
         rustix::io::ioctl_fionbio(&sink, true).map_err(|e| failed(e.into()))?;
         self.sink = Some(Rc::new(watch(sink, Interest::WRITABLE).map_err(failed)?));
-        self.input = Some(input);
         Ok(stdin)
+    }
+
+    /// Begins to copy what is written to a pipe to `output`. Gives the process's end of the pipe.
+    fn copied(&mut self, output: Output) -> Result<Output> {
+        let (copied, pipe) = Copied::new(output)?;
+        let (drained, all) = oneshot::channel();
+        self.tasks.spawn_local(Rc::clone(&copied).run(self.closing.subscribe(), drained));
+        self.copied.push(copied);
+        self.drained.push(all);
+        Ok(pipe)
+    }
+
+    /// Stdout and stderr. A logger or log file takes both, as in containerd's own shims; otherwise each has its own path.
+    async fn open_outputs(&mut self, stdout: &Uri, streams: &Streams, owner: &Owner) -> Result<(Output, Output)> {
+        match stdout {
+            Uri::Binary(uri) => {
+                let (logger, output, error) = Logger::start(uri, owner).await?;
+                self.logger = Some(logger);
+                Ok((output, error))
+            }
+            Uri::File(path) => {
+                let output = Output::log("stdout", path)?;
+                let output = if streams.terminal { output } else { self.copied(output)? };
+                let error = output.share()?;
+                Ok((output, error))
+            }
+            _ if streams.terminal => Ok((open_output("stdout", stdout).await?, Output::null()?)),
+            _ => {
+                let stderr = Uri::parse("stderr", &streams.stderr)?;
+                let output = self.output("stdout", stdout).await?;
+                Ok((output, self.output("stderr", &stderr).await?))
+            }
+        }
+    }
+
+    /// One of them, for a process that gets it as its own: copied where it must not have it.
+    async fn output(&mut self, name: &str, uri: &Uri) -> Result<Output> {
+        let output = open_output(name, uri).await?;
+        let public = matches!(uri, Uri::Path(path) if output.reader.is_some() && copied::is_public(path));
+        if public || copied::is_regular(&output.writer) { self.copied(output) } else { Ok(output) }
     }
 
     /// Begins to relay the terminal whose master is `console`.
@@ -128,7 +183,7 @@ impl Io {
         let (drained, all) = oneshot::channel();
         let slave = console.slave()?;
         self.tasks.spawn_local(relay.run(console.clone(), slave, self.ended.subscribe(), drained));
-        self.drained = Some(all);
+        self.drained.push(all);
         self.sink = Some(console.sink());
         self.console = Some(console);
         Ok(())
@@ -136,8 +191,10 @@ impl Io {
 
     /// The process has been started: the client's input flows from here on.
     pub(crate) fn started(&mut self) {
-        if let Some(sink) = self.sink.take()
-            && let Some(input) = &mut self.input
+        let Some(sink) = self.sink.take() else { return };
+        if let Some(file) = self.input_file.take() {
+            self.tasks.spawn_local(copied::input(file, sink));
+        } else if let Some(input) = &mut self.input
             && let Err(error) = input.begin(sink)
         {
             log::warn!("{error}");
@@ -159,9 +216,11 @@ impl Io {
     /// The process has ended: a client's writes to its stdin fail from here on, and its output has an end.
     pub(crate) fn ended(&mut self) {
         self.input = None;
+        self.input_file = None;
         self.sink = None;
         self.console = None;
         self.ended.send_replace(true);
+        self.copied.iter().for_each(|copied| copied.ended());
         for reader in &self.outputs {
             if let Some(writer) = fifo::unread(reader) {
                 self.tasks.spawn_local(fifo::linger(Rc::clone(reader), writer));
@@ -172,35 +231,21 @@ impl Io {
     /// Closes everything; a relay and a logger may first hand on what they have, for a bounded time.
     pub(crate) async fn close(mut self) {
         self.ended.send_replace(true);
-        if let Some(drained) = self.drained.take()
-            && timeout(DRAIN, drained).await.is_err()
-        {
-            log::warn!("terminal output that nobody has read within {} s is lost", DRAIN.as_secs());
+        self.closing.send_replace(true);
+        let drained = std::mem::take(&mut self.drained);
+        let all = async {
+            for drained in drained {
+                // Gone without a word is gone, too.
+                _ = drained.await;
+            }
+        };
+        if timeout(DRAIN, all).await.is_err() {
+            log::warn!("output that nobody has read within {} s is lost", DRAIN.as_secs());
         }
         let logger = self.logger.take();
         drop(self);
         if let Some(logger) = logger {
             logger.close(DRAIN).await;
-        }
-    }
-}
-
-/// Stdout and stderr. A logger or log file takes both, as in containerd's own shims; otherwise each has its own path.
-async fn open_outputs(stdout: &Uri, streams: &Streams, owner: &Owner) -> Result<(Output, Output, Option<Logger>)> {
-    match stdout {
-        Uri::Binary(uri) => {
-            let (logger, output, error) = Logger::start(uri, owner).await?;
-            Ok((output, error, Some(logger)))
-        }
-        Uri::File(path) => {
-            let output = Output::log("stdout", path)?;
-            let error = output.share()?;
-            Ok((output, error, None))
-        }
-        _ if streams.terminal => Ok((open_output("stdout", stdout).await?, Output::null()?, None)),
-        _ => {
-            let stderr = Uri::parse("stderr", &streams.stderr)?;
-            Ok((open_output("stdout", stdout).await?, open_output("stderr", &stderr).await?, None))
         }
     }
 }

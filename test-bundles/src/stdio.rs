@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Read;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
 
@@ -82,7 +82,8 @@ pub struct Streams {
 impl Streams {
     /// Makes the fifos for process `name` in `dir` and begins to read them.
     pub fn open(dir: &Path, name: &str, wanted: &Stdio) -> Result<Self> {
-        fs::create_dir_all(dir)?;
+        // Others are kept out, as by containerd: only then is a fifo handed over.
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
         let path = |stream: &Stream, which: &str| -> Result<String> {
             Ok(match stream {
                 Stream::Null => String::new(),

@@ -18,7 +18,6 @@
 //! Others do it otherwise: containerd's own shim takes EIO for a pause and waits for the next edge in an epoll of its own;
 //! conmon looks every 100 ms as long as the terminal is hung up.
 
-use std::io;
 use std::os::fd::OwnedFd;
 use std::pin::pin;
 use std::rc::Rc;
@@ -26,7 +25,6 @@ use std::time::Duration;
 
 use runtime_core::watch::watch;
 use runtime_core::{Error, Result};
-use rustix::fs::FileType;
 use rustix::io::ioctl_fionbio;
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer};
 use rustix::termios::{Winsize, tcsetwinsize};
@@ -35,7 +33,8 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::oneshot;
 use tokio::sync::watch::Receiver;
 
-use super::fifo::{self, Output, read, write};
+use super::fifo::{self, Output, read};
+use super::sink::Sink;
 
 /// How long output is still taken after the process has ended, from others that hold the terminal open.
 const AFTERLIFE: Duration = Duration::from_secs(1);
@@ -105,38 +104,6 @@ impl Relay {
         if let Some(reader) = reader {
             fifo::linger(reader, sink).await;
         }
-    }
-}
-
-/// Where output is written.
-#[derive(Debug)]
-enum Sink {
-    /// A fifo or pipe.
-    Pipe(AsyncFd<OwnedFd>),
-    /// A file or /dev/null, for which epoll(7) has no readiness: writing does not wait.
-    File(OwnedFd),
-}
-
-impl Sink {
-    fn new(writer: OwnedFd) -> Result<Self> {
-        let failed = |e: io::Error| Error::io("watch the terminal's output", &e);
-        let meta = rustix::fs::fstat(&writer).map_err(|e| failed(e.into()))?;
-        if FileType::from_raw_mode(meta.st_mode) != FileType::Fifo {
-            return Ok(Self::File(writer));
-        }
-        ioctl_fionbio(&writer, true).map_err(|e| failed(e.into()))?;
-        watch(writer, Interest::WRITABLE).map(Self::Pipe).map_err(failed)
-    }
-
-    async fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
-        while !bytes.is_empty() {
-            let written = match self {
-                Self::Pipe(pipe) => write(pipe, bytes).await?,
-                Self::File(file) => rustix::io::write(file, bytes)?,
-            };
-            bytes = &bytes[written..];
-        }
-        Ok(())
     }
 }
 

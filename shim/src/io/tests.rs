@@ -17,6 +17,7 @@ use tempfile::TempDir;
 
 use super::{Io, Owner, Streams};
 
+mod copied;
 mod hangup;
 
 const NONBLOCK: i32 = OFlags::NONBLOCK.bits().cast_signed();
@@ -29,6 +30,11 @@ fn run(test: impl Future<Output = ()>) {
 
 fn owner() -> Owner {
     Owner { id: "c1".into(), namespace: "test".into(), uid: 0, gid: 0 }
+}
+
+/// A directory that keeps others out, as containerd's for fifos are.
+fn private() -> TempDir {
+    tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o700)).tempdir().unwrap()
 }
 
 fn fifo(dir: &TempDir, name: &str) -> PathBuf {
@@ -117,7 +123,7 @@ fn nothing_named_is_dev_null() {
 #[test]
 fn a_fifo_without_a_reader_blocks_nobody() {
     run(async {
-        let dir = TempDir::new().unwrap();
+        let dir = private();
         let (stdin, stdout) = (fifo(&dir, "in"), fifo(&dir, "out"));
         let (_io, files) = open(&streams(Some(&stdin), Some(&stdout))).await;
         for file in &files {
@@ -133,7 +139,7 @@ fn a_fifo_without_a_reader_blocks_nobody() {
 #[test]
 fn a_reader_that_goes_and_comes_back_loses_nothing() {
     run(async {
-        let dir = TempDir::new().unwrap();
+        let dir = private();
         let path = fifo(&dir, "out");
         let (mut io, [_, mut stdout, _]) = open(&streams(None, Some(&path))).await;
         let mut first = client(&path);
@@ -155,7 +161,7 @@ fn a_reader_that_goes_and_comes_back_loses_nothing() {
 #[test]
 fn a_client_that_is_late_misses_nothing_of_a_short_life() {
     run(async {
-        let dir = TempDir::new().unwrap();
+        let dir = private();
         let path = fifo(&dir, "out");
         for said in ["", "all"] {
             let late = path.clone();
@@ -176,7 +182,7 @@ fn a_client_that_is_late_misses_nothing_of_a_short_life() {
 #[test]
 fn output_ends_with_its_process() {
     run(async {
-        let dir = TempDir::new().unwrap();
+        let dir = private();
         let path = fifo(&dir, "out");
         let (mut io, [_, mut stdout, _]) = open(&streams(None, Some(&path))).await;
         let mut reader = client(&path);
@@ -204,7 +210,7 @@ fn writing_client(path: &Path, text: &'static str) -> tokio::task::JoinHandle<()
 #[test]
 fn close_io_ends_the_input_of_a_process() {
     run(async {
-        let dir = TempDir::new().unwrap();
+        let dir = private();
         let path = fifo(&dir, "in");
         let (mut io, [stdin, ..]) = open(&streams(Some(&path), None)).await;
         let mut stdin = without_waiting(stdin);
@@ -226,7 +232,7 @@ fn close_io_ends_the_input_of_a_process() {
 #[test]
 fn a_client_that_finishes_at_once_can_still_say_close_io() {
     run(async {
-        let dir = TempDir::new().unwrap();
+        let dir = private();
         let path = fifo(&dir, "in");
         let (mut io, [stdin, ..]) = open(&streams(Some(&path), None)).await;
         let writer = writing_client(&path, "all");
@@ -242,7 +248,7 @@ fn a_client_that_finishes_at_once_can_still_say_close_io() {
 #[test]
 fn close_io_before_start_loses_no_input() {
     run(async {
-        let dir = TempDir::new().unwrap();
+        let dir = private();
         let path = fifo(&dir, "in");
         for text in ["", "all"] {
             let (mut io, [stdin, ..]) = open(&streams(Some(&path), None)).await;
@@ -263,7 +269,7 @@ fn close_io_before_start_loses_no_input() {
 #[test]
 fn input_that_nobody_reads_waits_outside_and_ends_with_the_process() {
     run(async {
-        let dir = TempDir::new().unwrap();
+        let dir = private();
         let path = fifo(&dir, "in");
         let (mut io, [stdin, ..]) = open(&streams(Some(&path), None)).await;
         io.started();
@@ -290,13 +296,13 @@ fn input_that_nobody_reads_waits_outside_and_ends_with_the_process() {
 fn a_process_that_closes_its_stdin_takes_no_more_input() {
     for waits in [true, false] {
         run(async {
-            let dir = TempDir::new().unwrap();
+            let dir = private();
             let path = fifo(&dir, "in");
             let (mut io, [stdin, ..]) = open(&streams(Some(&path), None)).await;
             io.started();
             let mut writer = OpenOptions::new().write(true).open(&path).unwrap();
             // More than fifo, relay and pipe hold together.
-            let client = tokio::task::spawn_local(aside(move || writer.write_all(&[7; 1 << 20])));
+            let client = tokio::task::spawn_local(aside(move || writer.write_all(&vec![7; 1 << 20])));
             while waits && rustix::io::ioctl_fionread(&stdin).unwrap() < 1 << 16 {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
@@ -309,7 +315,7 @@ fn a_process_that_closes_its_stdin_takes_no_more_input() {
 #[test]
 fn a_full_fifo_waits_for_its_reader() {
     run(async {
-        let dir = TempDir::new().unwrap();
+        let dir = private();
         let path = fifo(&dir, "out");
         let (_io, [_, stdout, _]) = open(&streams(None, Some(&path))).await;
         let sent: Vec<u8> = (0..1_000_000u32).map(|n| n.to_le_bytes()[0]).collect();
@@ -329,16 +335,17 @@ fn a_full_fifo_waits_for_its_reader() {
 #[test]
 fn a_log_file_is_made_and_shared() {
     run(async {
-        let dir = TempDir::new().unwrap();
+        let dir = private();
         let path = dir.path().join("a/b/out log");
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, "before ").unwrap();
         let uri = format!("file://{}", path.display().to_string().replace(' ', "%20"));
         let streams = Streams { stdout: uri.clone(), stderr: uri, ..Streams::default() };
-        let (_io, [_, mut stdout, mut stderr]) = open(&streams).await;
+        let (mut io, [_, mut stdout, mut stderr]) = open(&streams).await;
         stdout.write_all(b"out ").unwrap();
         stderr.write_all(b"err").unwrap();
-        assert_eq!(fs::read_to_string(&path).unwrap(), "before out err");
+        io.ended();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "before out err", "when the end is told it is all there");
     });
 }
 
@@ -377,7 +384,7 @@ fn raw(slave: &OwnedFd) {
 #[test]
 fn a_terminal_is_relayed_to_its_end() {
     run(async {
-        let dir = TempDir::new().unwrap();
+        let dir = private();
         let (stdin, stdout) = (fifo(&dir, "in"), fifo(&dir, "out"));
         let (mut io, mut slave) = terminal(&stdin, &stdout).await;
         io.resize(33, 121).unwrap();
@@ -408,7 +415,7 @@ fn a_terminal_is_relayed_to_its_end() {
 #[test]
 fn a_terminal_waits_for_a_reader_that_comes_back() {
     run(async {
-        let dir = TempDir::new().unwrap();
+        let dir = private();
         let (stdin, stdout) = (fifo(&dir, "in"), fifo(&dir, "out"));
         let (mut io, slave) = terminal(&stdin, &stdout).await;
         drop(client(&stdout));
@@ -433,14 +440,14 @@ fn a_terminal_waits_for_a_reader_that_comes_back() {
 #[test]
 fn the_last_words_on_a_terminal_wait_for_a_client() {
     run(async {
-        let dir = TempDir::new().unwrap();
+        let dir = private();
         let (stdin, stdout) = (fifo(&dir, "in"), fifo(&dir, "out"));
         let (mut io, mut slave) = terminal(&stdin, &stdout).await;
         slave.write_all(b"last words").unwrap();
         drop(slave);
         io.ended();
         // Not before the relay has seen the hang-up, and has no more to do than to keep the fifo.
-        _ = io.drained.take().unwrap().await;
+        _ = io.drained.pop().unwrap().await;
         let mut screen = returning_client(stdout).await;
         assert_eq!(read_to_end(&mut screen).await, b"last words");
     });
@@ -449,7 +456,7 @@ fn the_last_words_on_a_terminal_wait_for_a_client() {
 #[test]
 fn output_has_an_end_though_others_hold_the_terminal() {
     run(async {
-        let dir = TempDir::new().unwrap();
+        let dir = private();
         let (stdin, stdout) = (fifo(&dir, "in"), fifo(&dir, "out"));
         let (mut io, mut slave) = terminal(&stdin, &stdout).await;
         let mut screen = client(&stdout);
@@ -462,7 +469,7 @@ fn output_has_an_end_though_others_hold_the_terminal() {
 #[test]
 fn delete_does_not_wait_for_a_terminal_that_others_hold() {
     run(async {
-        let dir = TempDir::new().unwrap();
+        let dir = private();
         let (stdin, stdout) = (fifo(&dir, "in"), fifo(&dir, "out"));
         let (mut io, mut slave) = terminal(&stdin, &stdout).await;
         let mut screen = client(&stdout);
@@ -479,7 +486,7 @@ fn delete_does_not_wait_for_a_terminal_that_others_hold() {
 #[test]
 fn unread_output_does_not_hold_up_delete() {
     run(async {
-        let dir = TempDir::new().unwrap();
+        let dir = private();
         let path = fifo(&dir, "out");
         let (mut io, [_, mut stdout, _]) = open(&streams(None, Some(&path))).await;
         stdout.write_all(b"unread").unwrap();
@@ -502,7 +509,7 @@ fn script(dir: &TempDir, body: &str) -> String {
 #[test]
 fn a_logger_gets_its_contract() {
     run(async {
-        let dir = TempDir::new().unwrap();
+        let dir = private();
         let body = "echo \"$@\" > $D/args\ntr '\\0' '\\n' < /proc/$$/environ > $D/env\nexec 5>&-\n\
                     cat <&3 > $D/out & cat <&4 > $D/err; wait";
         let uri = format!("binary://{}?k=a%2Fb&l=2", script(&dir, body));
@@ -527,7 +534,7 @@ fn a_logger_gets_its_contract() {
 #[test]
 fn a_logger_that_stays_is_terminated() {
     run(async {
-        let dir = TempDir::new().unwrap();
+        let dir = private();
         let uri = format!("binary://{}", script(&dir, "echo $$ > $D/pid\nexec 5>&-\nexec sleep 1000"));
         let (mut io, files) = open(&Streams { stdout: uri, ..Streams::default() }).await;
         let pid = fs::read_to_string(dir.path().join("pid")).unwrap();
@@ -548,7 +555,7 @@ fn a_logger_that_stays_is_terminated() {
 #[test]
 fn the_output_of_a_logger_that_dies_goes_nowhere_and_never_waits() {
     run(async {
-        let dir = TempDir::new().unwrap();
+        let dir = private();
         let uri = format!("binary://{}", script(&dir, "exec 5>&-\nexit 1"));
         let (io, [_, mut stdout, mut stderr]) = open(&Streams { stdout: uri, ..Streams::default() }).await;
         // More than a pipe holds.
@@ -562,9 +569,9 @@ fn the_output_of_a_logger_that_dies_goes_nowhere_and_never_waits() {
 }
 
 #[test]
-fn pipes_and_fifos_go_to_their_owner_and_files_stay() {
+fn what_a_process_gets_is_its_owners_and_files_stay() {
     run(async {
-        let dir = TempDir::new().unwrap();
+        let dir = private();
         let (path, log) = (fifo(&dir, "out"), dir.path().join("log"));
         fs::write(&log, "").unwrap();
         let keyboard = fifo(&dir, "in");
@@ -579,14 +586,16 @@ fn pipes_and_fifos_go_to_their_owner_and_files_stay() {
         let (_io, stdio) = Io::open(&streams, &owner).await.unwrap();
         let Stdio::Files(files) = stdio else { panic!("no terminal was asked for") };
         let owners = files.map(|file| rustix::fs::fstat(file).map(|stat| (stat.st_uid, stat.st_gid)).unwrap());
-        assert_eq!(owners, [(7, 8), (7, 8), (0, 0)]);
+        assert_eq!(owners, [(7, 8); 3]);
+        let log = rustix::fs::stat(&log).unwrap();
+        assert_eq!((log.st_uid, log.st_gid), (0, 0));
     });
 }
 
 #[test]
 fn a_strict_logger_that_is_not_ready_is_an_error() {
     run(async {
-        let dir = TempDir::new().unwrap();
+        let dir = private();
         let program = script(&dir, "exit 0");
         let open = |scheme| {
             let streams = Streams { stdout: format!("{scheme}://{program}"), ..Streams::default() };

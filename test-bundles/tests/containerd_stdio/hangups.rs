@@ -63,7 +63,7 @@ pub(super) async fn a_terminal_that_nobody_has_open_wakes_nobody(case: &Case) ->
     let shim = leftovers::shims(&case.daemon, &container.id)[0];
     container.start().await?;
     // Input waits too, as nobody reads it: more lines than a terminal holds.
-    container.input()?.write_all(&[b'\n'; 60_000])?;
+    container.input()?.write_all(&vec![b'\n'; 60_000])?;
     let file = |fd| std::fs::read_link(format!("/proc/{}/fd/{fd}", container.pid)).unwrap_or_default();
     let closed = || (0..3).all(|fd| file(fd) == Path::new("/dev/null"));
     ensure!(wait_until(LIMIT, closed), "it does not close its terminal");

@@ -87,7 +87,7 @@ pub(super) async fn a_logger_that_is_not_ready_is_refused_by_the_second_scheme(c
         let container = case.container(&["sleep", "1000"]).stdio(Stdio::null()).create().await?;
         container.start().await?;
         let stdio = Stdio::to(format!("binary-v2://{logger}"));
-        let (_, said) = refusal(container.exec("visit", &spec::process(&["true"]), &stdio).await)?;
+        let (_, said) = container.refused_exec("visit", &spec::process(&["true"]), &stdio).await?;
         ensure!(said.contains("without being ready"), "{said}");
         ensure_waits(&container).await?;
         container.end().await?;

@@ -1,7 +1,8 @@
 //! Clients that are slow, or go, or never come: their container waits for them, and everyone else gets an answer.
 
-use std::fs::File;
+use std::fs::{DirBuilder, File};
 use std::io::Read;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,10 @@ pub(super) const LIMIT: Duration = Duration::from_secs(10);
 
 /// A fifo of the test's own, which nobody reads unless the test does.
 fn fifo(case: &Case) -> Result<PathBuf> {
-    let path = case.daemon.dir().join(case.new_id());
+    // In a directory that keeps others out, as containerd's: only then is it handed over.
+    let dir = case.daemon.dir().join(case.new_id());
+    DirBuilder::new().mode(0o700).create(&dir)?;
+    let path = dir.join("fifo");
     nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU)?;
     Ok(path)
 }

@@ -11,7 +11,7 @@ use nix::sys::resource::{UsageWho, getrusage};
 use rustix::termios::tcgetwinsize;
 use tempfile::TempDir;
 
-use super::{Io, client, fifo, owner, read_now, read_to_end, read_until, run, streams, without_waiting};
+use super::{Io, client, fifo, owner, private, read_now, read_to_end, read_until, run, streams, without_waiting};
 use crate::io::Streams;
 
 /// A terminal as a container has it, its echo on, and a client on its fifos.
@@ -26,7 +26,7 @@ struct Terminal {
 impl Terminal {
     /// And its slave.
     async fn new() -> (Self, File) {
-        let dir = TempDir::new().unwrap();
+        let dir = private();
         let (stdin, stdout) = (fifo(&dir, "in"), fifo(&dir, "out"));
         let streams = Streams { terminal: true, ..streams(Some(&stdin), Some(&stdout)) };
         let (mut io, _) = Io::open(&streams, &owner()).await.unwrap();
@@ -113,11 +113,11 @@ fn a_terminal_that_nobody_has_open_costs_nothing() {
                 let (mut terminal, slave) = Terminal::new().await;
                 let_go(slave, hang_up);
                 // More than the terminal takes in, so that input waits too.
-                terminal.keyboard.write_all(&[b'\n'; 60_000]).unwrap();
+                terminal.keyboard.write_all(&vec![b'\n'; 60_000]).unwrap();
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 let before = cpu_time();
                 tokio::time::sleep(Duration::from_millis(300)).await;
-                send.send(cpu_time() - before).unwrap();
+                send.send(cpu_time().checked_sub(before).unwrap()).unwrap();
             });
         });
         let used = receive.recv_timeout(Duration::from_secs(20)).expect("it never sleeps");

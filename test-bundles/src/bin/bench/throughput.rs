@@ -1,8 +1,9 @@
 //! Bytes that come out of a container which writes as fast as it can: through a fifo, and through a terminal; and what that
 //! costs the shim itself.
 
-use std::fs::File;
+use std::fs::{DirBuilder, File};
 use std::io::Read;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -53,12 +54,16 @@ async fn flow(bench: &mut Bench, side: Side, streams: impl Fn(&Path) -> Streams<
     let container = bench.node.container_with(&["/bin/yes", &line], |config| {
         config["process"]["terminal"] = matches!(streams(Path::new("")), Streams::Terminal(_)).into();
     })?;
-    let fifo = container.path().join("out");
+    // Others are kept out, as by containerd: only then is a fifo handed over.
+    let io = container.path().join("io");
+    DirBuilder::new().mode(0o700).create(&io).context("make a directory")?;
+    let fifo = io.join("out");
+    let path = fifo.clone();
     nix::unistd::mkfifo(&fifo, Mode::S_IRWXU).context("make a fifo")?;
     let (shim, _) = bench.program(side).start(&bench.node, &container).await?;
     // The shim opens its end in Create, and waits for ours.
     let reading = tokio::task::spawn_blocking(move || File::open(fifo));
-    shim.create(&container, streams(&container.path().join("out"))).await?;
+    shim.create(&container, streams(&path)).await?;
     let fifo = reading.await?.context("open the fifo")?;
     shim.start(&container.id, "").await?;
     let pid = shim.pid;
