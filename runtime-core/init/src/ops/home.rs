@@ -7,8 +7,8 @@
 
 use core::sync::atomic::{AtomicU8, Ordering};
 
-use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
+use rustix::fd::OwnedFd;
+use rustix::fs::{FileType, OFlags, ResolveFlags, fstat};
 use rustix::io::Errno;
 
 use crate::ops::{Work, paths};
@@ -41,9 +41,8 @@ impl Work<'_> {
         };
         let root = self.root()?;
         regular(&paths::open_in(root, PASSWD, OFlags::empty())?)?;
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let file =
-            openat2(root.as_fd(), PASSWD, flags, Mode::empty(), ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)?;
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let file = paths::look_up(root, PASSWD, flags, ResolveFlags::IN_ROOT)?;
         regular(&file)?;
         Ok(file)
     }

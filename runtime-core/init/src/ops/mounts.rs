@@ -198,9 +198,7 @@ impl Work<'_> {
             }
             Procfs::Own => self.own_procfs()?,
         };
-        let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
-        let file = rustix::fs::openat2(root, path, flags, Mode::empty(), resolve)?;
+        let file = paths::look_up(root, path, OFlags::WRONLY, ResolveFlags::BENEATH | ResolveFlags::NO_XDEV)?;
         rustix::io::write(&file, value.to_bytes())?;
         Ok(())
     }

@@ -13,6 +13,7 @@ use rustix::mount::{UnmountFlags, unmount};
 
 use crate::ops::mounts::attach;
 use crate::ops::path_buffer::PATH_BYTES;
+use crate::ops::paths::look_up;
 use crate::ops::{Failure, Work};
 
 /// Which of mountinfo's fields, from 0, is the mount point: proc_pid_mountinfo(5).
@@ -42,9 +43,8 @@ impl Work<'_> {
 /// something else by these paths: nothing, or a mount of the host's at the same place. Whether there was anything.
 #[inline(never)]
 fn detach_all(procfs: BorrowedFd<'_>) -> Result<bool, Errno> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS | ResolveFlags::NO_XDEV;
-    let file = rustix::fs::openat2(procfs, c"self/mountinfo", flags, Mode::empty(), resolve)?;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_XDEV;
+    let file = look_up(procfs, c"self/mountinfo", OFlags::RDONLY, resolve)?;
     let (mut buffer, mut line, mut detached) = ([0; PATH_BYTES], MountPoint::new(), false);
     loop {
         let count = rustix::io::read(&file, &mut buffer)?;

@@ -27,8 +27,17 @@ pub(super) fn open_at(
     flags: OFlags,
     resolve: ResolveFlags,
 ) -> Result<OwnedFd, Errno> {
-    let flags = flags | OFlags::PATH | OFlags::CLOEXEC;
-    let resolve = resolve | ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    look_up(root, path, flags | OFlags::PATH, resolve | ResolveFlags::IN_ROOT)
+}
+
+/// openat2(2) of what exists, never through a link of procfs; tried again where it raced with a rename.
+pub(super) fn look_up(
+    root: BorrowedFd<'_>,
+    path: &CStr,
+    flags: OFlags,
+    resolve: ResolveFlags,
+) -> Result<OwnedFd, Errno> {
+    let (flags, resolve) = (flags | OFlags::CLOEXEC, resolve | ResolveFlags::NO_MAGICLINKS);
     for _ in 0..RACES {
         match openat2(root, path, flags, Mode::empty(), resolve) {
             Err(Errno::AGAIN) => {}
