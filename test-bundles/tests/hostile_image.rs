@@ -138,7 +138,7 @@ fn a_program_that_cannot_be_executed_is_named_and_the_container_ends() {
 fn an_interpreter_that_is_missing_is_named() {
     let missing = |name: &str| format!("ENOENT (no such file or directory) [its interpreter {name} is missing");
     let long = "/".repeat(130);
-    let elf = |interpreter: &str| elf(interpreter.as_bytes());
+    let elf = |interpreter: &str, place| elf(interpreter.as_bytes(), place);
     for (content, expected) in [
         (b"#! /no/such -e\n".to_vec(), missing(r#""/no/such""#) + "]"),
         (b"#!/bin/sh\r\necho\r\n".to_vec(), missing(r#""/bin/sh\r""#) + ": the script's lines end with CR LF]"),
@@ -151,7 +151,9 @@ fn an_interpreter_that_is_missing_is_named() {
             b"#!/plain\n".to_vec(),
             "EACCES (permission denied) [its interpreter \"/plain\" cannot be executed]".to_owned(),
         ),
-        (elf("/lib/ld-missing.so.1"), missing(r#""/lib/ld-missing.so.1""#) + "]"),
+        (elf("/lib/ld-missing.so.1", 64), missing(r#""/lib/ld-missing.so.1""#) + "]"),
+        // As patchelf(1) leaves a program.
+        (elf("/nix/store/ld.so", 9000), missing(r#""/nix/store/ld.so""#) + "]"),
         // The program itself is told of without an interpreter.
         (b"neither".to_vec(), "ENOEXEC (exec format error)\n".to_owned()),
     ] {
@@ -225,9 +227,8 @@ fn what_an_image_says_by_its_names_is_no_command_to_a_terminal() {
     assert!(!ours() || !ran.stderr.trim_end().contains(char::is_control), "{:?}", ran.stderr);
 }
 
-/// The least ELF file that has an interpreter: elf(5).
-fn elf(interpreter: &[u8]) -> Vec<u8> {
-    const HEADER: u64 = 64;
+/// The least ELF file that has an interpreter: elf(5). Its one program header is at `place`.
+fn elf(interpreter: &[u8], place: u64) -> Vec<u8> {
     const PROGRAM_HEADER: u64 = 56;
     let mut file = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
     if cfg!(target_endian = "big") {
@@ -235,17 +236,18 @@ fn elf(interpreter: &[u8]) -> Vec<u8> {
     }
     let machine: u16 = if cfg!(target_arch = "aarch64") { 183 } else { 62 };
     // ET_EXEC; then version, entry, the table of program headers, the table of sections.
-    [2, machine].iter().for_each(|half| file.extend(half.to_ne_bytes()));
+    file.extend([2, machine].iter().flat_map(|half| half.to_ne_bytes()));
     file.extend(1_u32.to_ne_bytes());
-    [0, HEADER, 0].iter().for_each(|word| file.extend(word.to_ne_bytes()));
+    file.extend([0, place, 0].iter().flat_map(|word| word.to_ne_bytes()));
     file.extend(0_u32.to_ne_bytes());
     // Sizes: of this header, of a program header, how many; sections.
-    [64_u16, 56, 1, 64, 0, 0].iter().for_each(|half| file.extend(half.to_ne_bytes()));
+    file.extend([64_u16, 56, 1, 64, 0, 0].iter().flat_map(|half| half.to_ne_bytes()));
+    file.resize(usize::try_from(place).unwrap(), 0);
     // PT_INTERP, readable.
-    [3_u32, 4].iter().for_each(|half| file.extend(half.to_ne_bytes()));
+    file.extend([3_u32, 4].iter().flat_map(|half| half.to_ne_bytes()));
     let length = interpreter.len() as u64 + 1;
-    let offset = HEADER + PROGRAM_HEADER;
-    [offset, 0, 0, length, length, 1].iter().for_each(|word| file.extend(word.to_ne_bytes()));
+    let offset = place + PROGRAM_HEADER;
+    file.extend([offset, 0, 0, length, length, 1].iter().flat_map(|word| word.to_ne_bytes()));
     file.extend(interpreter);
     file.push(0);
     file

@@ -9,8 +9,8 @@
 use core::ffi::CStr;
 
 use rustix::fd::OwnedFd;
-use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
-use rustix::io::{Errno, pread};
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::io::pread;
 
 use super::identity::may_execute;
 use crate::ops::Failure;
@@ -18,13 +18,14 @@ use crate::sync::DETAIL_BYTES;
 
 /// As much of a script as the kernel looks at: `BINPRM_BUF_SIZE`, linux/binfmts.h. No interpreter of an ELF file has a name as
 /// long.
-const HEAD_BYTES: usize = 256;
+const NAME_BYTES: usize = 256;
 
 /// How often an interpreter may be a script itself: `exec_binprm` of fs/exec.c.
 const DEEPEST: u32 = 5;
 
-/// More than any linker writes in front of PT_INTERP, which has to come before all that is loaded.
-const TABLE_BYTES: usize = 1024;
+/// Enough for an ELF header and the program headers behind it, where linkers put them: one read for most programs. Of headers
+/// elsewhere as many are looked at; PT_INTERP has to come before all that is loaded.
+const HEAD_BYTES: usize = 1024;
 
 /// elf.h
 const PT_INTERP: u64 = 3;
@@ -43,7 +44,7 @@ pub(super) fn failure(path: &CStr) -> Option<Failure> {
 
 #[inline(never)]
 fn trace(path: &CStr, deeper: u32) -> Option<Failure> {
-    let mut buffer = [0; HEAD_BYTES];
+    let mut buffer = [0; NAME_BYTES];
     let of = read(path, &mut buffer)?;
     let name = CStr::from_bytes_until_nul(&buffer).ok()?;
     match (may_execute(name), of) {
@@ -57,12 +58,14 @@ fn trace(path: &CStr, deeper: u32) -> Option<Failure> {
     }
 }
 
-/// Puts the interpreter of the program at `path` into `name`, with a NUL behind it.
-fn read(path: &CStr, name: &mut [u8; HEAD_BYTES]) -> Option<Of> {
-    let file = open_regular(path).ok()?;
+/// Puts the interpreter of the program at `path` into `name`, with a NUL behind it. It was a regular file a moment ago; a fifo in
+/// its place is neither waited for nor read.
+fn read(path: &CStr, name: &mut [u8; NAME_BYTES]) -> Option<Of> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = openat(CWD, path, flags, Mode::empty()).ok()?;
     let mut head = [0; HEAD_BYTES];
     pread(&file, &mut head, 0).ok()?;
-    if let Some(line) = head.strip_prefix(b"#!") {
+    if let Some(line) = head.get(..NAME_BYTES)?.strip_prefix(b"#!") {
         script(line, name)?;
         Some(Of::Script)
     } else if head.starts_with(b"\x7fELF") {
@@ -71,14 +74,6 @@ fn read(path: &CStr, name: &mut [u8; HEAD_BYTES]) -> Option<Of> {
     } else {
         None
     }
-}
-
-/// It was a regular file a moment ago, and may be a fifo now.
-fn open_regular(path: &CStr) -> Result<OwnedFd, Errno> {
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let file = openat(CWD, path, flags, Mode::empty())?;
-    let kind = FileType::from_raw_mode(fstat(&file)?.st_mode);
-    if kind == FileType::RegularFile { Ok(file) } else { Err(Errno::ACCESS) }
 }
 
 /// The name in a script's first line, `line` being what follows `#!`. As fs/binfmt_script.c reads it: one that does not end
@@ -115,10 +110,17 @@ fn elf(file: &OwnedFd, head: &[u8], name: &mut [u8]) -> Option<()> {
         2 => ELF_64,
         _ => return None,
     };
-    let mut table = [0; TABLE_BYTES];
-    pread(file, &mut table, number(head, layout.table)?).ok()?;
-    let entries = usize::try_from(number(head, layout.entries)?).ok()?;
-    let mut entries = table.chunks_exact(layout.entry_bytes).take(entries);
+    let (place, count) = (number(head, layout.table)?, usize::try_from(number(head, layout.entries)?).ok()?);
+    let start = usize::try_from(place).ok()?;
+    let end = start.checked_add(count.checked_mul(layout.entry_bytes)?)?;
+    let mut elsewhere = [0; HEAD_BYTES];
+    let table = if let Some(table) = head.get(start..end) {
+        table
+    } else {
+        pread(file, &mut elsewhere, place).ok()?;
+        &elsewhere
+    };
+    let mut entries = table.chunks_exact(layout.entry_bytes).take(count);
     let entry = entries.find(|entry| number(entry, (0, 4)) == Some(PT_INTERP))?;
     let length = usize::try_from(number(entry, layout.size)?).ok()?;
     // It ends with a NUL.
@@ -139,7 +141,7 @@ fn number(bytes: &[u8], (at, size): (usize, usize)) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::{HEAD_BYTES, script};
+    use super::{NAME_BYTES, script};
 
     #[test]
     fn a_scripts_interpreter_is_what_the_kernel_takes_for_it() {
@@ -154,7 +156,7 @@ mod tests {
             (b"", None),
             (b"/no/end", None),
         ] {
-            let mut name = [0; HEAD_BYTES];
+            let mut name = [0; NAME_BYTES];
             let found = script(line, &mut name).map(|()| core::ffi::CStr::from_bytes_until_nul(&name).unwrap());
             assert_eq!(found.map(core::ffi::CStr::to_bytes), expected, "{line:?}");
         }
