@@ -76,6 +76,24 @@ fn a_container_that_is_created_in_the_same_user_namespace() {
     );
 }
 
+/// It may wait for days, and whoever may trace it has what it holds.
+#[test]
+fn a_created_container_holds_its_stdio_and_a_channel() {
+    for subject in ["lifecycle", "user_namespace", "seccomp"] {
+        let bundle = Bundle::new(subject);
+        if subject == "user_namespace" {
+            give_to_root_inside(&bundle);
+        }
+        bundle.create().success();
+        let held = format!("/proc/{}/fd", bundle.pid());
+        let held = std::fs::read_dir(held).unwrap().flatten();
+        let link = |entry: &std::fs::DirEntry| std::fs::read_link(entry.path()).unwrap().display().to_string();
+        let number = |entry: &std::fs::DirEntry| entry.file_name().to_str().unwrap().parse::<u32>().unwrap();
+        let others: Vec<_> = held.filter(|entry| number(entry) > 2).map(|entry| link(&entry)).collect();
+        assert!(!ours() || others.len() == 1 && others[0].starts_with("socket:"), "{subject}: {others:?}");
+    }
+}
+
 /// A container of `subject` that is about to look.
 fn watcher_unstarted(subject: &str) -> Bundle {
     let mut bundle = Bundle::new(subject);
