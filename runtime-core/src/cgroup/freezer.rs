@@ -11,10 +11,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use nix::errno::Errno;
+use rustix::fs::OFlags;
 use tokio::time::{Instant, sleep};
 
 use super::events;
 use super::host::Version;
+use super::open_fd;
 use super::write::put;
 use crate::error::{Error, Kind, Result};
 
@@ -57,12 +59,11 @@ pub(super) fn thaw(directory: &Path, version: Version) -> Result<()> {
 /// Refuses a cgroup in which a new process would stand still, for it is frozen or lies below one that is; it need not exist
 /// yet. `root` is its hierarchy's. The error names the one to thaw.
 pub(super) fn refuse_frozen(directory: &Path, root: &Path, version: Version) -> Result<()> {
-    let file = |directory: &Path, file: &str| std::fs::read_to_string(directory.join(file)).ok();
     let mut above = directory.ancestors().take_while(|above| *above != root);
     // The first that exists tells what holds for it and all below it; the root has no such file.
     let frozen = above.clone().find_map(|above| match version {
-        Version::V1 => file(above, "freezer.state").map(|state| state.trim() != "THAWED"),
-        Version::V2 => file(above, "cgroup.events").map(|events| events.lines().any(|line| line == "frozen 1")),
+        Version::V1 => said(above, "freezer.state").map(|state| state.trim() != "THAWED"),
+        Version::V2 => said(above, "cgroup.events").map(|events| events.lines().any(|line| line == "frozen 1")),
     });
     if frozen != Some(true) {
         return Ok(());
@@ -72,9 +73,17 @@ pub(super) fn refuse_frozen(directory: &Path, root: &Path, version: Version) -> 
         Version::V2 => ("cgroup.freeze", "0 to its cgroup.freeze"),
     };
     // One that was thawed in between is nobody's fault.
-    let Some(by) = above.find(|above| file(above, setting).is_some_and(|set| set.trim() == "1")) else { return Ok(()) };
+    let Some(by) = above.find(|above| said(above, setting).is_some_and(|set| set.trim() == "1")) else { return Ok(()) };
     let text = format!("cgroup {} is frozen by {}: write {thaw}", directory.display(), by.display());
     Err(Error::new(Kind::Precondition, text))
+}
+
+/// What a short file says; none where there is no such file. In one read, for this is asked at each Create and Exec.
+fn said(directory: &Path, file: &str) -> Option<String> {
+    let file = open_fd(&directory.join(file), OFlags::RDONLY).ok()?;
+    let mut text = [0; 256];
+    let length = rustix::io::read(&file, &mut text).ok()?;
+    Some(String::from_utf8_lossy(&text[..length]).into_owned())
 }
 
 /// Until the state is FROZEN, FREEZING is written again each time: only that makes the kernel look at processes that were
