@@ -350,6 +350,14 @@ impl<'c> Container<'c> {
         Ok(Exec { process: self.process(exec_id), streams })
     }
 
+    /// Adds a process that cannot be started; gives what its Start says.
+    pub async fn refused_exec(&self, exec_id: &str, process: &Value, stdio: &Stdio) -> Result<(Code, String)> {
+        let exec = self.exec(exec_id, process, stdio).await?;
+        let refused = refusal(exec.process.start().await)?;
+        exec.process.delete().await?;
+        Ok(refused)
+    }
+
     /// Deletes the task and then everything else; returns the exit status that the deletion reports.
     pub async fn delete(&mut self) -> Result<u32> {
         let status = self.delete_task().await?;

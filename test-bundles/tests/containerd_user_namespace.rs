@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use test_bundles::client::{Case, Container, refusal};
+use test_bundles::client::{Case, Container};
 use test_bundles::stdio::Stdio;
 use test_bundles::{image, spec, suite, test};
 
@@ -84,7 +84,7 @@ async fn an_exec_is_root_of_the_maps(case: &Case) -> Result<()> {
     ensure!(status == 0 && output.split_whitespace().collect::<Vec<_>>() == ["0", "0", "100000", "65536"], "{output}");
     let mut nobody = spec::process(&["true"]);
     nobody["user"] = json!({ "uid": 65_536, "gid": 0 });
-    let refused = refusal(container.exec("nobody", &nobody, &Stdio::null()).await)?;
+    let refused = container.refused_exec("nobody", &nobody, &Stdio::null()).await?;
     ensure!(refused.1.contains("/user/uid: 65536 is not mapped in the user namespace"), "{refused:?}");
     container.end().await
 }

@@ -131,6 +131,8 @@ fn what_would_be_mounted_is_refused_and_nothing_is_mounted() {
     let tmpfs = json!([{ "destination": "/t", "type": "tmpfs", "source": "tmpfs" }]);
     let maps = json!([{ "containerID": 0, "hostID": 100_000, "size": 65_536 }]);
     for (changes, says) in [
+        // A foreground caller needs a terminal of its own for that one: a detached one has a socket.
+        (json!({ "/process/terminal": true }), "/process/terminal: it would be mounted at /dev/console on the host"),
         (
             json!({ "/mounts": tmpfs }),
             "/mounts/0: /t would be mounted on the host: the container has no mount namespace",
@@ -143,7 +145,6 @@ fn what_would_be_mounted_is_refused_and_nothing_is_mounted() {
         (json!({ "/root/readonly": true }), "/root/readonly: it would be changed on the host"),
         (json!({ "/root/path": "/" }), "/root/path: the host's own root"),
         (json!({ "/linux/rootfsPropagation": "private" }), "/linux/rootfsPropagation: it would be changed on the host"),
-        (json!({ "/process/terminal": true }), "/process/terminal: it would be mounted at /dev/console on the host"),
         (
             json!({ "/linux/namespaces": [{ "type": "user" }], "/hostname": null, "/linux/uidMappings": maps, "/linux/gidMappings": maps }),
             "/linux/namespaces/0: needs a mount namespace",
@@ -154,7 +155,11 @@ fn what_would_be_mounted_is_refused_and_nothing_is_mounted() {
             let place = pointer.split('/').skip(1).fold(&mut bundle.config, |place, key| &mut place[key]);
             *place = value.clone();
         }
-        let ran = bundle.run();
+        let ran = if changes.get("/process/terminal").is_some() {
+            bundle.create_with(&["--console-socket", "/not/reached"])
+        } else {
+            bundle.run()
+        };
         assert!(ran.status != 0 && ran.stderr.contains(says), "{says}: {}", ran.stderr);
     }
     assert_eq!(table(), before);

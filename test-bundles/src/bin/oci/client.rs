@@ -67,7 +67,7 @@ pub(crate) fn run_kept(global: &Global, new: &NewContainer, preserved: &[OwnedFd
         if let Some(relay) = relay {
             relay.finish().await;
         }
-        exit_code(exit)
+        exit_code(&exit)
     })
 }
 
@@ -80,14 +80,14 @@ pub(crate) fn run(global: &Global, new: &NewContainer, preserved: Vec<OwnedFd>) 
         let own = [io::stdin().as_fd(), io::stdout().as_fd(), io::stderr().as_fd()].map(|fd| fd.try_clone_to_owned());
         let own = own.into_iter().chain(preserved.into_iter().map(Ok));
         let fds = own.collect::<io::Result<Vec<OwnedFd>>>().map_err(|error| Error::io("dup", &error))?;
-        keeper.create(&create, fds).await?;
+        Box::pin(keeper.create(&create, fds)).await?;
         let ended = live(&keeper, listener, foreground).await;
         match keeper.delete(true).await {
             // Somebody was faster.
             Err(error) if error.kind() == Kind::NotFound => {}
             deleted => deleted?,
         }
-        exit_code(Answer::Exit(ended?.status))
+        exit_code(&Answer::Exit(ended?.status))
     })
 }
 
@@ -154,14 +154,14 @@ pub(crate) fn exec(global: &Global, id: &ContainerId, exec: &Exec, preserved: &[
     if exec.detach {
         return Ok(ExitCode::SUCCESS);
     }
-    let Some(foreground) = foreground else { return exit_code(answers.one()?) };
+    let Some(foreground) = foreground else { return exit_code(&answers.one()?) };
     keeper::block_on(async {
         tokio::task::spawn_local(forward_signals(signals_to(pid))?);
         let relay = foreground.attach()?;
         answers.come().await?;
         let exit = answers.one()?;
         relay.finish().await;
-        exit_code(exit)
+        exit_code(&exit)
     })
 }
 
@@ -383,9 +383,9 @@ fn directory(global: &Global, id: &ContainerId) -> PathBuf {
 }
 
 /// The code that a shell shows: statuses are a byte.
-fn exit_code(answer: Answer) -> Result<ExitCode> {
+fn exit_code(answer: &Answer) -> Result<ExitCode> {
     match answer {
-        Answer::Exit(status) => Ok(ExitCode::from(u8::try_from(status).unwrap_or(u8::MAX))),
+        Answer::Exit(status) => Ok(ExitCode::from(u8::try_from(*status).unwrap_or(u8::MAX))),
         _ => Err(unexpected()),
     }
 }

@@ -88,7 +88,7 @@ impl Keeper {
         };
         let may_end = matches!(request, Request::Create(_) | Request::Start | Request::Delete { .. });
         let answer = match request {
-            Request::Create(create) => self.create(&create, fds).await.map(Answer::Pid),
+            Request::Create(create) => Box::pin(self.create(&create, fds)).await.map(Answer::Pid),
             Request::Start => self.start().await.map(|()| Answer::Done),
             Request::State => self.kept().map(|kept| Answer::State(kept.state())),
             Request::Kill { signal, all } => self.kill(signal, all).map(|()| Answer::Done),
