@@ -366,7 +366,7 @@ fn numbers(value: &Value, at: &str, list: &mut Vec<String>) {
     match value {
         Value::Array(items) => (0..).zip(items).for_each(|(index, item)| numbers(item, &format!("{at}/{index}"), list)),
         Value::Object(members) => {
-            members.iter().for_each(|(key, member)| numbers(member, &format!("{at}/{key}"), list))
+            members.iter().for_each(|(key, member)| numbers(member, &format!("{at}/{key}"), list));
         }
         Value::Number(_) => list.push(at.to_owned()),
         _ => {}

@@ -159,7 +159,7 @@ impl Plan {
     /// process: what needs rights first, rights away, seccomp as near to execve as it can be.
     ///
     /// The fork comes before all this where the pid namespace is a new one, for only who is in it can mount its proc. Where
-    /// one is joined there are others who look on, and it comes as late as it can: see [`rootfs::build`].
+    /// one is joined there are others who look on, and it comes as late as it can: see `plan::rootfs`.
     pub fn init(container: &config::Container, facts: &Facts<'_>) -> Result<Self> {
         let mut plan = Self::default();
         plan.preserve(facts.preserved);

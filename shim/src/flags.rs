@@ -13,6 +13,7 @@ const VERBS: [&str; 4] = ["start", "delete", "plan", "help"];
 
 /// What the command line says; an absent string is empty, as Go has it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "the command line's own switches")]
 pub(crate) struct Flags {
     /// `-h`, `-help`: print what this program is and exit.
     pub(crate) help: bool,

@@ -37,14 +37,14 @@ const REQUIRED: [(&str, &[&str]); 14] = [
 pub(super) fn check(document: &Value, place: &str) -> Result<(), Refusal> {
     for (pattern, names) in REQUIRED {
         if let Some(pattern) = pattern.strip_prefix(place) {
-            check_each(document, pattern, names, String::new())?;
+            check_each(document, pattern, names, "")?;
         }
     }
     Ok(())
 }
 
 /// `pointer` is where `value` stands, `pattern` the way on from there.
-fn check_each(value: &Value, pattern: &str, names: &[&str], pointer: String) -> Result<(), Refusal> {
+fn check_each(value: &Value, pattern: &str, names: &[&str], pointer: &str) -> Result<(), Refusal> {
     let Some(rest) = pattern.strip_prefix('/') else {
         // A fifo has no number.
         let needs_none = names == DEVICE && value.get("type").is_some_and(|kind| kind == "p");
@@ -56,22 +56,22 @@ fn check_each(value: &Value, pattern: &str, names: &[&str], pointer: String) -> 
     };
     let (step, on) = rest.find('/').map_or((rest, ""), |end| rest.split_at(end));
     if step == "*" {
-        let items = value.as_array().into_iter().flatten().enumerate();
-        return items.map(|(index, item)| check_each(item, on, names, format!("{pointer}/{index}"))).collect();
+        let mut items = value.as_array().into_iter().flatten().enumerate();
+        return items.try_for_each(|(index, item)| check_each(item, on, names, &format!("{pointer}/{index}")));
     }
-    value.get(step).map_or(Ok(()), |member| check_each(member, on, names, format!("{pointer}/{step}")))
+    value.get(step).map_or(Ok(()), |member| check_each(member, on, names, &format!("{pointer}/{step}")))
 }
 
 /// Whether something in `spec` may be absent.
 pub(super) fn in_spec(spec: &oci::Spec) -> bool {
     let mounts = spec.mounts().iter().flatten();
-    let mut mounts = mounts.flat_map(|mount| [mount.uid_mappings(), mount.gid_mappings()]);
+    let mut mounts = mounts.flat_map(|mount| [mount.uid_mappings().as_ref(), mount.gid_mappings().as_ref()]);
     mounts.any(in_mappings)
         || spec.process().as_ref().is_some_and(in_process)
         || spec.linux().as_ref().is_some_and(|linux| {
             let device = |device: &oci::LinuxDevice| device.major() == 0 || device.minor() == 0;
-            in_mappings(linux.uid_mappings())
-                || in_mappings(linux.gid_mappings())
+            in_mappings(linux.uid_mappings().as_ref())
+                || in_mappings(linux.gid_mappings().as_ref())
                 || linux.devices().iter().flatten().any(device)
                 || linux.resources().as_ref().is_some_and(in_resources)
         })
@@ -101,7 +101,7 @@ pub(super) fn in_resources(resources: &oci::LinuxResources) -> bool {
         })
 }
 
-fn in_mappings(mappings: &Option<Vec<oci::LinuxIdMapping>>) -> bool {
+fn in_mappings(mappings: Option<&Vec<oci::LinuxIdMapping>>) -> bool {
     let zero = |map: &oci::LinuxIdMapping| map.container_id() == 0 || map.host_id() == 0 || map.size() == 0;
-    mappings.iter().flatten().any(zero)
+    mappings.into_iter().flatten().any(zero)
 }

@@ -47,7 +47,7 @@ pub const STAMPS: usize = 509;
 pub struct Board {
     /// The pid of stage two, written by the kernel as it is forked; 0 before.
     pub pid: AtomicI32,
-    /// Which step failed and why, once one has: see [`Board::fail`].
+    /// Which step failed and why, once one has: which is stored before anything else is tried.
     pub failure: AtomicU64,
     /// When stage one was forked. Times are those of `CLOCK_MONOTONIC`, in nanoseconds.
     pub begun: AtomicU64,

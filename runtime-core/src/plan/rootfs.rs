@@ -64,12 +64,7 @@ pub(super) fn build(plan: &mut Plan, container: &config::Container, facts: &Fact
 
 /// Without a pivot the host's mounts stay in the namespace and are detached one by one, so then they are slaves always, or
 /// they would go on the host too.
-fn mount(
-    plan: &mut Plan,
-    container: &config::Container,
-    mounts: &[(usize, &Mount)],
-    facts: &Facts<'_>,
-) -> Result<Way> {
+fn mount(plan: &mut Plan, container: &config::Container, mounts: &[(usize, &Mount)], facts: &Facts<'_>) -> Result<Way> {
     let mut propagation = handed::propagation(container);
     if facts.no_pivot_root {
         if propagation.kind == PropagationKind::Shared {
