@@ -6,12 +6,12 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::process::{Command, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use serde_json::{Value, json};
 use test_bundles::bundle::{Bundle, ours};
 use test_bundles::holder::Holder;
+use test_bundles::mounts::unshare_mounts;
 
 /// Root of the bundle's maps.
 const ROOT: (u32, u32) = (100_000, 200_000);
@@ -422,17 +422,17 @@ fn run(bundle: &Bundle) -> test_bundles::bundle::Ran {
     bundle.call(&["run", "--bundle", bundle.path().to_str().unwrap(), bundle.id()])
 }
 
-/// A tmpfs of the host's, until this is dropped. One at a time, lest a mount namespace that a test has made keep another's.
-struct Mounted(std::path::PathBuf, #[allow(dead_code, reason = "held")] MutexGuard<'static, ()>);
+/// A tmpfs of the host's, until this is dropped: of this thread's host, lest a mount namespace that another test makes meanwhile
+/// keep it.
+struct Mounted(std::path::PathBuf);
 
 impl Mounted {
     fn new(at: &std::path::Path, options: &str) -> Self {
-        static ONE: Mutex<()> = Mutex::new(());
-        let one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        unshare_mounts().unwrap();
         let mount = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(at).status().unwrap();
         assert!(mount.success());
         assert!(Command::new("mount").arg("--make-shared").arg(at).status().unwrap().success());
-        Self(at.to_owned(), one)
+        Self(at.to_owned())
     }
 }
 
