@@ -82,6 +82,8 @@ pub(crate) struct Waiting {
     pub(crate) board: Rc<Shared>,
     /// How the step that may still fail is called.
     pub(crate) execute: String,
+    /// Whether it has a seccomp filter.
+    pub(crate) filtered: bool,
 }
 
 impl Drop for Process {
@@ -123,17 +125,22 @@ impl Process {
     /// started: its exit tells. Where execve has failed it has ended when this returns, or is about to. Kind `Precondition`
     /// when called twice.
     pub async fn start(&self) -> Result<()> {
-        let started = self.released().await;
-        if started.is_err() && timeout(LAST_STEPS, self.pidfd.readable()).await.is_err() {
-            // Somebody has stopped it.
-            self.signal(nix::libc::SIGKILL)?;
+        let waiting = self.waiting.take();
+        let waiting = waiting.ok_or_else(|| Error::new(Kind::Precondition, "the process was started before"))?;
+        let started = Self::release(&waiting).await;
+        let ends = async {
+            while self.exit.borrow().is_none() && self.ended(WaitIdOptions::NOWAIT).is_ok_and(|ended| ended.is_none()) {
+                _ = self.pidfd.readable().await;
+            }
+        };
+        if started.is_err() && timeout(LAST_STEPS, ends).await.is_err() {
+            // Somebody has stopped it. It may have ended at last.
+            _ = self.signal(nix::libc::SIGKILL);
         }
         started
     }
 
-    async fn released(&self) -> Result<()> {
-        let waiting = self.waiting.take();
-        let waiting = waiting.ok_or_else(|| Error::new(Kind::Precondition, "the process was started before"))?;
+    async fn release(waiting: &Waiting) -> Result<()> {
         spawn::release(waiting.channel.as_fd())?;
         match spawn::receive(&waiting.channel).await?.0 {
             None => waiting.board.failure().map_or(Ok(()), |(_, errno)| Err(waiting.failed(errno, &[]))),
@@ -201,7 +208,7 @@ impl Waiting {
     /// It was not executed.
     fn failed(&self, errno: i32, detail: &[u8]) -> Error {
         let errno = Errno::from_raw(errno);
-        hint::error(&self.execute, errno, &hint::execution(errno, detail))
+        hint::error(&self.execute, errno, &hint::execution(errno, detail, self.filtered))
     }
 }
 

@@ -77,7 +77,8 @@ pub(crate) async fn spawn(
     let console = follow(plan, &channel, &family, (handover.agent.as_ref(), &mut idmaps), part).await?;
     let pid = family.pid().ok_or_else(|| Error::new(Kind::System, "no process was forked"))?;
     let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|errno| failed("pidfd_open", errno))?;
-    let waiting = Waiting { channel, board: Rc::clone(&family.board), execute: plan.last() };
+    let waiting =
+        Waiting { channel, board: Rc::clone(&family.board), execute: plan.last(), filtered: plan.has_filter() };
     let process = Process::new(pid.as_raw_nonzero().get(), pidfd, waiting, console)?;
     let steps = timing::steps(&family.board);
     family.part_from_stage_two();

@@ -220,7 +220,10 @@ impl Io {
         self.sink = None;
         self.console = None;
         self.ended.send_replace(true);
-        self.copied.iter().for_each(|copied| copied.ended());
+        // Not kept: with the relay goes our write end of a client's fifo, and only then its output has an end.
+        for copied in std::mem::take(&mut self.copied) {
+            copied.ended();
+        }
         for reader in &self.outputs {
             if let Some(writer) = fifo::unread(reader) {
                 self.tasks.spawn_local(fifo::linger(Rc::clone(reader), writer));

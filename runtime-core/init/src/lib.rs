@@ -19,10 +19,10 @@
 //! Two forks, because `setns` and `unshare` of a pid namespace move only children, and an existing pid namespace cannot be
 //! entered by clone (pid_namespaces(7)). CLONE_PARENT makes stage two the runtime's own child, which waits for it by pidfd.
 //!
-//! What is done before the fork is out of the container's sight, for stage one is in no pid namespace that it joins. So where
-//! others are there already, as for an exec or in a pod that shares one, all that takes rights or sees the host is done by
-//! stage one: what a container can see, stop or trace has its own root and no more than its own rights. In a new pid namespace
-//! nobody else is, and stage two does it, for a procfs shows the namespace of its maker.
+//! Stage one is not in a pid namespace that it joins, so processes there cannot see it. Where there are such processes (an exec,
+//! a pod that shares one), stage one does everything that needs rights or sees the host: what a container can see, stop or trace
+//! has its own root and no more than its own rights. In a new pid namespace there is nobody else, and stage two does it, because a
+//! procfs shows the namespace of its maker.
 //!
 //! One fork would do for an exec: the runtime could set the pid namespace of its children while it forks. Tried, it costs 9 % less
 //! CPU, and has all of this in the container's sight. Stage two in stage one's memory, as with vfork(2), saves 3 %.

@@ -1,4 +1,4 @@
-//! How each step is done. `Work` is the little state that steps of one stage share.
+//! How each step is done. `Work` is the little state that steps share; stage two goes on with a copy of it.
 //!
 //! What has a page or more in its frame is not inlined: a child would touch, and so copy, these pages for whatever step it does.
 

@@ -158,7 +158,7 @@ pub const NODE: &CStr = c"node";
 /// One thing to do. Paths in the container are resolved below its root, symbolic links included, at the moment of use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    // Stage one, and both stages of an exec: where the process lives.
+    // Where the process lives.
     /// Makes handed-over files descriptors 3 and on, first of all: what is opened from then on comes behind them.
     Preserve {
         /// Of them, the first; the others follow it in the table.
@@ -200,7 +200,7 @@ pub enum Step {
     /// Brings the loopback interface of a new network namespace up.
     LoopbackUp,
 
-    // Stage two: the root file system.
+    // The session and the root file system.
     /// setsid(2): a session of its own, so that no terminal of ours is its own.
     NewSession {
         /// Makes the terminal on descriptor 0 the session's: TIOCSCTTY of ioctl_tty(2).
@@ -331,7 +331,7 @@ pub enum Step {
         name: Text,
     },
 
-    // Stage two: the process.
+    // The process.
     /// Makes a terminal in the container's devpts, makes it descriptors 0, 1 and 2, and sends its master up.
     OpenConsole {
         /// (rows, columns)

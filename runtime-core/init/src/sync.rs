@@ -3,9 +3,9 @@
 //! ```text
 //! stage one ── Reached(Namespaces) ─▶ parent  where the parent has to write id maps or clock offsets; waits for "go"
 //! stage one    forks, exits                   the kernel writes stage two's pid into a page that the parent shares
-//! stage two ── Idmap + fd ────▶ parent        for each mount of the container's own that is id-mapped; waits for "go"
-//! stage two ── Reached(Root) ─▶ parent        where hooks run or network devices move; waits for "go"
-//! stage two ── Console + fd ──▶ parent        where there is a terminal
+//! either ───── Idmap + fd ────▶ parent        for each mount of the container's own that is id-mapped; waits for "go"
+//! either ───── Reached(Root) ─▶ parent        where hooks run or network devices move; waits for "go"
+//! either ───── Console + fd ──▶ parent        where there is a terminal
 //! stage two ── Listener(number) ▶ parent      where a seccomp agent is to be told; waits for "go"
 //! stage two ── Reached(Ready) ▶ parent        waits for "go", which is the start
 //! parent ───── one byte ──────▶ either        "go"
@@ -76,7 +76,7 @@ impl Board {
 pub enum Point {
     /// Stage one has its user namespace, which has no ids yet where it is new, or a time namespace without offsets.
     Namespaces,
-    /// Stage two has mounted all of the root; the host's tree is still there.
+    /// The root is mounted, but for what stage two mounts after the pivot; the host's tree is still there.
     Root,
     /// Stage two has nothing left to do but execve.
     Ready,

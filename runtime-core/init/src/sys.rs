@@ -465,17 +465,18 @@ pub(crate) fn loopback_up() -> Result<(), Errno> {
     result(unsafe { syscall!(Sysno::ioctl, socket.as_raw_fd(), SIOCSIFFLAGS, ptr::from_ref(&request)) }).map(|_| ())
 }
 
-/// The descriptor `fd`, borrowed for as long as this process lives: children close nothing that they were handed.
+/// The descriptor `fd`, borrowed for as long as it is open: only `Step::CloseOthers` closes what a child was handed, and no step
+/// after it uses any of that.
 pub(crate) fn borrow(fd: RawFd) -> Result<BorrowedFd<'static>, Errno> {
     if fd < 0 {
         return Err(Errno::BADF);
     }
-    // SAFETY: not -1, and open for the process's life: the parent opened it and a child never closes by number.
+    // SAFETY: not -1, and opened by the parent; a number that is closed by then is an error of the call that uses it.
     Ok(unsafe { BorrowedFd::borrow_raw(fd) })
 }
 
-/// dup2(2) onto one of the numbers 0, 1 and 2, which nobody owns as an object.
+/// dup2(2) onto a number of the program's, 0 to 2 or a preserved one, which nobody owns as an object.
 pub(crate) fn duplicate_onto(fd: BorrowedFd<'_>, number: RawFd) -> Result<(), Errno> {
-    // SAFETY: replaces a standard descriptor; dup3 with no flags clears close-on-exec.
+    // SAFETY: replaces what no object holds; dup3 with no flags clears close-on-exec.
     result(unsafe { syscall!(Sysno::dup3, fd.as_raw_fd(), number, 0) }).map(|_| ())
 }

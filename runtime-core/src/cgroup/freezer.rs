@@ -57,22 +57,14 @@ pub(super) fn thaw(directory: &Path, version: Version) -> Result<()> {
 }
 
 /// Refuses a cgroup in which a new process would stand still, for it is frozen or lies below one that is; it need not exist
-/// yet. `root` is its hierarchy's. The error names the one to thaw.
+/// yet. `root` is its hierarchy's. One that is still being frozen counts. The error names the one to thaw.
 pub(super) fn refuse_frozen(directory: &Path, root: &Path, version: Version) -> Result<()> {
+    // The root has no such files.
     let mut above = directory.ancestors().take_while(|above| *above != root);
-    // The first that exists tells what holds for it and all below it; the root has no such file.
-    let frozen = above.clone().find_map(|above| match version {
-        Version::V1 => said(above, "freezer.state").map(|state| state.trim() != "THAWED"),
-        Version::V2 => said(above, "cgroup.events").map(|events| events.lines().any(|line| line == "frozen 1")),
-    });
-    if frozen != Some(true) {
-        return Ok(());
-    }
     let (setting, thaw) = match version {
         Version::V1 => ("freezer.self_freezing", "THAWED to its freezer.state"),
         Version::V2 => ("cgroup.freeze", "0 to its cgroup.freeze"),
     };
-    // One that was thawed in between is nobody's fault.
     let Some(by) = above.find(|above| said(above, setting).is_some_and(|set| set.trim() == "1")) else { return Ok(()) };
     let text = format!("cgroup {} is frozen by {}: write {thaw}", directory.display(), by.display());
     Err(Error::new(Kind::Precondition, text))

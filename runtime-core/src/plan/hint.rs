@@ -13,7 +13,7 @@ impl Plan {
     /// What is to be said of the step at `place`; `detail` is what it has said itself. Empty where there is nothing.
     pub(crate) fn hint(&self, place: u32, errno: Errno, detail: &[u8]) -> String {
         match self.step(place) {
-            Some(Step::Execute) => execution(errno, detail),
+            Some(Step::Execute) => execution(errno, detail, self.has_filter()),
             Some(Step::WriteProc { path, .. }) if errno == Errno::ENOENT && self.show(*path) == lsm::APPARMOR => {
                 "no such AppArmor profile is loaded".to_owned()
             }
@@ -26,20 +26,21 @@ impl Plan {
         }
     }
 
+    pub(crate) fn has_filter(&self) -> bool {
+        !self.filter.is_empty()
+    }
+
     /// What a container's seccomp profile may forbid that the step at `place` calls; none before the filter is loaded.
     pub(crate) fn forbidden(&self, place: u32) -> Option<&'static str> {
         let is_filter = |step: &Step| matches!(step, Step::Seccomp { .. });
         let filter = self.stage_one.iter().chain(&self.stage_two).position(is_filter)?;
         match self.step(place).filter(|_| place as usize >= filter)? {
             Step::Capabilities { .. } => Some("the seccomp profile may forbid capset or prctl"),
-            Step::Execute => Some(FORBIDS_EXECVE),
+            Step::Execute => Some("the seccomp profile may forbid execve"),
             _ => Some("the seccomp profile may forbid write or read"),
         }
     }
 }
-
-/// Why execve(2) may be refused, far more often than for the file's sake, with EPERM or ENOSYS.
-const FORBIDS_EXECVE: &str = "the seccomp profile may forbid execve";
 
 /// `step 17: mount proc at /proc (nosuid,nodev,noexec): EPERM (operation not permitted) [hint]`
 pub(crate) fn error(what: &str, errno: Errno, hint: &str) -> Error {
@@ -47,12 +48,15 @@ pub(crate) fn error(what: &str, errno: Errno, hint: &str) -> Error {
     Error::new(Kind::System, format!("{what}: {}{hint}", errno_text(errno)))
 }
 
-/// Of a program that was found and cannot be executed; `detail` as of the step.
-pub(crate) fn execution(errno: Errno, detail: &[u8]) -> String {
-    match errno {
-        Errno::EPERM | Errno::ENOSYS => FORBIDS_EXECVE.to_owned(),
-        _ => interpreter(errno, detail),
-    }
+/// Of a program that was found and cannot be executed; `detail` as of the step, `filtered` where there is a seccomp filter.
+pub(crate) fn execution(errno: Errno, detail: &[u8], filtered: bool) -> String {
+    let text = match (errno, filtered) {
+        (Errno::EPERM, true) => "the seccomp profile may forbid execve, or the bounding set the program's capabilities",
+        (Errno::EPERM, false) => "the bounding set may lack capabilities that the program's file has",
+        (Errno::ENOSYS, true) => "the seccomp profile may forbid execve",
+        _ => return interpreter(errno, detail),
+    };
+    text.to_owned()
 }
 
 /// Of one that cannot be executed because of its interpreter, whose name `detail` is. Empty where it is not the interpreter.

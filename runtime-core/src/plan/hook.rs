@@ -24,8 +24,8 @@ impl Plan {
     }
 
     /// A createContainer hook: in the cgroup and the namespaces of an init that has not pivoted, with all rights there, so
-    /// that paths are still the host's. Therefore it is not in a pid namespace that the container joins: who waits for it, and
-    /// whose namespaces it enters, is not there yet. It stands in the root file system. `env` is for one that has no environment of its own.
+    /// that paths are still the host's. It is not in a pid namespace that the container joins: it enters the namespaces of stage
+    /// one, which is not in that one. It stands in the root file system. `env` is for one that has no environment of its own.
     pub fn hook_before_pivot(
         hook: &Hook,
         container: &config::Container,

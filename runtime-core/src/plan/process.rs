@@ -89,12 +89,12 @@ pub(super) fn settle(plan: &mut Plan, directory: &Path, init: bool) {
 /// Who it is, and on to execve.
 ///
 /// All that takes rights or opens files comes before the fork, where the plan has not forked yet: what others see of this
-/// process has no more than its own rights. Two limits come after it. RLIMIT_NPROC would count stage one, too. And a child does
-/// not inherit a deadline, nor what is to be reset when it is forked; a process with such a scheduler is forked before.
+/// process has no more than its own rights. Two things are exceptions. RLIMIT_NPROC is set after the fork, because stage one would
+/// count. A process whose scheduler a child does not inherit is forked before it is scheduled.
 ///
 /// With no_new_privileges the filter is loaded by the process as it will be. Without, loading wants CAP_SYS_ADMIN: it is kept
 /// beside the process's own rights until the filter is in. Where the filter lets through what comes after, it is loaded before
-/// the fork, so that nobody sees that right. Else it comes as late as it can, so that a profile need allow no more than capset,
+/// the fork, so that no other process sees it with that right. Else it comes as late as it can, so that a profile need allow no more than capset,
 /// prctl, write, read and execve. That is so with a listener, too: its agent is to know the process by its own pid.
 pub(super) fn execute(plan: &mut Plan, process: &Process, executed: &Executed<'_>, facts: &Facts<'_>) {
     if process.scheduler.is_some_and(|scheduler| scheduler.is_not_inherited()) {

@@ -20,8 +20,8 @@ const READONLY: Attributes = Attributes { set: 1, clear: 0 };
 /// /proc/PID/mountinfo, and with CAP_SYS_PTRACE at its files, by /proc/PID/root. So stage one does it all, for it is not in there.
 /// Before Linux 6.18 a proc shows the pid namespace of its maker alone: there the proc, and what lies on it, is mounted by stage
 /// two, which is forked after the pivot. Not in a user namespace, where a proc can be mounted only while another one is in sight:
-/// there stage two does it all. Its memory belongs to the runtime's user namespace, so that nobody there may look through it;
-/// that leaves the names in mountinfo.
+/// there stage two does it all. Its memory belongs to the runtime's user namespace, so that nobody there may look through it; they
+/// can still read the host's mount points in its mountinfo.
 pub(super) fn build(plan: &mut Plan, container: &config::Container, facts: &Facts<'_>) -> Result<()> {
     let late = procs_last(plan, container, facts);
     let mounts = container.mounts.iter().enumerate();

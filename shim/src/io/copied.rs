@@ -1,4 +1,4 @@
-//! Output that is copied, and input: what is never handed over (D8).
+//! Output and input that the shim copies, because the process must not have the file itself (D8).
 //!
 //! A descriptor is more than a stream. Whoever has a log file open can cut it short, write over what was logged before, take
 //! O_APPEND off, and as root without a user namespace change its owner and mode. So a regular file of the host's stays here, and the
@@ -10,9 +10,9 @@
 //!  input file ══ relay ══▶ pipe ══▶ process                                  from Start on
 //! ```
 //!
-//! A disk that is full makes the relay drop output rather than block the program for ever.
+//! A disk that is full makes the relay drop output rather than block the program for ever. A disk that is slow makes the shim
+//! wait: it has one thread, and writing to a file cannot be waited for otherwise.
 
-use std::cell::Cell;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -44,8 +44,6 @@ pub(super) struct Copied {
     to: Sink,
     /// Our read end of the client's fifo, where it is one.
     reader: Option<OwnedFd>,
-    /// Nothing more can be written.
-    broken: Cell<bool>,
 }
 
 impl Copied {
@@ -56,7 +54,7 @@ impl Copied {
         rustix::io::ioctl_fionbio(&from, true).map_err(|e| failed(e.into()))?;
         let from = watch(from, Interest::READABLE).map_err(failed)?;
         let to = Sink::new(output.writer)?;
-        let copied = Self { from, to, reader: output.reader, broken: Cell::new(false) };
+        let copied = Self { from, to, reader: output.reader };
         Ok((Rc::new(copied), Output { writer, reader: None }))
     }
 
@@ -70,7 +68,7 @@ impl Copied {
                 biased;
                 count = read(&self.from, &mut buffer) => match count {
                     Ok(0) | Err(_) => break,
-                    Ok(count) => self.write(&buffer[..count]).await,
+                    Ok(count) => self.to.take(&buffer[..count]).await,
                 },
                 _ = &mut closed => {
                     self.rest(&mut buffer).await;
@@ -87,7 +85,7 @@ impl Copied {
     /// The process has ended. What it has written is in its log before anybody hears of that; a client reads a fifo in its own
     /// time.
     pub(super) fn ended(&self) {
-        if let Sink::File(_) = self.to {
+        if self.to.is_file() {
             // Never pending: a file takes what it is given.
             _ = pin!(self.rest(&mut vec![0; CHUNK])).as_mut().poll(&mut Context::from_waker(Waker::noop()));
         }
@@ -99,17 +97,8 @@ impl Copied {
         while left > 0
             && let Ok(count @ 1..) = rustix::io::read(self.from.get_ref(), &mut *buffer)
         {
-            self.write(&buffer[..count]).await;
+            self.to.take(&buffer[..count]).await;
             left = left.saturating_sub(count);
-        }
-    }
-
-    async fn write(&self, bytes: &[u8]) {
-        if !self.broken.get()
-            && let Err(error) = self.to.write_all(bytes).await
-        {
-            log::warn!("output is dropped from here on: {error}");
-            self.broken.set(true);
         }
     }
 }

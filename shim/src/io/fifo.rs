@@ -1,4 +1,4 @@
-//! Fifos and files as a process's own descriptors (D8): nothing is copied.
+//! Fifos as a process's own descriptors (D8), and the files that are copied to (see [`super::copied`]).
 //!
 //! fifo(7) decides the order in which the ends are opened: `O_RDONLY` with `O_NONBLOCK` never waits, and `O_WRONLY`
 //! with `O_NONBLOCK` succeeds once there is a reader. `O_NONBLOCK` belongs to the open file description, so it is

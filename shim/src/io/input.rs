@@ -1,6 +1,6 @@
 //! Stdin: a client's fifo, relayed to a pipe or a terminal's master from Start on.
 //!
-//! Stdin alone is not handed over (D8). A client may write all of its input and close the fifo the moment somebody opens
+//! A fifo for stdin is not handed over, as one for output is (D8). A client may write all of its input and close the fifo the moment somebody opens
 //! the other end, and only then learn how to say `CloseIO`: `ctr` does, which knows its task once Create has been answered.
 //! If that moment came at Create, its last word would be lost and the process would wait for ever, for our own write end
 //! (which lets a client detach and another attach, without an end of file in between) holds the end off until `CloseIO`. So
@@ -37,7 +37,7 @@ const CHUNK: usize = 16 * 1024;
 pub(super) enum Source {
     /// Nothing: /dev/null.
     Null,
-    /// A file: becomes the process's own descriptor.
+    /// A file. A regular one is copied; another becomes the process's own descriptor.
     File(OwnedFd),
     /// A client's fifo.
     Fifo(Input),

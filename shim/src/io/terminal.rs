@@ -111,7 +111,6 @@ impl Relay {
 async fn to_client(master: &AsyncFd<OwnedFd>, sink: &Sink, too_late: impl Future<Output = ()>) {
     let mut buffer = vec![0; CHUNK];
     let mut too_late = pin!(too_late);
-    let mut broken = false;
     loop {
         let count = tokio::select! {
             biased;
@@ -122,13 +121,7 @@ async fn to_client(master: &AsyncFd<OwnedFd>, sink: &Sink, too_late: impl Future
             },
             () = &mut too_late => return,
         };
-        if broken {
-            continue;
-        }
-        if let Err(error) = sink.write_all(&buffer[..count]).await {
-            log::warn!("terminal output is dropped from here on: {error}");
-            broken = true;
-        }
+        sink.take(&buffer[..count]).await;
     }
 }
 

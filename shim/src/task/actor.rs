@@ -244,7 +244,6 @@ impl Actor {
                 self.entry(&id).io.iter_mut().for_each(Io::ended);
                 let effects = self.lifecycle.exited(&id, exit);
                 self.carry_out(effects);
-                self.clear_condemned();
             }
             Done::Cleared(id, cleared) => self.cleared(&id, &cleared),
             Done::Frozen(frozen) => {
@@ -257,6 +256,8 @@ impl Actor {
                 }
             }
         }
+        // Whatever it was may have been the end that this waits for.
+        self.clear_condemned();
     }
 
     fn carry_out(&mut self, effects: Vec<Effect>) {

@@ -33,6 +33,8 @@ impl Work<'_> {
         while detach_all(procfs)? {
             passes.next().ok_or(Errno::BUSY)?;
         }
+        // It shows the host's processes where a pid namespace is yet to be entered.
+        self.procfs = None;
         rustix::process::fchdir(&root)?;
         rustix::process::chroot(c".")?;
         Ok(rustix::process::chdir(c"/")?)

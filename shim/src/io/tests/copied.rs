@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use super::{client, fifo, open, private, read_now, run, streams};
+use super::{client, fifo, open, private, read_now, read_to_end, run, streams};
 use crate::io::Streams;
 
 fn is_pipe(file: &File) -> bool {
@@ -85,7 +85,7 @@ fn a_fifo_is_handed_over_only_where_its_directory_keeps_others_out() {
             fs::set_permissions(dir.path(), fs::Permissions::from_mode(mode)).unwrap();
             let path = fifo(&dir, &format!("{mode:o}"));
             let mut client = client(&path);
-            let (_io, [_, mut stdout, _]) = open(&streams(None, Some(&path))).await;
+            let (mut io, [_, mut stdout, _]) = open(&streams(None, Some(&path))).await;
             assert_eq!(is_pipe(&stdout), copied, "{mode:o}");
             stdout.write_all(b"said").unwrap();
             let mut said = Vec::new();
@@ -94,6 +94,11 @@ fn a_fifo_is_handed_over_only_where_its_directory_keeps_others_out() {
                 tokio::task::yield_now().await;
             }
             assert_eq!(said, b"said");
+            drop(stdout);
+            io.ended();
+            drop(io.outputs.drain(..));
+            // The end comes before Delete, for which a client may wait until it has seen the end.
+            assert_eq!(read_to_end(&mut client).await, b"");
         }
     });
 }

@@ -151,10 +151,9 @@ impl Actor {
             self.carry_out(effects);
         }
         self.condemned = Some(error);
-        self.clear_condemned();
     }
 
-    /// To be called at each end that may have been the one that a condemned container waits for.
+    /// Clears a condemned container away once all of it has ended.
     pub(super) fn clear_condemned(&mut self) {
         if self.condemned.is_some()
             && matches!(self.lifecycle.state(INIT), Some(State::Stopped(_)))
