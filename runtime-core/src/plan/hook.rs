@@ -36,7 +36,7 @@ impl Plan {
         namespaces::join_container(&mut plan, &container.process, &container.namespaces, facts);
         plan.begin_hook();
         process::keyring(&mut plan, facts, false);
-        process::become_root(&mut plan);
+        plan.push(namespaces::ROOT);
         plan.run_hook(hook, &container.root.path, env)
     }
 

@@ -119,7 +119,7 @@ fn run_on(plan: &mut Plan, cpus: &[u64]) {
 }
 
 /// Root without groups, in the runtime's user namespace or, later, in the container's.
-const ROOT: Step = Step::Identity { uid: 0, gid: 0, groups: Span { start: 0, len: 0 } };
+pub(super) const ROOT: Step = Step::Identity { uid: 0, gid: 0, groups: Span { start: 0, len: 0 } };
 
 /// What has to be done with the rights and the files of the host: it joins the cgroup between two sets of CPUs.
 fn prepare(

@@ -200,11 +200,6 @@ fn settings(plan: &mut Plan, process: &Process) {
     }
 }
 
-/// Root of the user namespace, with no further groups.
-pub(super) fn become_root(plan: &mut Plan) {
-    plan.push(Step::Identity { uid: 0, gid: 0, groups: Plan::span(0, 0) });
-}
-
 fn identity(plan: &mut Plan, process: &Process) {
     let user = &process.user;
     let start = plan.gids.len();
