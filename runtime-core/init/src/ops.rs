@@ -5,7 +5,7 @@
 mod console;
 mod copy;
 mod home;
-mod identity;
+pub(crate) mod identity;
 mod interpreter;
 mod mounts;
 mod move_root;

@@ -7,7 +7,7 @@ use rustix::fd::{BorrowedFd, OwnedFd};
 use rustix::fs::Mode;
 use rustix::io::Errno;
 
-use crate::ops::{Failure, Work};
+use crate::ops::{Failure, Work, identity};
 use crate::step::{OwnStrings, Program, Step};
 use crate::sync::{self, Report};
 use crate::sys::{self, Fork, Kinship};
@@ -69,7 +69,7 @@ fn stage_one(program: &Program<'_>) -> ! {
     // Modes are what the steps say, not what the parent's mask leaves of them. The process's own is a step.
     rustix::process::umask(Mode::empty());
     // Nobody in a pid namespace that we pass through may look into us: CVE-2019-5736 and its kin. execve makes it normal.
-    let _ = sys::prctl(PR_SET_DUMPABLE, 0, 0);
+    let _ = identity::stay_hidden();
     show_as(&program.own, c"containerd-shim");
     if let Err(errno) = close_all_but(program.keep) {
         fail(program, sync::CLOSE, errno.into());
@@ -151,5 +151,3 @@ fn fail(program: &Program<'_>, step: u32, failure: Failure) -> ! {
     let _ = sys::borrow(program.channel).and_then(|channel| sync::send(channel, report, None));
     sys::exit(FAILED)
 }
-
-const PR_SET_DUMPABLE: u32 = 4;

@@ -79,8 +79,9 @@ pub(super) fn may_execute(path: &CStr) -> Result<(), Errno> {
     accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS)
 }
 
-/// A change of user or of user namespace resets it to fs.suid_dumpable, by which the user's other processes might look into us.
-pub(super) fn stay_hidden() -> Result<(), Errno> {
+/// Lets nobody look into us who may not trace anybody. A change of user or of user namespace resets it to fs.suid_dumpable, by
+/// which the user's other processes might look into us.
+pub(crate) fn stay_hidden() -> Result<(), Errno> {
     sys::prctl(PR_SET_DUMPABLE, 0, 0).map(drop)
 }
 
