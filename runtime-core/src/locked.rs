@@ -13,21 +13,21 @@ use rustix::fs::{AtFlags, CWD, StatVfsMountFlags, StatxFlags, fstatvfs, statx};
 
 use crate::error::{Error, Kind, Result};
 use crate::plan::Change;
+use crate::plan::display::{ATIME, ATTRIBUTES, NOATIME, STRICTATIME};
 use crate::rootfs::{self, mountinfo};
 
-/// `MOUNT_ATTR_*` with the option that sets it and the one that clears it: linux/mount.h.
-const FLAGS: [(u64, &str, &str); 5] = [
-    (RDONLY, "ro", "rw"),
-    (0x02, "nosuid", "suid"),
-    (0x04, "nodev", "dev"),
-    (0x08, "noexec", "exec"),
-    (0x80, "nodiratime", "diratime"),
-];
 const RDONLY: u64 = 1;
 
-/// `MOUNT_ATTR__ATIME` and its values, from the one by which most is written to the one by which nothing is.
-const ATIME: u64 = 0x70;
-const ACCESS_TIMES: [(u64, &str); 3] = [(0x20, "strictatime"), (0, "relatime"), (0x10, "noatime")];
+/// `MOUNT_ATTR_*` that are locked: all that have a name but nosymfollow.
+const LOCKED: u64 = 0x8f;
+
+/// The values of `MOUNT_ATTR__ATIME`, from the one by which most is written to the one by which nothing is.
+const ACCESS_TIMES: [(u64, &str); 3] = [(STRICTATIME, "strictatime"), (0, "relatime"), (NOATIME, "noatime")];
+
+/// Each locked flag with the option that sets it and the one that clears it.
+fn flags() -> impl Iterator<Item = (u64, &'static str, &'static str)> {
+    ATTRIBUTES.into_iter().filter(|(bit, ..)| LOCKED & bit != 0)
+}
 
 /// Refuses the first of `changes` that would clear what is set on the mount `tree`, a copy of the host's at `source`, or below it.
 /// (`nofollow`: a link there is what was copied.)
@@ -56,7 +56,7 @@ fn refuse_one(mount: usize, attributes: MountAttributes, set: u64, point: &Path)
 /// The flag among `set` that `attributes` clears, and the option that says so.
 fn lost(attributes: MountAttributes, set: u64) -> Option<(&'static str, &'static str)> {
     let cleared = attributes.clear & !attributes.set & set;
-    if let Some((_, flag, option)) = FLAGS.into_iter().find(|(bit, ..)| cleared & bit != 0) {
+    if let Some((_, flag, option)) = flags().find(|(bit, ..)| cleared & bit != 0) {
         return Some((flag, option));
     }
     let place = |value: u64| ACCESS_TIMES.into_iter().position(|(there, _)| there == value & ATIME);
@@ -95,7 +95,7 @@ fn of_statvfs(found: StatVfsMountFlags) -> u64 {
 /// `MOUNT_ATTR_*` of a mount's options as /proc/self/mountinfo has them: without a word about access times each one is written.
 fn of_options(options: &str) -> u64 {
     let has = |name: &str| options.split(',').any(|option| option == name);
-    let flags = FLAGS.into_iter().filter(|(_, name, _)| has(name)).fold(0, |set, (bit, ..)| set | bit);
+    let flags = flags().filter(|(_, name, _)| has(name)).fold(0, |set, (bit, ..)| set | bit);
     let [(written, _), others @ ..] = ACCESS_TIMES;
     flags | others.into_iter().find(|(_, name)| has(name)).map_or(written, |(value, _)| value)
 }
@@ -126,6 +126,7 @@ mod tests {
         assert_eq!(check(0, 0xf, "rw,relatime"), None);
         assert_eq!(check(0, 1, "ro,relatime"), Some(("ro", "rw")));
         assert_eq!(check(8, 0x80, "ro,nodiratime,noatime"), Some(("nodiratime", "diratime")));
+        assert_eq!(check(0, 0x0020_0000, "rw,nosymfollow,relatime"), None, "the kernel locks no such flag");
     }
 
     #[test]

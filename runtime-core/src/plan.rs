@@ -8,7 +8,7 @@
 //! Read [`Plan::init`] for the order of things and why; the modules below say how each subject becomes steps.
 
 mod devices;
-mod display;
+pub(crate) mod display;
 mod handed;
 pub(crate) mod hint;
 mod hook;

@@ -12,7 +12,7 @@ use crate::plan::seccomp::Filter;
 use crate::plan::{Plan, Source};
 
 /// `MOUNT_ATTR_*` bits and their names in mount(8): linux/mount.h.
-const ATTRIBUTES: [(u64, &str, &str); 6] = [
+pub(crate) const ATTRIBUTES: [(u64, &str, &str); 6] = [
     (0x01, "ro", "rw"),
     (0x02, "nosuid", "suid"),
     (0x04, "nodev", "dev"),
@@ -22,9 +22,9 @@ const ATTRIBUTES: [(u64, &str, &str); 6] = [
 ];
 
 /// `MOUNT_ATTR__ATIME` and its values.
-const ATIME: u64 = 0x70;
-const NOATIME: u64 = 0x10;
-const STRICTATIME: u64 = 0x20;
+pub(crate) const ATIME: u64 = 0x70;
+pub(crate) const NOATIME: u64 = 0x10;
+pub(crate) const STRICTATIME: u64 = 0x20;
 
 /// `CLONE_NEW*` bits and their names in the runtime spec.
 const NAMESPACES: [(u32, &str); 8] = [
