@@ -103,8 +103,7 @@ fn oom_score_adj(score: Option<i32>) -> Result<Option<i32>, Refusal> {
     }
 }
 
-/// Each resource once. Of one that is there twice, which the specification forbids and nerdctl writes, the last counts as with
-/// runc and crun.
+/// Each resource once. The specification forbids to name one twice, but nerdctl does so: the last counts, as with runc and crun.
 fn rlimits(rlimits: &[oci::PosixRlimit]) -> Result<Vec<Rlimit>, Refusal> {
     let mut list: Vec<Rlimit> = Vec::with_capacity(rlimits.len());
     for (index, rlimit) in rlimits.iter().enumerate() {

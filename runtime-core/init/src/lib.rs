@@ -47,7 +47,7 @@ mod sys;
 
 pub use keep::{keep, keep_user_namespace};
 
-/// The first argument of the clone(2) by which stage one forks stage two, for who asks whether a seccomp filter allows it.
+/// Stage one forks stage two by clone(2) with this first argument. A plan checks that its seccomp filter allows that call.
 pub const FORK_FLAGS: u64 = sys::SIBLING;
 pub use run::{Launched, launch};
 pub use step::{Descriptor, Instruction, Pair, Program, Span, Step, Text};

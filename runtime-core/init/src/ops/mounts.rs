@@ -256,7 +256,7 @@ impl Work<'_> {
     }
 
     /// Mounts an empty read-only directory at `place`. Only what is attached can be bound: of a detached mount the kernel
-    /// clones none before 6.15. The file system has no room for anything, so that it is of no use to who may remount it, either.
+    /// clones none before 6.15. The file system has no room: a container that remounts it can still write nothing there.
     fn cover_directory(&mut self, place: BorrowedFd<'_>) -> Result<(), Failure> {
         if let Some(mask) = &self.mask {
             let cover = clone_mount(mask.as_fd(), c"", false)?;

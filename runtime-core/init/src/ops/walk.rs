@@ -1,7 +1,7 @@
 //! A path of the container that is made where it is missing: the slow way, taken when openat2(2) has found something missing.
 //!
-//! What is there the kernel resolves itself, component for component and always below the root. Where it finds nothing, either
-//! there is nothing, and it is made; or there is a symbolic link to nothing, which mkdir(2), mknod(2) and O_EXCL do not follow.
+//! The kernel resolves what is there, component for component and always below the root. Where it finds nothing, there are two
+//! cases. Nothing is there: it is made. Or a symbolic link to nothing is there: mkdir(2), mknod(2) and O_EXCL do not follow it.
 //! Then what the link says is written into the path in its place, and the walk goes on with that: so links lead where they lead
 //! a process of the container, `..` ends at the root, and what the link is missing is made, as runc does it. (Images have such
 //! links: /etc/resolv.conf to a file below /run, which systemd makes.) A neighbour who exchanges links meanwhile can change
